@@ -1,0 +1,204 @@
+"""Train the package's own teacher, of the LDFusion architecture, on procedural scenes.
+
+    python experiments/train_teacher.py --out fusion_env/assets
+
+The objective is unsupervised: per pixel the stronger of both sources' intensity and gradient, and structural similarity
+to both. An interrupted training continues from its checkpoint beside the output.
+"""
+
+import argparse
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from experiments.fusion_quality import compare_with_averaging, markdown_comparison
+from fusion_env.data import PairedFolder, ProceduralScenes, luma_levels, make_splits
+from fusion_env.metrics import ssim_index
+from fusion_env.teachers.ldfusion import LDFusion
+from student.checkpoint import load_into, load_state, save_state, write_atomic
+
+INTENSITY_WEIGHT, GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 1.0, 4.0, 1.0
+CHECKPOINT_EVERY = 200
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the teacher is trained; the defaults made the weights of the package."""
+
+    iterations: int = 2500
+    batch_size: int = 8
+    crop_size: int = 96
+    scenes: int = 400
+    height: int = 192
+    width: int = 256
+    learning_rate: float = 1e-3
+    seed: int = 0
+    threads: int = 2
+
+
+def fusion_objective(fused: Tensor, vis: Tensor, ir: Tensor) -> Tensor:
+    """Score a fused image without a reference; lower is better.
+
+    Args:
+        fused: [B, 1, H, W], may leave 0..1.
+        vis: Visible luma, same shape, 0..1.
+        ir: Infrared, same shape, 0..1.
+
+    Returns:
+        A scalar: mean distance to the larger intensity, to the larger gradient magnitude, and 1 minus mean SSIM.
+    """
+    intensity = F.l1_loss(fused, torch.maximum(vis, ir))
+    gradient = F.l1_loss(_gradient(fused), _stronger_gradient(_gradient(vis), _gradient(ir)))
+    similarity = 1 - (ssim_index(fused, vis) + ssim_index(fused, ir)).mean() / 2
+    return INTENSITY_WEIGHT * intensity + GRADIENT_WEIGHT * gradient + SIMILARITY_WEIGHT * similarity
+
+
+def _gradient(image: Tensor) -> Tensor:
+    """Central differences in both directions, [B, 2, H - 2, W - 2]."""
+    across = (image[..., 1:-1, 2:] - image[..., 1:-1, :-2]) / 2
+    down = (image[..., 2:, 1:-1] - image[..., :-2, 1:-1]) / 2
+    return torch.cat([across, down], dim=1)
+
+
+def _stronger_gradient(a: Tensor, b: Tensor) -> Tensor:
+    """Per pixel the gradient vector of larger magnitude: signs are kept, so that edges do not invert."""
+    return torch.where(a.square().sum(1, keepdim=True) >= b.square().sum(1, keepdim=True), a, b)
+
+
+def load_images(settings: Settings) -> Tensor:
+    """Render the training scenes: uint8 [N, 2, H, W], visible luma and infrared."""
+    source = ProceduralScenes(settings.scenes, settings.height, settings.width, settings.seed)
+    images = []
+    for index in tqdm(range(len(source)), desc="scenes"):
+        pair = source.load(index)
+        images.append(torch.cat([luma_levels(pair.vis), pair.ir]))
+    return torch.stack(images)
+
+
+def draw_batch(images: Tensor, settings: Settings, generator: torch.Generator) -> Tensor:
+    """Cut random crops [B, 2, S, S] in 0..1, flipped, each channel with its own brightness, contrast and gamma."""
+    size, batch = settings.crop_size, settings.batch_size
+    chosen = torch.randint(len(images), (batch,), generator=generator).tolist()
+    top = torch.randint(settings.height - size + 1, (batch,), generator=generator).tolist()
+    left = torch.randint(settings.width - size + 1, (batch,), generator=generator).tolist()
+    crops = torch.stack(
+        [images[n, :, y : y + size, x : x + size] for n, y, x in zip(chosen, top, left, strict=True)]
+    ).float()
+    flip = torch.rand(batch, generator=generator) < 0.5
+    crops[flip] = crops[flip].flip(-1)
+    # Real cameras differ more than the scenes do: vary the tone curve of both images independently.
+    gamma, gain, shift = torch.rand((3, batch, 2, 1, 1), generator=generator)
+    tone = (crops / 255).pow(2 ** (gamma * 1.6 - 0.8))
+    return (tone * (0.6 + 0.5 * gain) + (shift - 0.5) * 0.2).clamp(0, 1)
+
+
+def train(settings: Settings, checkpoint: Path) -> LDFusion:
+    """Train the network, continuing from `checkpoint` where it exists."""
+    torch.set_num_threads(settings.threads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = LDFusion()
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=settings.iterations, pct_start=0.05
+    )
+    generator = torch.Generator().manual_seed(settings.seed)
+    start = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        generator.set_state(state["generator"])
+        start = state["iteration"]
+    images = load_images(settings)
+    smoothed = None
+    bar = tqdm(range(start, settings.iterations), desc="teacher", initial=start, total=settings.iterations)
+    for iteration in bar:
+        vis, ir = draw_batch(images, settings, generator).split(1, dim=1)
+        loss = fusion_objective(network.forward_signed(vis, ir)[..., : vis.shape[-2], : vis.shape[-1]], vis, ir)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        smoothed = loss.item() if smoothed is None else 0.98 * smoothed + 0.02 * loss.item()
+        bar.set_postfix(loss=f"{smoothed:.4f}")
+        if (iteration + 1) % CHECKPOINT_EVERY == 0:
+            state = {
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": {k: v for k, v in schedule.state_dict().items() if not callable(v)},
+                "generator": generator.get_state(),
+                "iteration": iteration + 1,
+            }
+            part = checkpoint.with_suffix(".part")
+            torch.save(state, part)
+            part.replace(checkpoint)
+    return network.eval()
+
+
+def evaluate(network: LDFusion, data: Path | None) -> str:
+    """Compare the teacher with averaging on unseen scenes and, where given, on the report split of a folder."""
+    unseen = ProceduralScenes(24, 192, 256, seed=90_001)
+    tables = ["Unseen procedural scenes (24, 192x256):", ""]
+    tables.append(markdown_comparison(compare_with_averaging(unseen, range(len(unseen)), {"teacher": network})))
+    if data is not None:
+        folder = PairedFolder(data)
+        indices = make_splits(folder, 0).report
+        tables += ["", f"{data.name}, report split ({len(indices)} pairs):", ""]
+        tables.append(markdown_comparison(compare_with_averaging(folder, indices, {"teacher": network})))
+    return "\n".join(tables)
+
+
+def main() -> None:
+    """Train, store and evaluate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/teacher"), help="folder for teacher.safetensors and its card")
+    parser.add_argument("--data", type=Path, help="folder of real pairs to evaluate on as well")
+    parser.add_argument("--evaluate", action="store_true", help="only evaluate the stored file")
+    for item in fields(Settings):
+        parser.add_argument(f"--{item.name.replace('_', '-')}", type=item.type, default=item.default)
+    args = parser.parse_args()
+    settings = Settings(**{item.name: getattr(args, item.name) for item in fields(Settings)})
+    path = args.out / "teacher.safetensors"
+    if not args.evaluate:
+        args.out.mkdir(parents=True, exist_ok=True)
+        checkpoint = args.out / "teacher.checkpoint.pt"
+        save_state(train(settings, checkpoint).state_dict(), path, half=True)
+        checkpoint.unlink(missing_ok=True)
+    network = LDFusion()
+    load_into(network, load_state(path), str(path))
+    table = evaluate(network.eval(), args.data)
+    print(table)
+    if not args.evaluate:
+        write_atomic(args.out / "teacher.md", card(settings, table).encode())
+
+
+def card(settings: Settings, table: str) -> str:
+    """Write the card that lies beside the weights."""
+    rows = "\n".join(f"| {item.name} | {getattr(settings, item.name)} |" for item in fields(settings))
+    return f"""# teacher.safetensors
+
+LDFusion architecture (5.776977 M parameters), stored as float16, loaded as float32. Trained by this project on its own
+procedural scenes; no published weights and no real images are in it. Licence: Apache-2.0.
+
+Command: `python experiments/train_teacher.py --out fusion_env/assets`
+
+| setting | value |
+|---|---|
+{rows}
+
+Measured on this file (`python experiments/train_teacher.py --evaluate --out fusion_env/assets [--data DIR]`); all
+metrics higher is better, VIF and SSIM are sums over both sources:
+
+{table}
+"""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Steer the distillation of an infrared-visible image-fusion network with reinforcement learning (arXiv 2509.02424).
+
+Importing the package registers the environments ``fusion_env/FusionDistill-v0`` (preset demo),
+``fusion_env/FusionDistillPaper-v0`` and ``fusion_env/FusionDistillTiny-v0``.
+"""
+
+import gymnasium
+
+from fusion_env.config import PRESETS, DistillConfig, preset
+from fusion_env.version import __version__
+
+__all__ = ["PRESETS", "DistillConfig", "__version__", "preset"]
+
+for _id, _preset in (
+    ("fusion_env/FusionDistill-v0", "demo"),
+    ("fusion_env/FusionDistillPaper-v0", "paper"),
+    ("fusion_env/FusionDistillTiny-v0", "tiny"),
+):
+    gymnasium.register(
+        id=_id,
+        entry_point="fusion_env.env:FusionDistillEnv",
+        vector_entry_point="fusion_env.vector_env:FusionDistillVectorEnv",
+        kwargs={"preset": _preset},
+    )

@@ -1,0 +1,217 @@
+"""Banks of crops: infrared, visible and what the teacher makes of them, computed once and kept on the device.
+
+The networks normalise over their whole input, so that a crop of the teacher's fused image is not what the teacher makes
+of the crop. With ``context="crop"`` the teacher therefore sees each crop by itself; with ``"image"`` the targets are cut
+from its fused whole images. Training and scoring read banks only: they never run the teacher, nor decode an image.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion_env.cache import content_key, load_or_compute
+from fusion_env.data import ImagePair, PairSource, rgb_to_ycbcr
+from fusion_env.errors import DataError
+from fusion_env.teachers import Teacher
+
+__all__ = ["CropBank", "CropPlan", "Progress", "bank_key", "build_bank", "no_progress", "plan_crops"]
+
+Progress = Callable[[Iterable, str], Iterable]
+"""Wraps an iterable, given a title, in a progress display."""
+
+_VERSION = 1
+_LISTED = 20
+
+
+def no_progress(items: Iterable, title: str) -> Iterable:
+    """Return `items` unchanged: the progress display of library code."""
+    return items
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """Where square crops of some images lie; arrays of shape [N].
+
+    Attributes:
+        image: Index into the pair source.
+        top: First row.
+        left: First column.
+        flip: Mirrored left to right.
+        size: Side in pixels.
+    """
+
+    image: np.ndarray
+    top: np.ndarray
+    left: np.ndarray
+    flip: np.ndarray
+    size: int
+
+    def of_image(self, index: int) -> np.ndarray:
+        """Return the positions in the plan that lie on one image."""
+        return np.flatnonzero(self.image == index)
+
+    def cut(self, position: int, image: Tensor) -> Tensor:
+        """Cut one crop, [C, size, size], out of its image [C, H, W]."""
+        top, left = int(self.top[position]), int(self.left[position])
+        crop = image[:, top : top + self.size, left : left + self.size]
+        return crop.flip(-1) if self.flip[position] else crop
+
+
+def plan_crops(
+    source: PairSource, indices: Sequence[int], *, count: int, size: int, flip: bool, rng: np.random.Generator
+) -> CropPlan:
+    """Draw crops, from every image once before any is visited again.
+
+    Args:
+        source: The pairs.
+        indices: Which of them to cut from.
+        count: Number of crops N.
+        size: Side of a crop in pixels.
+        flip: Mirror half of the crops.
+        rng: Source of the positions.
+
+    Returns:
+        The positions.
+
+    Raises:
+        DataError: An image is smaller than a crop; all of them are named.
+    """
+    small = [f"{source.names[i]} ({h}x{w})" for i in indices for h, w in [source.sizes[i]] if min(h, w) < size]
+    if small:
+        more = f" and {len(small) - _LISTED} more" if len(small) > _LISTED else ""
+        raise DataError(
+            f"{len(small)} image(s) of {source.name} are smaller than a crop of {size} pixels: "
+            f"{', '.join(small[:_LISTED])}{more}. Set a smaller crop_size or score_size, or small_images='reflect'"
+        )
+    passes = -(-count // len(indices))
+    image = np.concatenate([rng.permutation(np.asarray(indices)) for _ in range(passes)])[:count]
+    sizes = np.asarray([source.sizes[i] for i in image])
+    top = rng.integers(0, sizes[:, 0] - size + 1)
+    left = rng.integers(0, sizes[:, 1] - size + 1)
+    mirrored = (rng.random(count) < 0.5) & flip
+    return CropPlan(image, top, left, mirrored, size)
+
+
+@dataclass(frozen=True)
+class CropBank:
+    """N registered crops on one device.
+
+    Attributes:
+        ir: Infrared, uint8 [N, 1, S, S].
+        vis: Visible luma, uint8 [N, 1, S, S].
+        chroma: Cb and Cr of the visible crop, uint8 [N, 2, S, S].
+        target: The teacher's fused luma, float16 [N, 1, S, S] in 0..1 (finer than the 8 bits of a file).
+    """
+
+    ir: Tensor
+    vis: Tensor
+    chroma: Tensor
+    target: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ir)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return infrared, visible luma and target of some crops, float32 [B, 1, S, S] in 0..1."""
+        ir = self.ir[index].float().div_(255)
+        vis = self.vis[index].float().div_(255)
+        return ir, vis, self.target[index].float()
+
+    def to(self, device: str | torch.device) -> "CropBank":
+        """Return the bank on another device."""
+        return CropBank(*(getattr(self, item.name).to(device) for item in fields(self)))
+
+
+def build_bank(
+    source: PairSource,
+    plan: CropPlan,
+    teacher: Teacher,
+    *,
+    context: str,
+    folder: Path,
+    device: str | torch.device,
+    progress: Progress = no_progress,
+) -> CropBank:
+    """Cut a plan's crops and run the teacher on them, or read the result of an earlier time.
+
+    Args:
+        source: The pairs.
+        plan: Where the crops lie.
+        teacher: On `device`.
+        context: ``"crop"`` or ``"image"``.
+        folder: Cache folder.
+        device: Where the bank shall live.
+        progress: Progress display over the images.
+
+    Returns:
+        The bank, in the order of the plan.
+    """
+    path = folder / "banks" / f"{bank_key(source, plan, teacher, context)}.safetensors"
+    tensors = load_or_compute(path, lambda: _compute_bank(source, plan, teacher, context, device, progress))
+    return CropBank(**tensors).to(device)
+
+
+def bank_key(source: PairSource, plan: CropPlan, teacher: Teacher, context: str) -> str:
+    """Hash everything that a bank's content depends on."""
+    return content_key(
+        {
+            "version": _VERSION,
+            "data": source.fingerprint(),
+            "teacher": teacher.fingerprint(),
+            "context": context,
+            "size": plan.size,
+            "plan": [getattr(plan, name).tolist() for name in ("image", "top", "left", "flip")],
+        }
+    )
+
+
+@torch.inference_mode()
+def _compute_bank(
+    source: PairSource,
+    plan: CropPlan,
+    teacher: Teacher,
+    context: str,
+    device: str | torch.device,
+    progress: Progress,
+) -> dict[str, Tensor]:
+    count, size = len(plan.image), plan.size
+    luma_shape = (count, 1, size, size)
+    tensors = {
+        "ir": torch.empty(luma_shape, dtype=torch.uint8),
+        "vis": torch.empty(luma_shape, dtype=torch.uint8),
+        "chroma": torch.empty((count, 2, size, size), dtype=torch.uint8),
+        "target": torch.empty(luma_shape, dtype=torch.float16),
+    }
+    for index in progress(sorted(set(plan.image.tolist())), f"teacher {teacher.name}"):
+        pair = source.load(index)
+        positions = plan.of_image(index)
+        where = torch.from_numpy(positions)
+        ir = torch.stack([plan.cut(p, pair.ir) for p in positions])
+        vis = torch.stack([plan.cut(p, pair.vis) for p in positions])
+        ycbcr = rgb_to_ycbcr(vis.float() / 255).mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
+        tensors["ir"][where] = ir
+        tensors["vis"][where] = ycbcr[:, :1]
+        tensors["chroma"][where] = ycbcr[:, 1:]
+        tensors["target"][where] = _targets(pair, ir, vis, plan, positions, teacher, context, device).half().cpu()
+    return tensors
+
+
+def _targets(
+    pair: ImagePair,
+    ir: Tensor,
+    vis: Tensor,
+    plan: CropPlan,
+    positions: np.ndarray,
+    teacher: Teacher,
+    context: str,
+    device: str | torch.device,
+) -> Tensor:
+    """Return the teacher's fused luma of crops of one image, float [B, 1, S, S]."""
+    if context == "image" or teacher.whole_image_only:
+        fused = teacher.fuse_pair(pair)
+        return torch.stack([plan.cut(p, fused) for p in positions])
+    return teacher(ir.to(device).float() / 255, vis.to(device).float() / 255)

@@ -1,0 +1,105 @@
+"""The one shape in which image pairs enter the package, whatever they come from."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from fusion_env.errors import DataError
+
+__all__ = ["ImagePair", "PairSource", "Progress", "joint_error", "no_progress"]
+
+Progress = Callable[[Iterable[int], str], Iterable[int]]
+"""Wraps an iterable, given a title, in a progress display."""
+
+_LISTED_PROBLEMS = 20
+
+
+def no_progress(items: Iterable[int], title: str) -> Iterable[int]:
+    """Return `items` unchanged: the progress display of library code."""
+    return items
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePair:
+    """Hold one registered infrared-visible pair at 8 bits.
+
+    Attributes:
+        name: Name of the pair, unique within its source.
+        ir: Infrared levels, uint8 ``[1, H, W]``.
+        vis: Visible RGB levels, uint8 ``[3, H, W]``.
+
+    Raises:
+        DataError: If a tensor has another shape or type, or the two differ in size.
+    """
+
+    name: str
+    ir: Tensor
+    vis: Tensor
+
+    def __post_init__(self) -> None:
+        for field, image, channels in (("ir", self.ir, 1), ("vis", self.vis, 3)):
+            if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != channels or image.numel() == 0:
+                raise DataError(
+                    f"pair {self.name!r}: {field} must be a uint8 tensor [{channels}, H, W]. "
+                    f"Got {image.dtype} {list(image.shape)}"
+                )
+        if self.ir.shape[1:] != self.vis.shape[1:]:
+            raise DataError(
+                f"pair {self.name!r}: infrared is {list(self.ir.shape[1:])} and visible {list(self.vis.shape[1:])} "
+                "(height, width); registered images have one size"
+            )
+
+
+@runtime_checkable
+class PairSource(Protocol):
+    """Describe what the package asks of a collection of image pairs.
+
+    Everything except `load` must be cheap: `names` and `sizes` are read to plan a run before any picture is decoded.
+    A source may also have ``split_names`` (see `fusion_env.data.PairedFolder`), which `make_splits` then honours.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the source, for results and messages."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the pairs, unique, in the order of their indices."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width in pixels of every pair, as `load` returns it."""
+        ...
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        ...
+
+    def load(self, index: int) -> ImagePair:
+        """Return pair ``index`` (0 to ``len - 1``); the same index always gives the same pixels."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hash that changes whenever the pictures do; caches are keyed by it."""
+        ...
+
+
+def joint_error(title: str, problems: Sequence[str]) -> DataError:
+    """Build one error for many problems, so that a data set is repaired in one go.
+
+    Args:
+        title: What cannot be done.
+        problems: One line each.
+
+    Returns:
+        An error to raise, which lists the first 20 problems and counts the rest.
+    """
+    lines = [f"{title} ({len(problems)} {'problem' if len(problems) == 1 else 'problems'}):", *problems]
+    if len(problems) > _LISTED_PROBLEMS:
+        lines[_LISTED_PROBLEMS + 1 :] = [f"... and {len(problems) - _LISTED_PROBLEMS} more"]
+    return DataError("\n  ".join(lines))

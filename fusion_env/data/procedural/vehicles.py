@@ -1,0 +1,244 @@
+"""Cars, vans, buses: small meshes projected face by face."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusion_env.data.procedural.canvas import Canvas, Light
+
+__all__ = ["Vehicle", "draw_vehicle", "paint_vehicle", "vehicle_outline"]
+
+# Side profiles as (length, height) pairs from the rear to the front, in shares of half the length and of the height.
+_BODY = {
+    "sedan": ((-1.0, 0.20), (-1.0, 0.52), (-0.97, 0.66), (-0.66, 0.69), (0.36, 0.66), (0.90, 0.53), (0.99, 0.44), (1.0, 0.18)),
+    "hatch": ((-1.0, 0.20), (-1.0, 0.50), (-0.97, 0.62), (-0.9, 0.64), (0.42, 0.62), (0.90, 0.51), (0.99, 0.42), (1.0, 0.18)),
+    "suv": ((-1.0, 0.24), (-1.0, 0.50), (-0.98, 0.60), (-0.94, 0.62), (0.40, 0.62), (0.92, 0.56), (0.99, 0.48), (1.0, 0.22)),
+    "van": ((-1.0, 0.16), (-1.0, 0.46), (-0.99, 0.50), (-0.99, 0.51), (0.62, 0.50), (0.93, 0.42), (0.99, 0.34), (1.0, 0.14)),
+    "bus": ((-1.0, 0.12), (-1.0, 0.38), (-1.0, 0.40), (-1.0, 0.42), (0.97, 0.42), (0.99, 0.40), (1.0, 0.34), (1.0, 0.12)),
+}
+_CABIN = {
+    "sedan": ((-0.72, 0.68), (-0.42, 0.97), (-0.12, 1.0), (0.06, 0.97), (0.44, 0.655)),
+    "hatch": ((-0.94, 0.63), (-0.78, 0.96), (-0.3, 1.0), (0.08, 0.97), (0.52, 0.61)),
+    "suv": ((-0.96, 0.61), (-0.86, 0.97), (-0.3, 1.0), (0.10, 0.97), (0.48, 0.61)),
+    "van": ((-0.99, 0.50), (-0.97, 0.97), (-0.3, 1.0), (0.38, 0.97), (0.74, 0.48)),
+    "bus": ((-1.0, 0.41), (-0.995, 0.98), (-0.3, 1.0), (0.93, 0.98), (0.98, 0.41)),
+}
+_SIZE = {"sedan": (4.6, 1.82, 1.46), "hatch": (4.1, 1.76, 1.52), "suv": (4.7, 1.9, 1.75), "van": (5.3, 2.0, 2.3), "bus": (10.5, 2.5, 3.1)}
+_PAINT = ((0.70, 0.70, 0.70), (0.42, 0.43, 0.44), (0.035, 0.035, 0.04), (0.13, 0.135, 0.14), (0.40, 0.03, 0.03), (0.05, 0.09, 0.26), (0.50, 0.47, 0.38), (0.75, 0.75, 0.73))
+_GLASS = np.array([0.035, 0.045, 0.05])
+_BELT = 0.66
+
+
+@dataclass(frozen=True)
+class Vehicle:
+    """A vehicle standing on the ground.
+
+    Attributes:
+        kind: A key of the profile tables.
+        x: X of its middle in metres.
+        z: Z of its middle in metres.
+        yaw: Heading: 0 drives away from the camera, pi towards it, pi/2 to the right.
+        colour: Linear RGB of the paint.
+        running: Whether the engine is (or was just) running: hot bonnet, tyres, exhaust and ground.
+        lights: Whether head and tail lights are lit.
+        braking: Whether the brake lights are lit.
+    """
+
+    kind: str
+    x: float
+    z: float
+    yaw: float
+    colour: tuple[float, float, float]
+    running: bool
+    lights: bool
+    braking: bool
+
+    def world(self, along: np.ndarray, across: np.ndarray, up: np.ndarray) -> np.ndarray:
+        """Turn local coordinates in metres (forward, right, up) into world points [n, 3]."""
+        sin, cos = np.sin(self.yaw), np.cos(self.yaw)
+        return np.stack([self.x + along * sin + across * cos, up + 0.0 * along, self.z + along * cos - across * sin], axis=1)
+
+
+def draw_vehicle(rng: np.random.Generator, x: float, z: float, yaw: float, running: bool, lights: bool) -> Vehicle:
+    """Draw kind and colour of a vehicle at a given place."""
+    kind = str(rng.choice(["sedan", "hatch", "suv", "van", "bus"], p=[0.35, 0.25, 0.24, 0.13, 0.03]))
+    colour = _PAINT[int(rng.integers(len(_PAINT)))]
+    return Vehicle(kind, x, z, yaw, colour, running, lights, bool(running and rng.random() < 0.4))
+
+
+def vehicle_outline(vehicle: Vehicle) -> np.ndarray:
+    """Corners [8, 3] of the bounding prism: four on the ground, four at the roof."""
+    length, width, height = _SIZE[vehicle.kind]
+    a, b = np.array([-1, 1, 1, -1]) * length / 2, np.array([-1, -1, 1, 1]) * width / 2
+    low = vehicle.world(a, b, np.zeros(4))
+    high = vehicle.world(0.8 * a, 0.9 * b, np.full(4, height))
+    return np.concatenate([low, high])
+
+
+class _Painter:
+    """Paint the faces of one vehicle that look towards the camera."""
+
+    def __init__(self, canvas: Canvas, vehicle: Vehicle, owner: int) -> None:
+        self.canvas, self.vehicle, self.owner = canvas, vehicle, owner
+        self.length, self.width, self.height = _SIZE[vehicle.kind]
+        self.eye = np.array([0.0, canvas.camera.eye, 0.0])
+        self.heart = np.array([vehicle.x, 0.5 * self.height, vehicle.z])
+        shift = canvas.climate.sun_shift
+        sun = np.array([-shift[0], 1.0, -shift[1]])
+        self.sun = sun / np.linalg.norm(sun)
+
+    def corners(self, along: np.ndarray, across: np.ndarray, up: np.ndarray) -> np.ndarray:
+        """World points from shares of half the length, half the width and the height."""
+        return self.vehicle.world(
+            np.asarray(along, float) * self.length / 2, np.asarray(across, float) * self.width / 2, np.asarray(up, float) * self.height
+        )
+
+    def facing(self, points: np.ndarray) -> np.ndarray | None:
+        """Outward normal of a face, or None if it looks away from the camera."""
+        normal = np.cross(points[1] - points[0], points[2] - points[0])
+        size = np.linalg.norm(normal)
+        if size < 1e-9:
+            return None
+        middle = points.mean(axis=0)
+        normal = normal / size * np.sign(normal @ (middle - self.heart))
+        return normal if normal @ (self.eye - middle) > 0 else None
+
+    def face(self, points: np.ndarray, colour: np.ndarray, heat: float, gloss: float = 0.12, falloff: float = 0.0, glow: object = 0.0) -> bool:
+        """Paint one face if it is visible; ``gloss`` is the share of sky that it mirrors."""
+        normal = self.facing(points)
+        if normal is None or points[:, 2].min() < 0.7:
+            return False
+        climate = self.canvas.climate
+        shade = float(np.clip(0.30 + 0.75 * (normal @ self.sun) + 0.15 * normal[1], 0.08, 1.0))
+        up = float(np.clip(normal[1], 0.0, 1.0))
+        mirrored = gloss * (0.3 + 0.7 * up) * np.array([0.55, 0.62, 0.70])
+        heat = heat - 3.0 * up * (1.0 - climate.sun) + 3.0 * climate.sun * max(float(normal @ self.sun), 0.0)
+        self.canvas.polygon(
+            self.canvas.camera.project(points), np.clip(colour + mirrored, 0, 0.95), heat, self.vehicle.z, shade, glow, self.owner, falloff
+        )
+        return True
+
+
+def _shell(painter: _Painter) -> None:
+    """Body, cabin and glass."""
+    vehicle, climate = painter.vehicle, painter.canvas.climate
+    colour = np.asarray(vehicle.colour)
+    body, cabin = np.array(_BODY[vehicle.kind]), np.array(_CABIN[vehicle.kind])
+    cold = climate.heated(7.0, 0.0) - 0.5
+    warm = cold + (2.0 if vehicle.running else 0.0)
+    glass = climate.heated(2.0, 0.0) - 4.0
+    for side in (-1.0, 1.0):
+        points = painter.corners(body[:, 0], np.full(len(body), side), body[:, 1])
+        painter.face(points, colour, warm, 0.10, 0.45)
+    for index, (a, b) in enumerate(zip(body[:-1], body[1:], strict=True)):
+        engine = 7.0 * vehicle.running * (1.0 if 0.5 * (a[0] + b[0]) > 0.4 else 0.1)
+        quad = painter.corners([a[0], b[0], b[0], a[0]], [-1, -1, 1, 1], [a[1], b[1], b[1], a[1]])
+        painter.face(quad, colour * (0.8 if index in (0, len(body) - 2) else 1.0), warm + engine, 0.25, 0.25)
+    taper = 1.0 - 0.20 * np.clip((cabin[:, 1] - _BELT) / (1 - _BELT), 0, 1)
+    taper = taper if vehicle.kind not in ("van", "bus") else 1.0 - 0.07 * (cabin[:, 1] - cabin[:, 1].min())
+    for side in (-1.0, 1.0):
+        if painter.face(painter.corners(cabin[:, 0], side * taper, cabin[:, 1]), colour, cold, 0.12):
+            _side_windows(painter, cabin, taper, side, glass)
+    last = len(cabin) - 2
+    for index in range(last + 1):
+        a, b, wa, wb = cabin[index], cabin[index + 1], taper[index], taper[index + 1]
+        quad = painter.corners([a[0], b[0], b[0], a[0]], [-wa, -wb, wb, wa], [a[1], b[1], b[1], a[1]])
+        visible = painter.face(quad, colour, cold, 0.3)
+        if visible and index in (0, last) and not (index == 0 and vehicle.kind == "van" and colour[0] > 0.6):
+            middle = quad.mean(axis=0)
+            painter.face(middle + (quad - middle) * 0.84, _GLASS, glass, 0.28, 0.3)
+
+
+def _side_windows(painter: _Painter, cabin: np.ndarray, taper: np.ndarray, side: float, glass: float) -> None:
+    """Two or more panes of glass in the side of the cabin."""
+    low, high = cabin[:, 1].min(), 1.0
+    bottom, top = low + 0.12 * (high - low), low + 0.82 * (high - low)
+    rear = np.interp([bottom, top], cabin[:2, 1], cabin[:2, 0]) + 0.05
+    front = np.interp([bottom, top], cabin[:-3:-1, 1], cabin[:-3:-1, 0]) - 0.05
+    panes = {"bus": 7, "van": 3}.get(painter.vehicle.kind, 2)
+    half = np.interp([bottom, top], [low, high], [taper.max(), taper.min()]) * side * 1.005
+    for pane in range(panes):
+        if painter.vehicle.kind == "van" and pane < 2 and painter.vehicle.colour[0] > 0.4:
+            continue
+        s, e = (pane + 0.04) / panes, (pane + 0.96) / panes
+        lower = rear[0] + (front[0] - rear[0]) * np.array([s, e])
+        upper = rear[1] + (front[1] - rear[1]) * np.array([s, e])
+        points = painter.corners([*lower, *upper[::-1]], [half[0], half[0], half[1], half[1]], [bottom, bottom, top, top])
+        painter.face(points, _GLASS, glass, 0.18, 0.3)
+
+
+def _wheels(painter: _Painter) -> None:
+    """Tyres and rims on the visible side."""
+    vehicle, climate = painter.vehicle, painter.canvas.climate
+    angle = np.linspace(0, 2 * np.pi, 17)[:-1]
+    radius = 0.33 if vehicle.kind not in ("van", "bus") else 0.38 + 0.1 * (vehicle.kind == "bus")
+    heat = climate.heated(5.0, 1.5) + 7.0 * vehicle.running
+    for at in (-0.62, 0.63):
+        for side in (-1.0, 1.0):
+            along, up = at + radius * np.cos(angle) / (painter.length / 2), (radius + radius * np.sin(angle)) / painter.height
+            points = painter.corners(along, np.full(16, side * 1.01), up)
+            if not painter.face(points, np.array([0.02, 0.02, 0.02]), heat, 0.02):
+                continue
+            hub = points.mean(axis=0)
+            painter.face(hub + (points - hub) * 0.6, np.array([0.34, 0.34, 0.35]), heat - 2.0 + 4.0 * vehicle.running, 0.15)
+
+
+def _end_details(painter: _Painter) -> None:
+    """Lamps, grille, bumper and plate of the end that is seen."""
+    vehicle, climate = painter.vehicle, painter.canvas.climate
+    body = np.array(_BODY[vehicle.kind])
+    cold = climate.heated(6.0, 0.0)
+    away = 1.004
+
+    def panel(end: float, left: float, right: float, low: float, high: float, colour: object, heat: float, glow: object = 0.0) -> bool:
+        quad = painter.corners([end * away] * 4, [left, right, right, left], [low, low, high, high])
+        return painter.face(quad, np.asarray(colour, float), heat, 0.05, 0.0, glow)
+
+    front, rear = body[-2, 1], body[1, 1]
+    hot = 8.0 * vehicle.running
+    if panel(1.0, -0.92, 0.92, 0.62 * front, 0.40 * front, (0.05, 0.05, 0.05), cold + hot):
+        panel(1.0, -0.55, 0.55, 0.66 * front, 0.92 * front, (0.04, 0.04, 0.045), cold + hot)
+        panel(1.0, -0.24, 0.24, 0.48 * front, 0.62 * front, (0.7, 0.7, 0.65), cold)
+        for side in (-1.0, 1.0):
+            glow = np.array([6.0, 5.6, 4.8]) if vehicle.lights else 0.0
+            panel(1.0, side * 0.93, side * 0.60, 0.72 * front, 0.98 * front, (0.6, 0.62, 0.64), cold + 6.0 * vehicle.lights, glow)
+            _lamp(painter, 1.0, side * 0.75, 0.85 * front, (1.0, 0.95, 0.82), 9.0 if vehicle.lights else 0.0)
+    if panel(-1.0, -0.92, 0.92, 0.22 + 0.02, 0.62 * rear, (0.06, 0.06, 0.06), cold + 1.0):
+        panel(-1.0, -0.26, 0.26, 0.68 * rear, 0.84 * rear, (0.7, 0.68, 0.55), cold - 0.5)
+        panel(-1.0, 0.45, 0.65, 0.20, 0.27, (0.2, 0.2, 0.2), cold + 25.0 * vehicle.running)
+        level = 1.6 if vehicle.braking else 0.35 * vehicle.lights
+        for side in (-1.0, 1.0):
+            panel(-1.0, side * 0.96, side * 0.66, 0.80 * rear, 1.08 * rear, (0.35, 0.02, 0.02), cold + 1.5, np.array([2.0, 0.10, 0.05]) * level)
+            _lamp(painter, -1.0, side * 0.8, rear, (1.0, 0.08, 0.04), 0.9 * level)
+
+
+def _lamp(painter: _Painter, end: float, across: float, up: float, colour: tuple[float, float, float], power: float) -> None:
+    """Register a light of the vehicle."""
+    if power > 0.0:
+        x, y, z = painter.corners([end * 1.05], [across], [up])[0]
+        painter.canvas.lights.append(Light(float(x), float(y), float(z), colour, power * 0.3))
+
+
+def paint_vehicle(canvas: Canvas, vehicle: Vehicle, owner: int) -> None:
+    """Paint a vehicle with the dark (and, if it runs, warm) ground below it."""
+    painter = _Painter(canvas, vehicle, owner)
+    foot = painter.corners([-1, 1, 1, -1], [-1, -1, 1, 1], [0, 0, 0, 0])
+    if foot[:, 2].min() < 0.7:
+        return
+    pixels = canvas.camera.project(foot)
+    soft = 0.12 * canvas.camera.focal / vehicle.z
+    canvas.shadow(pixels, 0.85, -7.0 if vehicle.running else 1.5, soft)
+    dark = painter.corners([-0.93, 0.93, 0.93, -0.93], [-0.9, -0.9, 0.9, 0.9], [0.02, 0.02, 0.02, 0.02])
+    canvas.polygon(canvas.camera.project(dark), 0.02, canvas.climate.ambient + (9.0 if vehicle.running else 0.0), vehicle.z, 0.1, 0.0, owner)
+    skirt = np.array([[-0.95, 0.95, 0.95, -0.95], [0.0, 0.0, 0.24, 0.24]])
+    for side in (-0.9, 0.9):
+        painter.face(painter.corners(skirt[0], np.full(4, side), skirt[1]), np.full(3, 0.02), canvas.climate.ambient + 5.0 * vehicle.running, 0.0)
+    _wheels_first = abs(np.sin(vehicle.yaw)) < 0.05
+    if _wheels_first:
+        for across in (-0.85, 0.85):
+            end = -1.0 if np.cos(vehicle.yaw) > 0 else 1.0
+            tyre = painter.corners([end * 0.8] * 4, [across - 0.12, across + 0.12, across + 0.12, across - 0.12], [0, 0, 0.3, 0.3])
+            painter.face(tyre, np.full(3, 0.02), canvas.climate.ambient + 3.0 + 8.0 * vehicle.running, 0.0)
+    _shell(painter)
+    _wheels(painter)
+    _end_details(painter)

@@ -1,0 +1,293 @@
+"""The distillation engine: one student, its optimiser, and rounds of training under an action. Free of gymnasium."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusion_env.action import LossWeights
+from fusion_env.config import DistillConfig
+from fusion_env.crop_bank import CropBank
+from fusion_env.degradation import Degradation, degrade, draw_noise
+from fusion_env.errors import SnapshotError
+from fusion_env.losses import guidance_loss, self_learning_loss, total_loss
+from student import FusionStudent
+
+__all__ = ["GUIDANCE_ONLY", "NO_SCALE", "Distillation", "LossScales", "RoundResult", "epoch_iterations"]
+
+SNAPSHOT_VERSION = 1
+
+GUIDANCE_ONLY = LossWeights(guidance=1.0, self_learning=0.0)
+
+
+@dataclass(frozen=True)
+class LossScales:
+    """What each loss is divided by before Eq. 3."""
+
+    guidance: float
+    self_learning: float
+
+
+NO_SCALE = LossScales(1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What one round of training did.
+
+    Attributes:
+        guidance: Mean of Eq. 1 over the round's mini-batches, before scaling; NaN if it was not computed.
+        self_learning: Mean of Eq. 2, before scaling.
+        total: Mean of Eq. 3.
+        guidance_share: Share of the weighted guidance loss in the sum of both losses' gradient norms, at the round's
+            first mini-batch, 0..1.
+        diverged: A loss or a weight is not finite; training stopped there.
+    """
+
+    guidance: float
+    self_learning: float
+    total: float
+    guidance_share: float
+    diverged: bool
+
+
+class _BankOrder:
+    """Endless order over a bank: a fresh permutation in each pass."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._order = self._rng.permutation(count)
+        self._next = 0
+
+    def take(self, batch: int) -> np.ndarray:
+        parts: list[np.ndarray] = []
+        missing = batch
+        while missing:
+            if self._next == len(self._order):
+                self._order, self._next = self._rng.permutation(len(self._order)), 0
+            parts.append(self._order[self._next : self._next + missing])
+            self._next += len(parts[-1])
+            missing -= len(parts[-1])
+        return np.concatenate(parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        # The generator's 128-bit integers fit no tensor: JSON keeps them exactly.
+        return {
+            "rng": json.dumps(self._rng.bit_generator.state),
+            "order": torch.from_numpy(self._order.copy()),
+            "next": self._next,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = json.loads(state["rng"])
+        self._order, self._next = state["order"].numpy().copy(), int(state["next"])
+
+
+def epoch_iterations(images: int, batch_size: int) -> int:
+    """Return the mini-batches of one pass over the training images, at least 1."""
+    return max(1, -(-images // batch_size))
+
+
+class Distillation:
+    """Trains one student on a bank of crops, round by round.
+
+    Args:
+        config: Training settings.
+        bank: Training crops with the teacher's targets.
+        features: Feature network of Eq. 1, frozen, on the bank's device.
+        student_state: Weights to start from.
+        iterations: Mini-batches in a round.
+        scales: What the losses are divided by.
+        order_seed: Seed of the order of the crops.
+        noise_seed: Seed of the degradations' random parts.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        bank: CropBank,
+        features: nn.Module,
+        student_state: dict[str, Tensor],
+        *,
+        iterations: int,
+        scales: LossScales,
+        order_seed: int,
+        noise_seed: int,
+    ) -> None:
+        self._config = config
+        self._bank = bank
+        self._features = features
+        self._iterations = iterations
+        self._scales = scales
+        self._device = bank.ir.device
+        with torch.random.fork_rng(devices=[]):  # the initial draw is overwritten and must not touch the global state
+            self.student = FusionStudent()
+        self.student.load_state_dict(student_state)
+        self.student.to(self._device)
+        self._optimizer = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
+        self._order = _BankOrder(len(bank), order_seed)
+        self._noise = torch.Generator(self._device)
+        self._noise.manual_seed(noise_seed)
+        self.timings: dict[str, float] = {}
+
+    def run_round(self, weights: LossWeights, degradation: Degradation) -> RoundResult:
+        """Train for one round.
+
+        Args:
+            weights: Weights of Eq. 3.
+            degradation: Applied to infrared and visible luma with independent random parts.
+
+        Returns:
+            Mean losses and whether training diverged; the student is left in evaluation mode.
+        """
+        self.student.train()
+        sums = torch.zeros(3, device=self._device)
+        share = float("nan")
+        for iteration in range(self._iterations):
+            ir, vis, target = self._next_batch()
+            losses = self._losses(weights, degradation, ir, vis, target)
+            if iteration == 0:
+                share = self._backward_with_share(weights, *losses)
+            else:
+                with self._timed("backward"):
+                    self._optimizer.zero_grad(set_to_none=True)
+                    total_loss(*losses, weights, self._scales).backward()
+            with self._timed("update"):
+                self._optimizer.step()
+            total = total_loss(losses[0].detach(), losses[1].detach(), weights, self._scales)
+            sums += torch.stack([losses[0].detach(), losses[1].detach(), total])
+        self.student.eval()
+        guidance, self_learning, total = (sums / self._iterations).tolist()
+        diverged = not (np.isfinite(total) and self._weights_are_finite())
+        return RoundResult(guidance, self_learning, total, share, diverged)
+
+    def loss_values(self, degradation: Degradation, batches: int) -> tuple[float, float]:
+        """Return the mean of Eq. 1 and of Eq. 2 over the next mini-batches, without training."""
+        both = LossWeights(0.5, 0.5)
+        values = []
+        with torch.no_grad():
+            for _ in range(batches):
+                values.append(torch.stack(self._losses(both, degradation, *self._next_batch())))
+        guidance, self_learning = torch.stack(values).mean(0).tolist()
+        return guidance, self_learning
+
+    def _next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        with self._timed("data"):
+            index = torch.from_numpy(self._order.take(self._config.batch_size)).to(self._device)
+            return self._bank.batch(index)
+
+    def degraded_batch(self, degradation: Degradation, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
+        """Degrade infrared and visible luma [B, 1, H, W] alike in strength, with the next random parts."""
+        with self._timed("degradation"):
+            both = torch.cat([ir, vis])
+            # Drawn even when everything is off, so that one round's strengths do not shift the next round's draws.
+            noise = draw_noise(both.shape, self._noise, self._device)
+            bad_ir, bad_vis = degrade(both, degradation, noise).chunk(2)
+            return bad_ir, bad_vis
+
+    def _losses(
+        self, weights: LossWeights, degradation: Degradation, ir: Tensor, vis: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return Eq. 1 and Eq. 2 of one mini-batch; a loss of weight 0 is not computed and 0."""
+        count = len(ir)
+        zero = torch.zeros((), device=self._device)
+        bad_ir, bad_vis = self.degraded_batch(degradation, ir, vis)
+        # Without degradation both outputs are the same tensor: Eq. 2 and its gradient are exactly 0.
+        pair = weights.self_learning > 0 and not degradation.is_identity
+        with self._timed("student"), self._autocast():
+            if pair:
+                fused, fused_bad = self.student(torch.cat([vis, bad_vis]), torch.cat([ir, bad_ir])).float().split(count)
+            else:
+                fused = fused_bad = self.student(vis, ir).float()
+        guidance = zero
+        if weights.guidance > 0:
+            with self._timed("perception"), self._autocast():
+                with torch.no_grad():
+                    wanted = self._features(target)
+                guidance = guidance_loss(self._features(fused), wanted)
+        self_learning = zero
+        if pair:
+            self_learning = self_learning_loss(
+                fused, fused_bad, kind=self._config.self_learning_loss, detach_original=self._config.detach_original
+            )
+        return guidance, self_learning
+
+    def _backward_with_share(self, weights: LossWeights, guidance: Tensor, self_learning: Tensor) -> float:
+        """Set the gradients of Eq. 3 and return the guidance loss's share of the two gradient norms."""
+        parameters = list(self.student.parameters())
+        with self._timed("backward"):
+            parts = []
+            for loss, weight, scale in (
+                (guidance, weights.guidance, self._scales.guidance),
+                (self_learning, weights.self_learning, self._scales.self_learning),
+            ):
+                if loss.requires_grad:
+                    gradient = torch.autograd.grad(weight / scale * loss, parameters, retain_graph=True)
+                    parts.append(gradient)
+                else:
+                    parts.append(None)
+            norms = [0.0 if part is None else float(torch.stack([g.norm() for g in part]).norm()) for part in parts]
+            present = [part for part in parts if part is not None]
+            for i, parameter in enumerate(parameters):
+                parameter.grad = sum((part[i] for part in present), torch.zeros_like(parameter)) if present else None
+        total = sum(norms)
+        return norms[0] / total if total > 0 else float(guidance.requires_grad)
+
+    def _weights_are_finite(self) -> bool:
+        return bool(torch.stack([p.isfinite().all() for p in self.student.parameters()]).all())
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.autocast)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.timings[part] = self.timings.get(part, 0.0) + time.perf_counter() - start
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next rounds depend on: weights, optimiser, random streams.
+
+        Tensors are copies on the CPU; the whole can be written with ``torch.save`` and read with ``weights_only=True``.
+        """
+        return {
+            "version": SNAPSHOT_VERSION,
+            "student": _to_cpu(self.student.state_dict()),
+            "optimizer": _to_cpu(self._optimizer.state_dict()),
+            "order": self._order.state_dict(),
+            "noise": self._noise.get_state().clone(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`'s output, bit for bit on the CPU.
+
+        Raises:
+            SnapshotError: The snapshot has another format version or another bank.
+        """
+        if state.get("version") != SNAPSHOT_VERSION:
+            raise SnapshotError(f"snapshot version {state.get('version')!r} is not {SNAPSHOT_VERSION}: make a new one")
+        if len(state["order"]["order"]) != len(self._bank):
+            raise SnapshotError(
+                f"the snapshot's bank has {len(state['order']['order'])} crops, this one {len(self._bank)}: "
+                "use the configuration that it was made with"
+            )
+        self.student.load_state_dict(state["student"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._order.load_state_dict(state["order"])
+        self._noise.set_state(state["noise"])
+
+
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _to_cpu(member) for key, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_to_cpu(member) for member in value)
+    return value

@@ -1,0 +1,108 @@
+"""The embedded feature network of Eq. 1: a small stand-in for VGG-19, trained on procedural scenes.
+
+`experiments/train_features.py` trains it; its card is ``fusion_env/assets/features.md``.
+"""
+
+import hashlib
+import importlib.resources
+import os
+
+import torch
+from torch import Tensor, nn
+
+from fusion_env.perception.local_normalisation import local_moments
+from student.checkpoint import load_into, load_state
+
+__all__ = ["MIN_SIZE", "EmbeddedFeatures", "load_embedded_features"]
+
+MIN_SIZE = 16
+"""Smallest height and width in pixels; the last tap has a sixteenth of the size."""
+
+_WIDTHS = (8, 16, 24, 32, 48)
+_CONTRAST_FLOOR = 0.03**2
+
+
+class EmbeddedFeatures(nn.Module):
+    """Map luma to five feature tensors, at strides 1, 2, 4, 8 and 16 and with 8, 16, 24, 32 and 48 channels.
+
+    The squared differences of the features, averaged per tap and summed over the taps (Eq. 1 of arXiv 2509.02424), rank
+    changed images as 1 - SSIM does. The network sees the luma and the locally normalised luma, with SSIM's constant
+    0.03^2 in the normalisation. The luma itself is a channel of the first tap, so that only equal images have distance
+    zero; taps are taken before the ReLU. The constructor loads nothing; see `load_embedded_features`.
+
+    Attributes:
+        description: What the network is, for start-up messages and stored results.
+        tap_scale: [5], by which the taps are multiplied so that each has an equal share of the mean distance.
+    """
+
+    description = "embedded feature network (small network, trained on procedural scenes to rank like 1 - SSIM)"
+
+    tap_scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        first = nn.Conv2d(2, _WIDTHS[0] - 1, 3, padding=1)
+        deeper = [
+            nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 3, stride=2, padding=1))
+            for inputs, outputs in zip(_WIDTHS, _WIDTHS[1:], strict=False)
+        ]
+        self.stages = nn.ModuleList([first, *deeper])
+        self.register_buffer("tap_scale", torch.ones(len(_WIDTHS)))
+
+    def forward(self, luma: Tensor) -> list[Tensor]:
+        """Compute the taps; differentiable.
+
+        Args:
+            luma: [B, 1, H, W] in 0..1, H and W at least `MIN_SIZE`.
+
+        Returns:
+            Five tensors [B, channels, ceil(H / stride), ceil(W / stride)].
+
+        Raises:
+            ValueError: If the shape does not fit.
+        """
+        if luma.ndim != 4 or luma.shape[1] != 1 or min(luma.shape[-2:]) < MIN_SIZE:
+            raise ValueError(
+                f"luma must be [B, 1, H, W] with H and W at least {MIN_SIZE} pixels. Got {tuple(luma.shape)}."
+            )
+        mean, variance = local_moments(luma)
+        normalised = (luma - mean) * (variance + _CONTRAST_FLOOR).rsqrt()
+        features = torch.cat([luma, self.stages[0](torch.cat([luma, normalised], dim=1))], dim=1)
+        taps = [features]
+        for stage in self.stages[1:]:
+            features = stage(features)
+            taps.append(features)
+        return [tap * scale for tap, scale in zip(taps, self.tap_scale, strict=True)]
+
+    def fingerprint(self) -> str:
+        """Hash weights and settings, to tell cached results of different networks apart.
+
+        Returns:
+            The first 16 hexadecimal digits of a SHA-256; independent of the device.
+        """
+        digest = hashlib.sha256(repr((type(self).__name__, _WIDTHS, _CONTRAST_FLOOR)).encode())
+        for key, tensor in sorted(self.state_dict().items()):
+            digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def load_embedded_features(weights: str | os.PathLike[str] | None = None) -> EmbeddedFeatures:
+    """Build the network with trained weights, frozen and in evaluation mode.
+
+    Args:
+        weights: A file that `experiments/train_features.py` wrote; the package's own without it.
+
+    Returns:
+        The network on the CPU, float32. Its weights are frozen; gradients flow to the input.
+
+    Raises:
+        WeightsError: If the file cannot be read or does not fit.
+    """
+    network = EmbeddedFeatures()
+    if weights is not None:
+        load_into(network, load_state(weights), str(weights))
+    else:
+        asset = importlib.resources.files("fusion_env") / "assets" / "features.safetensors"
+        with importlib.resources.as_file(asset) as path:
+            load_into(network, load_state(path), str(path))
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,174 @@
+"""Performance indicators (Eq. 4), their normalisation, and the score E behind the reward (Eq. 6)."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fusion_env import metrics
+from fusion_env.config import INDICATORS, DistillConfig
+from fusion_env.crop_bank import CropBank
+from fusion_env.data import ycbcr_to_rgb
+from fusion_env.errors import ConfigError
+
+__all__ = ["Scorer", "Scores", "indicator_values", "observation_size"]
+
+Scores = dict[str, float]
+"""Mean value of each metric over the scored images."""
+
+_SMALLEST_MEAN = 1e-6
+_CHUNK_PIXELS = 2_000_000
+
+
+def indicator_values(
+    names: Sequence[str],
+    fused: Tensor,
+    ir: Tensor,
+    vis: Tensor,
+    quality: nn.Module,
+    chroma: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Compute metrics of some fused images.
+
+    Args:
+        names: ``"iqa"`` or names known to `fusion_env.metrics`.
+        fused: Fused luma [B, 1, H, W] in 0..1.
+        ir: Infrared, same shape, 0..1.
+        vis: Visible luma, same shape, 0..1.
+        quality: Quality score (IQA*).
+        chroma: Cb and Cr [B, 2, H, W] in 0..1 to score quality in colour; None scores the luma.
+
+    Returns:
+        For each name a tensor [B].
+    """
+    values = metrics.compute([name for name in names if name != "iqa"], fused, ir, vis)
+    if "iqa" in names:
+        seen = fused if chroma is None else ycbcr_to_rgb(torch.cat([fused, chroma], 1)).clamp(0, 1)
+        values["iqa"] = quality(seen)
+    return {name: values[name] for name in names}
+
+
+class Scorer:
+    """Scores fused crops of the reward split against the teacher's, whose values are computed once.
+
+    Args:
+        config: Settings of score, normalisation, reward and observation.
+        bank: The fixed scored crops with the teacher's fused luma.
+        quality: Quality score (IQA*), on the bank's device.
+
+    Raises:
+        ConfigError: A mean of the teacher is too small to divide by.
+        UnknownNameError: `config.score_metrics` names an unknown metric.
+    """
+
+    def __init__(self, config: DistillConfig, bank: CropBank, quality: nn.Module) -> None:
+        self._config = config
+        self._bank = bank
+        self._quality = quality
+        for name in config.score_metrics:
+            if name != "iqa":
+                metrics.get(name)
+        self.names = tuple(dict.fromkeys((*INDICATORS, *config.score_metrics)))
+        with torch.inference_mode():
+            self._teacher = self._values(None, lambda ir, vis, target: target)
+        self.teacher_means: Scores = {name: float(self._teacher[name].mean()) for name in self.names}
+        if config.normalisation == "teacher":
+            for name, mean in self.teacher_means.items():
+                if not mean > _SMALLEST_MEAN:
+                    raise ConfigError(
+                        f"the teacher's mean {name.upper()} over the reward split is {mean:.3g}, too small to divide by: "
+                        "check its fused images, or use normalisation='minmax' with minmax_bounds"
+                    )
+
+    def draw(self, rng: np.random.Generator) -> Tensor | None:
+        """Choose the crops of one round, or None for all of them."""
+        if self._config.score_images is None:
+            return None
+        chosen = rng.choice(len(self._bank), self._config.score_images, replace=False)
+        return torch.from_numpy(np.sort(chosen)).to(self._bank.ir.device)
+
+    @torch.inference_mode()
+    def score(self, student: nn.Module, crops: Tensor | None = None) -> tuple[Scores, Scores, float]:
+        """Score a student.
+
+        Args:
+            student: In any mode; called as ``student(vis_luma, ir)``.
+            crops: Crops from `draw`.
+
+        Returns:
+            The student's and the teacher's raw means over the same crops, and the standard deviation of the student's
+            fused luma within an image (0..1; near 0 means that the student has collapsed to constant images).
+        """
+        values = self._values(crops, lambda ir, vis, _: student(vis, ir))
+        own = {name: float(values[name].mean()) for name in self.names}
+        spread = float(values["spread"].mean())
+        if crops is None:
+            return own, dict(self.teacher_means), spread
+        return own, {name: float(self._teacher[name][crops].mean()) for name in self.names}, spread
+
+    def _values(self, crops: Tensor | None, fuse: Callable[[Tensor, Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
+        """Score ``fuse(ir, vis, target)`` of some crops: [B] for each metric, and the images' `spread`."""
+        bank = self._bank
+        index = torch.arange(len(bank), device=bank.ir.device) if crops is None else crops
+        results: list[dict[str, Tensor]] = []
+        # Bounded pieces: the paper's 294 crops of 224 pixels would not fit into memory at once.
+        for piece in index.split(max(1, _CHUNK_PIXELS // bank.ir[0].numel())):
+            ir, vis, target = bank.batch(piece)
+            fused = fuse(ir, vis, target)
+            chroma = bank.chroma[piece].float() / 255 if self._config.iqa_colour else None
+            values = indicator_values(self.names, fused, ir, vis, self._quality, chroma)
+            results.append({**values, "spread": fused.std((1, 2, 3))})
+        return {name: torch.cat([result[name].float() for result in results]) for name in (*self.names, "spread")}
+
+    def normalised(self, scores: Scores) -> dict[str, float]:
+        """Bring raw means to a common scale.
+
+        With ``normalisation="teacher"`` a value is divided by the teacher's mean over the whole reward split, so that
+        the teacher is 1 on average; with ``"minmax"`` the given bounds map to 0 and 1.
+        """
+        if self._config.normalisation == "teacher":
+            return {name: scores[name] / self.teacher_means[name] for name in self.names}
+        bounds = self._config.minmax_bounds
+        limits = {name: (bounds[2 * i], bounds[2 * i + 1]) for i, name in enumerate(INDICATORS)}
+        return {name: (scores[name] - limits[name][0]) / (limits[name][1] - limits[name][0]) for name in self.names}
+
+    def score_e(self, scores: Scores) -> float:
+        """Return E of Eq. 6: the mean of the normalised `score_metrics`."""
+        normalised = self.normalised(scores)
+        return float(np.mean([normalised[name] for name in self._config.score_metrics]))
+
+    def observation(self, student: Scores, teacher: Scores, used_budget: float) -> NDArray[np.float32]:
+        """Build what the agent sees (Eq. 4), float32, clipped to [-10, 10].
+
+        Args:
+            student: Raw means of the student.
+            teacher: Raw means of the teacher over the same crops.
+            used_budget: Rounds used, as a fraction.
+
+        Returns:
+            Shape (10,) for ``"vector"``, (11,) for ``"vector+time"``, (2,) for ``"scalar"``, else (5,).
+        """
+        config = self._config
+        centre = 1.0 if config.normalisation == "teacher" else 0.5
+        own, other = self.normalised(student), self.normalised(teacher)
+        performance = np.array([own[name] - centre for name in INDICATORS])
+        gap = np.array([own[name] - other[name] for name in INDICATORS])
+        parts = {
+            "vector": (performance, gap),
+            "vector+time": (performance, gap),
+            "scalar": ([performance.mean()], [gap.mean()]),
+            "performance": (performance,),
+            "gap": (gap,),
+        }[config.observation]
+        vector = config.obs_scale * np.concatenate(parts)
+        if config.observation == "vector+time":
+            vector = np.append(vector, used_budget)
+        return np.clip(vector, -10.0, 10.0).astype(np.float32)
+
+
+def observation_size(kind: str) -> int:
+    """Return the number of observed values for a setting of `observation`."""
+    count = len(INDICATORS)
+    return {"vector": 2 * count, "vector+time": 2 * count + 1, "scalar": 2, "performance": count, "gap": count}[kind]

@@ -1,0 +1,239 @@
+"""LDFusion, the teacher of AgentFuse: content and style encoders, adaptive instance normalisation, up-sampling decoder.
+
+Layers and parameter names follow github.com/wyhlaowang/LDFusion, so that its official weights load strictly.
+"""
+
+from importlib import resources
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fusion_env.errors import MissingRequirementsError
+from fusion_env.teachers.base import Teacher
+from fusion_env.teachers.registry import register
+from student.checkpoint import load_into, load_state
+from student.network import PairEncoder, UpsamplingDecoder, check_pair
+
+__all__ = ["AdaptiveInstanceNorm", "EmbeddedLDFusion", "LDFusion"]
+
+_WIDTH = 16
+_CONTENT = 256
+_STYLE = 8
+_HIDDEN = 256
+
+_OFFICIAL_FILES = {"Enc": "Enc_final.pt", "Dec": "Dec_final.pt"}
+
+
+class AdaptiveInstanceNorm(nn.Module):
+    """Normalise each channel of each sample, then scale and shift it by given numbers.
+
+    The buffers exist only because official checkpoints contain them; nothing reads them.
+
+    Args:
+        channels: Number of channels C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """Normalise ``x``.
+
+        Args:
+            x: [B, C, H, W]; biased variance, eps 1e-5.
+            shift: [B, C], added.
+            scale: [B, C], multiplied directly (not as 1 + scale).
+
+        Returns:
+            [B, C, H, W], the dtype of ``x``.
+        """
+        # Batch normalisation in training mode on a (1, B * C, H, W) view treats every sample's channel by itself.
+        flat = x.reshape(1, -1, *x.shape[2:])
+        out = F.batch_norm(flat, None, None, scale.reshape(-1).float(), shift.reshape(-1).float(), training=True)
+        return out.view(x.shape)
+
+
+class _AdaptiveResidualBlock(nn.Module):
+    """Two 3x3 convolutions with adaptive instance normalisation around an identity path."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        # A ModuleList, because two of the seven layers take arguments; its indices are the published names.
+        self.block = nn.ModuleList(
+            [
+                nn.ReflectionPad2d(1),
+                nn.Conv2d(channels, channels, 3),
+                AdaptiveInstanceNorm(channels),
+                nn.ReLU(inplace=True),
+                nn.ReflectionPad2d(1),
+                nn.Conv2d(channels, channels, 3),
+                AdaptiveInstanceNorm(channels),
+            ]
+        )
+
+    def forward(self, x: Tensor, affine: Tensor) -> Tensor:
+        """Return ``x`` [B, C, H, W] plus its residual; ``affine`` [B, 4, C]: shift, scale, shift, scale."""
+        pad1, conv1, norm1, relu, pad2, conv2, norm2 = self.block
+        y = relu(norm1(conv1(pad1(x)), affine[:, 0], affine[:, 1]))
+        return x + norm2(conv2(pad2(y)), affine[:, 2], affine[:, 3])
+
+
+class _StyleEncoder(nn.Module):
+    """Encode one image into 8 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(1, 16, 7), nn.ReLU(inplace=True)]
+        for inputs, outputs in ((16, 32), (32, 64), (64, 64)):
+            layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.ReLU(inplace=True)]
+        layers += [nn.AdaptiveAvgPool2d(1), nn.Conv2d(64, _STYLE, 1)]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Encode ``image`` [B, 1, H, W] to [B, 8]."""
+        return self.model(image).flatten(1)
+
+
+class _Encoder(PairEncoder):
+    """Content encoders and style encoders of both images."""
+
+    def __init__(self) -> None:
+        super().__init__(_WIDTH)
+        self.style_encoder1 = _StyleEncoder()
+        self.style_encoder2 = _StyleEncoder()
+
+    def forward(self, vis_luma: Tensor, ir: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the content code [B, 256, H // 8, W // 8] and the style code [B, 16], visible first in both."""
+        style = torch.cat([self.style_encoder1(vis_luma), self.style_encoder2(ir)], dim=1)
+        return super().forward(vis_luma, ir), style
+
+
+class _StylePerceptron(nn.Module):
+    """Map the style code to the parameters of the adaptive normalisations."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.model = nn.Sequential(
+            nn.Linear(2 * _STYLE, _HIDDEN),
+            nn.ReLU(inplace=True),
+            nn.Linear(_HIDDEN, _HIDDEN),
+            nn.ReLU(inplace=True),
+            nn.Linear(_HIDDEN, outputs),
+        )
+
+    def forward(self, style: Tensor) -> Tensor:
+        """Map ``style`` [B, 16] to [B, outputs]."""
+        return self.model(style)
+
+
+class _Decoder(UpsamplingDecoder):
+    """Two residual blocks steered by the style code, then the up-sampling decoder."""
+
+    def __init__(self) -> None:
+        super().__init__(_CONTENT)
+        self.model_local = nn.ModuleList([_AdaptiveResidualBlock(_CONTENT) for _ in range(2)])
+        self.mlp = _StylePerceptron(2 * 4 * _CONTENT)
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        """Decode to [B, 1, 8 h + 21, 8 w + 21], before the output activation."""
+        affine = self.mlp(style).view(-1, 2, 4, _CONTENT)
+        for i, block in enumerate(self.model_local):
+            content = block(content, affine[:, i])
+        return super().forward(content)
+
+
+@register("ldfusion")
+class LDFusion(Teacher):
+    """The LDFusion network: 5.776977 M parameters, 13.0881 G multiply-adds (thop) at 224x224.
+
+    Pre-processing is the official one: visible luma Y = 0.299 R + 0.587 G + 0.114 B and infrared, both in 0..1. Its
+    state dict holds the official encoder file under ``Enc.`` and the decoder file under ``Dec.``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.Enc = _Encoder()
+        self.Dec = _Decoder()
+
+    @classmethod
+    def from_weights(cls, weights: Path | None) -> "LDFusion":
+        """Build the network from the official checkpoint or from a file of our own.
+
+        Args:
+            weights: Folder with ``Enc_final.pt`` and ``Dec_final.pt`` (or either of the two), or one file with the keys
+                ``Enc.*`` and ``Dec.*``.
+
+        Raises:
+            MissingRequirementsError: If no weights are named or a file is missing.
+            student.WeightsError: If a file is damaged or does not fit.
+        """
+        if weights is None:
+            raise _missing("no weights are given")
+        if not weights.exists():
+            raise _missing(f"{weights} does not exist")
+        if weights.name in _OFFICIAL_FILES.values():
+            weights = weights.parent
+        teacher = cls()
+        if weights.is_file():
+            load_into(teacher, load_state(weights), str(weights))
+            return teacher
+        absent = [name for name in _OFFICIAL_FILES.values() if not (weights / name).is_file()]
+        if absent:
+            raise _missing(f"folder {weights} has no {' and no '.join(absent)}")
+        for part, name in _OFFICIAL_FILES.items():
+            load_into(teacher.get_submodule(part), load_state(weights / name), str(weights / name))
+        return teacher
+
+    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+        """Fuse [B, 1, H, W] images in 0..1, H and W at least 16; see `Teacher.fuse_luma`."""
+        height, width = ir.shape[-2:]
+        return self.forward_raw(vis_luma, ir)[..., :height, :width]
+
+    def forward_raw(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+        """Fuse without the crop: [B, 1, 8 (H // 8) + 21, 8 (W // 8) + 21] in 0..1."""
+        return self.forward_signed(vis_luma, ir).clamp(0, 1)
+
+    def forward_signed(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+        """Fuse without crop and clamp: values in -1..1, for training (the clamp has no gradient below 0)."""
+        check_pair(vis_luma, ir)
+        return torch.tanh(self.Dec(*self.Enc(vis_luma, ir)))
+
+
+@register("embedded")
+class EmbeddedLDFusion(LDFusion):
+    """The LDFusion architecture with weights trained on procedural scenes, which are part of this package."""
+
+    @classmethod
+    def from_weights(cls, weights: Path | None) -> "EmbeddedLDFusion":
+        """Build the network from the embedded weights.
+
+        Args:
+            weights: Must be None.
+
+        Raises:
+            ValueError: If ``weights`` is given.
+            MissingRequirementsError: If the package was installed without its assets.
+        """
+        if weights is not None:
+            raise ValueError(
+                f'teacher "embedded" takes no weights. Got {str(weights)!r}; use teacher="ldfusion" to load a file.'
+            )
+        asset = resources.files("fusion_env") / "assets" / "teacher.safetensors"
+        if not asset.is_file():
+            raise MissingRequirementsError(f"{asset}, a part of this package, is missing; install the package again.")
+        teacher = cls()
+        with resources.as_file(asset) as path:
+            load_into(teacher, load_state(path), str(path))
+        return teacher
+
+
+def _missing(problem: str) -> MissingRequirementsError:
+    return MissingRequirementsError(
+        f'teacher "ldfusion": {problem}. It needs {" and ".join(_OFFICIAL_FILES.values())}, which its makers '
+        "publish at github.com/wyhlaowang/LDFusion; let the setting teacher_weights point to their folder. "
+        'teacher="embedded" needs no weights.'
+    )

@@ -1,0 +1,69 @@
+"""Several students in one process: the native vector environment and its Stable-Baselines3 form."""
+
+from functools import partial
+from typing import Any
+
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from fusion_env.config import DistillConfig, preset
+from fusion_env.env import FusionDistillEnv
+from fusion_env.task import build_task
+
+__all__ = ["FusionDistillVectorEnv", "make_sb3_vec_env"]
+
+
+class FusionDistillVectorEnv(SyncVectorEnv):
+    """K students that share data, teacher targets and networks and are trained in turn.
+
+    ``gymnasium.make_vec(id, num_envs=K)`` makes this environment.
+
+    Args:
+        num_envs: Number of students K.
+        preset: Name of a preset; see `FusionDistillEnv`.
+        render_mode: As for `FusionDistillEnv`.
+        autoreset_mode: When finished runs start again; see gymnasium's `AutoresetMode`.
+        **overrides: Fields of `DistillConfig`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        preset: str = "demo",
+        *,
+        render_mode: str | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        **overrides: Any,
+    ) -> None:
+        super().__init__(_factories(num_envs, _config(preset, overrides), render_mode), autoreset_mode=autoreset_mode)
+
+
+def make_sb3_vec_env(num_envs: int, preset: str = "demo", *, seed: int | None = None, **overrides: Any) -> DummyVecEnv:
+    """Make K students as a Stable-Baselines3 vector environment, in one process and sharing data.
+
+    Args:
+        num_envs: Number of students K.
+        preset: Name of a preset; see `FusionDistillEnv`.
+        seed: Student i is reset with ``seed + i``.
+        **overrides: Fields of `DistillConfig`.
+
+    Returns:
+        The environment, each student wrapped in a `Monitor`.
+    """
+    factories = _factories(num_envs, _config(preset, overrides), None)
+    env = DummyVecEnv([lambda make=make: Monitor(make()) for make in factories])
+    if seed is not None:
+        env.seed(seed)
+    return env
+
+
+def _config(name: str, overrides: dict[str, Any]) -> DistillConfig:
+    return preset(name, **overrides)
+
+
+def _factories(num_envs: int, config: DistillConfig, render_mode: str | None) -> list[partial[FusionDistillEnv]]:
+    if num_envs < 1:
+        raise ValueError(f"num_envs must be at least 1. Got {num_envs}")
+    task = build_task(config)
+    return [partial(FusionDistillEnv.from_task, task, render_mode)] * num_envs

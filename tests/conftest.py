@@ -1,0 +1,31 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def reference_dir() -> Path:
+    """Folder with ground truth and real image pairs; tests that need it are skipped without it."""
+    folder = Path(os.environ.get("FUSION_ENV_REFERENCE", CHECKOUT.parent / "shared"))
+    if not (folder / "reference").is_dir():
+        pytest.skip(f"no reference data in {folder}: set FUSION_ENV_REFERENCE")
+    return folder
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Every device of this machine."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return request.param
