@@ -50,8 +50,10 @@ class RandomStream:
 class GaussianPolicy(BasePolicy):
     """Map a state to independent normal distributions, one for each action dimension.
 
-    Linear and ReLU layers, then one linear head with 2A outputs: A means and A values that a sigmoid maps smoothly into
-    `std_range`. The distribution lives in the *unit box*: [-1, 1] stands for the bounds of the action space, so that
+    Linear and ReLU layers, then one linear head with 2A outputs. A tanh maps half of them to means within
+    +-`mean_bound`, a sigmoid the other half to standard deviations within `std_range`. Both bounds are needed: an update
+    that uses the log-probability of an *older* action under the current parameters and a negative return pushes the
+    mean the harder the further it already is, and an unbounded mean overflows within some tens of updates. The distribution lives in the *unit box*: [-1, 1] stands for the bounds of the action space, so that
     means and standard deviations have one scale whatever the bounds are (for `Box(-1, 1)` the two are the same).
 
     Args:
@@ -59,8 +61,10 @@ class GaussianPolicy(BasePolicy):
         action_space: A bounded `Box` of any shape.
         lr_schedule: Learning rate as a function of the remaining progress; its value at 1 starts the optimiser.
         net_arch: Width of each hidden layer.
-        initial_mean: Mean at the start, in the unit box: one number, or one for each action dimension.
+        initial_mean: Mean at the start, in the unit box and inside +-`mean_bound`: one number, or one per dimension.
         initial_std: Standard deviation at the start, strictly inside `std_range`.
+        mean_bound: Largest absolute mean, in the unit box. A bound above 1 lets a deterministic action reach the bounds
+            of the action space.
         std_range: Lowest and highest standard deviation, in the unit box.
         optimizer_class: Optimiser of all parameters.
         optimizer_kwargs: Arguments of the optimiser other than the learning rate.
@@ -78,6 +82,7 @@ class GaussianPolicy(BasePolicy):
         net_arch: Sequence[int] = (64, 64),
         initial_mean: float | Sequence[float] = 0.0,
         initial_std: float = 0.5,
+        mean_bound: float = 1.2,
         std_range: tuple[float, float] = (0.05, 1.0),
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.SGD,
         optimizer_kwargs: Mapping[str, Any] | None = None,
@@ -97,6 +102,7 @@ class GaussianPolicy(BasePolicy):
         self.net_arch = tuple(net_arch)
         self.initial_mean = initial_mean
         self.initial_std = initial_std
+        self.mean_bound = mean_bound
         self.std_range = (low, high)
         self.stream = RandomStream(seed, PREDICTION)
 
@@ -130,9 +136,11 @@ class GaussianPolicy(BasePolicy):
                 f"initial_mean must be one number or {self.action_dim} numbers (one for each action dimension). "
                 f"Got {len(mean)}."
             )
-        if not bool(torch.isfinite(mean).all()):
-            raise ValueError(f"initial_mean must be finite. Got {self.initial_mean!r}.")
-        return mean.expand(self.action_dim)
+        if not bool((mean.abs() < self.mean_bound).all()):
+            raise ValueError(
+                f"initial_mean must lie inside +-{self.mean_bound} (mean_bound). Got {self.initial_mean!r}."
+            )
+        return (self.mean_bound * torch.atanh(mean / self.mean_bound)).expand(self.action_dim)
 
     def distribution(self, obs: PyTorchObs) -> Normal:
         """Compute the action distribution in the unit box.
@@ -144,8 +152,9 @@ class GaussianPolicy(BasePolicy):
             Independent normals with means and standard deviations [B, A].
         """
         features = self.extract_features(obs, self.features_extractor)
-        mean, raw_std = self.head(self.body(features)).split(self.action_dim, dim=1)
+        raw_mean, raw_std = self.head(self.body(features)).split(self.action_dim, dim=1)
         low, high = self.std_range
+        mean = self.mean_bound * torch.tanh(raw_mean / self.mean_bound)
         return Normal(mean, low + (high - low) * torch.sigmoid(raw_std), validate_args=False)
 
     @torch.no_grad()
@@ -170,6 +179,7 @@ class GaussianPolicy(BasePolicy):
             "net_arch": self.net_arch,
             "initial_mean": self.initial_mean,
             "initial_std": self.initial_std,
+            "mean_bound": self.mean_bound,
             "std_range": self.std_range,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,

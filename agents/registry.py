@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from agents.reinforce import Reinforce
 
-__all__ = ["hyperparams", "make", "names"]
+__all__ = ["algorithm", "hyperparams", "make", "names"]
 
 _ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"reinforce": Reinforce, "reinforce-paper": Reinforce}
 
@@ -20,6 +20,17 @@ _ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"reinforce": Reinforce, "reinforc
 def names() -> tuple[str, ...]:
     """List the names that :func:`make` knows."""
     return tuple(sorted(_ALGORITHMS))
+
+
+def algorithm(name: str) -> type[BaseAlgorithm]:
+    """Return the class behind a name, to load a saved agent with.
+
+    Raises:
+        ValueError: The name is unknown; the message suggests the nearest one.
+    """
+    if name not in _ALGORITHMS:
+        raise ValueError(f"unknown algorithm {name!r}.{_hint(name, names())} Known: {', '.join(names())}.")
+    return _ALGORITHMS[name]
 
 
 def hyperparams(name: str) -> dict[str, Any]:
@@ -34,8 +45,7 @@ def hyperparams(name: str) -> dict[str, Any]:
     Raises:
         ValueError: The name is unknown, or the file sets something that the class does not have.
     """
-    if name not in _ALGORITHMS:
-        raise ValueError(f"unknown algorithm {name!r}.{_hint(name, names())} Known: {', '.join(names())}.")
+    algorithm(name)
     text = resources.files("agents").joinpath("hyperparams", f"{name}.yml").read_text(encoding="utf-8")
     settings = yaml.safe_load(text)
     _check_keys(name, settings, f"hyperparams/{name}.yml")

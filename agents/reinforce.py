@@ -24,7 +24,12 @@ from agents.gaussian_policy import EXPLORATION, PREDICTION, GaussianPolicy, Rand
 
 __all__ = ["Reinforce", "ReturnStatistics", "Window"]
 
-_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+# Adam makes steps of one size out of gradients of any size down to `eps`. Advantages are about 1 when normalised, so
+# this eps leaves them alone, but rounding noise under a constant reward no longer moves the policy.
+_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+    "sgd": (torch.optim.SGD, {}),
+    "adam": (torch.optim.Adam, {"eps": 1e-3}),
+}
 _FORMAT_VERSION = 1
 
 
@@ -191,13 +196,15 @@ class Reinforce(BaseAlgorithm):
         self._check_settings()
         self._setup_lr_schedule()
         self._seed_env(self.seed)
+        optimizer_class, optimizer_kwargs = _OPTIMIZERS[self.optimizer]
         self.policy = self.policy_class(
             self.observation_space,
             self.action_space,
             self.lr_schedule,
             initial_mean=self.initial_mean,
             initial_std=self.initial_std,
-            optimizer_class=_OPTIMIZERS[self.optimizer],
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
             seed=self.seed,
             **self.policy_kwargs,
         ).to(self.device)

@@ -22,20 +22,23 @@ from fusion_env.teachers.ldfusion import LDFusion
 from student.checkpoint import load_into, load_state, save_state, write_atomic
 
 INTENSITY_WEIGHT, GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 1.0, 4.0, 1.0
-CHECKPOINT_EVERY = 200
+CHECKPOINT_EVERY = 100
+SMALL_CROPS_UNTIL = 0.85
+"""Share of the iterations on crops of `crop_size`; the rest, on `last_crop_size`, gets used to larger images."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """How the teacher is trained; the defaults made the weights of the package."""
 
-    iterations: int = 2500
+    iterations: int = 6000
     batch_size: int = 8
-    crop_size: int = 96
-    scenes: int = 400
+    crop_size: int = 64
+    last_crop_size: int = 96
+    scenes: int = 300
     height: int = 192
     width: int = 256
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     seed: int = 0
     threads: int = 2
 
@@ -79,9 +82,9 @@ def load_images(settings: Settings) -> Tensor:
     return torch.stack(images)
 
 
-def draw_batch(images: Tensor, settings: Settings, generator: torch.Generator) -> Tensor:
+def draw_batch(images: Tensor, settings: Settings, size: int, generator: torch.Generator) -> Tensor:
     """Cut random crops [B, 2, S, S] in 0..1, flipped, each channel with its own brightness, contrast and gamma."""
-    size, batch = settings.crop_size, settings.batch_size
+    batch = settings.batch_size
     chosen = torch.randint(len(images), (batch,), generator=generator).tolist()
     top = torch.randint(settings.height - size + 1, (batch,), generator=generator).tolist()
     left = torch.randint(settings.width - size + 1, (batch,), generator=generator).tolist()
@@ -92,7 +95,7 @@ def draw_batch(images: Tensor, settings: Settings, generator: torch.Generator) -
     crops[flip] = crops[flip].flip(-1)
     # Real cameras differ more than the scenes do: vary the tone curve of both images independently.
     gamma, gain, shift = torch.rand((3, batch, 2, 1, 1), generator=generator)
-    tone = (crops / 255).pow(2 ** (gamma * 1.6 - 0.8))
+    tone = (crops / 255).pow(2 ** (gamma * 1.4 - 0.7))
     return (tone * (0.6 + 0.5 * gain) + (shift - 0.5) * 0.2).clamp(0, 1)
 
 
@@ -119,8 +122,11 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
     smoothed = None
     bar = tqdm(range(start, settings.iterations), desc="teacher", initial=start, total=settings.iterations)
     for iteration in bar:
-        vis, ir = draw_batch(images, settings, generator).split(1, dim=1)
-        loss = fusion_objective(network.forward_signed(vis, ir)[..., : vis.shape[-2], : vis.shape[-1]], vis, ir)
+        small = iteration < SMALL_CROPS_UNTIL * settings.iterations
+        size = settings.crop_size if small else settings.last_crop_size
+        vis, ir = draw_batch(images, settings, size, generator).split(1, dim=1)
+        fused = network.forward_signed(vis, ir)[..., :size, :size]
+        loss = fusion_objective(fused, vis, ir)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -158,7 +164,9 @@ def evaluate(network: LDFusion, data: Path | None) -> str:
 def main() -> None:
     """Train, store and evaluate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/teacher"), help="folder for teacher.safetensors and its card")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/teacher"), help="folder for teacher.safetensors and its card"
+    )
     parser.add_argument("--data", type=Path, help="folder of real pairs to evaluate on as well")
     parser.add_argument("--evaluate", action="store_true", help="only evaluate the stored file")
     for item in fields(Settings):

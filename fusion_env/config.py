@@ -8,11 +8,11 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from fusion_env.errors import ConfigError, unknown_name
 
-__all__ = ["INDICATORS", "PRESETS", "DistillConfig", "preset"]
+__all__ = ["INDICATORS", "PRESETS", "DistillConfig", "preset", "type_name"]
 
 INDICATORS = ("ag", "ei", "vif", "sd", "iqa")
 """The performance indicators of Eq. 4, in the order of the observation."""
@@ -94,7 +94,9 @@ class DistillConfig:
     score_images: int | None = _setting(None, "Score so many of the fixed crops, fresh each round; none = all.", low=1)
     score_metrics: tuple[str, ...] = _setting(("vif", "iqa"), "Metrics whose mean is the score E of Eq. 6.")
     normalisation: str = _setting(
-        "teacher", "Divide indicators by the teacher's mean, or map given bounds to 0..1.", choices=("teacher", "minmax")
+        "teacher",
+        "Divide indicators by the teacher's mean, or map given bounds to 0..1.",
+        choices=("teacher", "minmax"),
     )
     minmax_bounds: tuple[float, ...] = _setting(
         (), "For normalisation=minmax: low and high of AG, EI, VIF, SD, IQA (ten numbers)."
@@ -171,9 +173,14 @@ def _check_names(values: dict[str, Any]) -> None:
             raise unknown_name("setting", name, known)
 
 
+def type_name(item: dataclasses.Field) -> str:
+    """Return a field's type as text, such as ``"int | None"`` or ``"tuple[str, ...]"``."""
+    return str(item.type) if get_args(item.type) else item.type.__name__
+
+
 def _checked(item: dataclasses.Field, value: Any) -> Any:
     """Return `value` in the field's type, or say what is wrong with it."""
-    kind = str(item.type if isinstance(item.type, str) else getattr(item.type, "__name__", item.type))
+    kind = type_name(item)
     if value is None:
         if "None" in kind:
             return None

@@ -5,7 +5,7 @@ of the crop. With ``context="crop"`` the teacher therefore sees each crop by its
 from its fused whole images. Training and scoring read banks only: they never run the teacher, nor decode an image.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,22 +14,12 @@ import torch
 from torch import Tensor
 
 from fusion_env.cache import content_key, load_or_compute
-from fusion_env.data import ImagePair, PairSource, rgb_to_ycbcr
-from fusion_env.errors import DataError
+from fusion_env.data import ImagePair, PairSource, Progress, joint_error, luma_levels, no_progress, rgb_to_ycbcr
 from fusion_env.teachers import Teacher
 
-__all__ = ["CropBank", "CropPlan", "Progress", "bank_key", "build_bank", "no_progress", "plan_crops"]
-
-Progress = Callable[[Iterable, str], Iterable]
-"""Wraps an iterable, given a title, in a progress display."""
+__all__ = ["CropBank", "CropPlan", "bank_key", "build_bank", "plan_crops"]
 
 _VERSION = 1
-_LISTED = 20
-
-
-def no_progress(items: Iterable, title: str) -> Iterable:
-    """Return `items` unchanged: the progress display of library code."""
-    return items
 
 
 @dataclass(frozen=True)
@@ -82,10 +72,10 @@ def plan_crops(
     """
     small = [f"{source.names[i]} ({h}x{w})" for i in indices for h, w in [source.sizes[i]] if min(h, w) < size]
     if small:
-        more = f" and {len(small) - _LISTED} more" if len(small) > _LISTED else ""
-        raise DataError(
-            f"{len(small)} image(s) of {source.name} are smaller than a crop of {size} pixels: "
-            f"{', '.join(small[:_LISTED])}{more}. Set a smaller crop_size or score_size, or small_images='reflect'"
+        raise joint_error(
+            f"images of {source.name} smaller than a crop of {size} pixels (set a smaller crop_size or score_size, or "
+            "small_images='reflect')",
+            small,
         )
     passes = -(-count // len(indices))
     image = np.concatenate([rng.permutation(np.asarray(indices)) for _ in range(passes)])[:count]
@@ -192,10 +182,10 @@ def _compute_bank(
         where = torch.from_numpy(positions)
         ir = torch.stack([plan.cut(p, pair.ir) for p in positions])
         vis = torch.stack([plan.cut(p, pair.vis) for p in positions])
-        ycbcr = rgb_to_ycbcr(vis.float() / 255).mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
+        chroma = rgb_to_ycbcr(vis.float() / 255)[:, 1:]
         tensors["ir"][where] = ir
-        tensors["vis"][where] = ycbcr[:, :1]
-        tensors["chroma"][where] = ycbcr[:, 1:]
+        tensors["vis"][where] = luma_levels(vis)
+        tensors["chroma"][where] = chroma.mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
         tensors["target"][where] = _targets(pair, ir, vis, plan, positions, teacher, context, device).half().cpu()
     return tensors
 

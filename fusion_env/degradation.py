@@ -14,24 +14,9 @@ from typing import ClassVar
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["Degradation", "DegradationNoise", "degrade", "draw_noise"]
-
-# Quantisation steps for luma at quality 50, ITU-T T.81 table K.1.
-_JPEG_LUMA_STEPS = np.array(
-    [
-        [16, 11, 10, 16, 24, 40, 51, 61],
-        [12, 12, 14, 19, 26, 58, 60, 55],
-        [14, 13, 16, 24, 40, 57, 69, 56],
-        [14, 17, 22, 29, 51, 87, 80, 62],
-        [18, 22, 37, 56, 68, 109, 103, 77],
-        [24, 35, 55, 64, 81, 104, 113, 92],
-        [49, 64, 78, 87, 103, 121, 120, 101],
-        [72, 92, 95, 98, 112, 100, 103, 99],
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -194,50 +179,11 @@ def _blur_matrix(size: int, kernel: int, dtype: torch.dtype, device: torch.devic
 
 
 def _jpeg(images: Tensor, quality: int) -> Tensor:
-    levels = images.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8)
-    # The codec works on the host only. An accelerator runs its lossy half in place, which saves the way to the host and
-    # the entropy coding; on a CPU both take the same time, and the codec itself is the reference.
-    decoded = _jpeg_codec(levels, quality) if images.device.type == "cpu" else _jpeg_transform(levels, quality)
-    return decoded.to(images.dtype).div_(255)
-
-
-def _jpeg_codec(levels: Tensor, quality: int) -> Tensor:
-    """Encode and decode gray uint8 images [B, 1, H, W] in host memory with libjpeg."""
+    """Encode and decode with the real codec, libjpeg, which works on the host, wherever the images live."""
+    levels = images.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu()
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
     decoded = np.empty(levels.shape, dtype=np.uint8)
     for sample, target in zip(levels[:, 0].numpy(), decoded[:, 0], strict=True):
         _, code = cv2.imencode(".jpg", sample, settings)
         target[:] = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
-    return torch.from_numpy(decoded)
-
-
-def _jpeg_transform(levels: Tensor, quality: int) -> Tensor:
-    """Quantise gray uint8 images [B, 1, H, W] as the codec does, without entropy coding, which loses nothing.
-
-    Block transform, table and rounding are those of ITU-T T.81 (annexes A and K) with libjpeg's quality scaling. The
-    transform is exact where libjpeg's is in integers, so coefficients next to a rounding boundary can fall on the other
-    side of it: on natural content a few per cent of the pixels differ, the size of the damage does not.
-    """
-    height, width = levels.shape[-2:]
-    analysis, synthesis = _jpeg_matrices(quality, levels.device)
-    padded = F.pad(levels.float() - 128, (0, -width % 8, 0, -height % 8), mode="replicate")
-    tiles = padded.unflatten(-2, (-1, 8)).unflatten(-1, (-1, 8)).transpose(-3, -2)  # [B, 1, rows, columns, 8, 8]
-    with torch.autocast(levels.device.type, enabled=False):
-        coefficients = tiles.flatten(-2) @ analysis
-        coefficients = (coefficients + 0.5 * coefficients.sign()).trunc_()
-        tiles = (coefficients @ synthesis).unflatten(-1, (8, 8))
-    restored = tiles.transpose(-3, -2).reshape(padded.shape).add_(128.5).clamp_(0, 255)
-    return restored[..., :height, :width].to(torch.uint8)
-
-
-@lru_cache(maxsize=128)
-def _jpeg_matrices(quality: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the [64, 64] matrices from pixels to coefficients in quantisation steps, and back."""
-    scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    steps = np.clip((_JPEG_LUMA_STEPS * scale + 50) // 100, 1, 255).reshape(64)
-    frequency, position = np.mgrid[:8, :8]
-    cosine = 0.5 * np.cos((2 * position + 1) * frequency * np.pi / 16)
-    cosine[0] /= math.sqrt(2)
-    blocks = np.kron(cosine, cosine)
-    analysis, synthesis = blocks.T / steps, blocks * steps[:, None]
-    return tuple(torch.from_numpy(matrix).to(device=device, dtype=torch.float32) for matrix in (analysis, synthesis))
+    return torch.from_numpy(decoded).to(images.device).to(images.dtype).div_(255)

@@ -16,25 +16,14 @@ from fusion_env.config import DistillConfig
 from fusion_env.crop_bank import CropBank
 from fusion_env.degradation import Degradation, degrade, draw_noise
 from fusion_env.errors import SnapshotError
-from fusion_env.losses import guidance_loss, self_learning_loss, total_loss
+from fusion_env.losses import LossScales, guidance_loss, self_learning_loss, total_loss
 from student import FusionStudent
 
-__all__ = ["GUIDANCE_ONLY", "NO_SCALE", "Distillation", "LossScales", "RoundResult", "epoch_iterations"]
+__all__ = ["GUIDANCE_ONLY", "Distillation", "RoundResult", "epoch_iterations"]
 
 SNAPSHOT_VERSION = 1
 
 GUIDANCE_ONLY = LossWeights(guidance=1.0, self_learning=0.0)
-
-
-@dataclass(frozen=True)
-class LossScales:
-    """What each loss is divided by before Eq. 3."""
-
-    guidance: float
-    self_learning: float
-
-
-NO_SCALE = LossScales(1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -157,7 +146,9 @@ class Distillation:
             else:
                 with self._timed("backward"):
                     self._optimizer.zero_grad(set_to_none=True)
-                    total_loss(*losses, weights, self._scales).backward()
+                    total = total_loss(*losses, weights, self._scales)
+                    if total.requires_grad:  # not so where all of Eq. 3 is 0: self-learning alone, nothing degraded
+                        total.backward()
             with self._timed("update"):
                 self._optimizer.step()
             total = total_loss(losses[0].detach(), losses[1].detach(), weights, self._scales)

@@ -17,7 +17,7 @@ from fusion_env.config import DistillConfig, preset
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import Distillation, RoundResult
 from fusion_env.errors import SnapshotError
-from fusion_env.render import draw_round, show
+from fusion_env.render import check_display, draw_round, show
 from fusion_env.report import Report
 from fusion_env.scoring import Scores, observation_size
 from fusion_env.task import DistillationTask, build_task
@@ -174,6 +174,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def _setup(self, task: DistillationTask, render_mode: str | None) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be one of {self.metadata['render_modes']} or None. Got {render_mode!r}")
+        if render_mode == "human":
+            check_display()
         self.render_mode = render_mode
         self.task = task
         self.config = task.config
@@ -236,7 +238,11 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         run.rounds += 1
         run.degradation = degradation
         run.actions.append(np.clip(np.asarray(action, np.float32), -1, 1).tolist())
-        info = {"losses": _losses(result), "loss_weights": vars(weights).copy(), "guidance_share": result.guidance_share}
+        info = {
+            "losses": _losses(result),
+            "loss_weights": vars(weights).copy(),
+            "guidance_share": result.guidance_share,
+        }
         student, teacher, fused_std = self._score()
         if result.diverged or not np.isfinite([*student.values()]).all():
             engine.student.load_state_dict(before)
@@ -289,9 +295,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             return parity or used_up, False
         return parity, used_up and not parity
 
-    def _finish_diverged(
-        self, info: dict[str, Any]
-    ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def _finish_diverged(self, info: dict[str, Any]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         run = self._run
         reward = self.config.divergence_reward * (self.config.rounds - run.rounds + 1)
         run.rewards.append(reward)
@@ -342,6 +346,11 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def timings(self) -> dict[str, float]:
         """Seconds that each part of training took since `reset`."""
         return {} if self._engine is None else dict(self._engine.timings)
+
+    @property
+    def run_rewards(self) -> tuple[float, ...]:
+        """Rewards of the run that goes on."""
+        return () if self._run is None else tuple(self._run.rewards)
 
     @property
     def student(self) -> torch.nn.Module:

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from fusion_env.crop_bank import CropBank
 from fusion_env.degradation import Degradation, degrade, draw_noise
-from fusion_env.errors import FusionEnvError
+from fusion_env.errors import ConfigError
 
-__all__ = ["draw_round", "show"]
+__all__ = ["check_display", "draw_round", "show"]
 
 _TILE = 192
 _CAPTION = 20
@@ -69,13 +69,17 @@ def _write(picture: NDArray[np.uint8], text: str, baseline: int) -> None:
     cv2.putText(picture, text, (6, baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def show(picture: NDArray[np.uint8]) -> None:
-    """Show a picture in a window.
+def check_display() -> None:
+    """Check that a window can be opened.
 
     Raises:
-        FusionEnvError: There is no display.
+        ConfigError: There is no display.
     """
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise FusionEnvError("render_mode='human' needs a display: use render_mode='rgb_array'")
+        raise ConfigError("render_mode='human' needs a display: use render_mode='rgb_array'")
+
+
+def show(picture: NDArray[np.uint8]) -> None:
+    """Show a picture in a window."""
     cv2.imshow("fusion_env", picture[..., ::-1])
     cv2.waitKey(1)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion_env.cache import content_key, load_or_compute
-from fusion_env.crop_bank import Progress, no_progress
-from fusion_env.data import ImagePair, PairSource, rgb_to_ycbcr
+from fusion_env.data import ImagePair, PairSource, Progress, luma_levels, no_progress, rgb_to_ycbcr
 from fusion_env.metrics import ssim_pair
 from fusion_env.scoring import Scorer, indicator_values
 from fusion_env.teachers import Teacher
@@ -25,9 +24,9 @@ _VERSION = 1
 
 def model_input(pair: ImagePair, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return infrared and visible luma, float32 [1, 1, H, W], and chroma [1, 2, H, W], in 0..1, luma in whole levels."""
-    ycbcr = rgb_to_ycbcr(pair.vis.to(device).float()[None] / 255)
-    luma = ycbcr[:, :1].mul(255).add(0.5).floor().clamp(0, 255) / 255
-    return pair.ir.to(device).float()[None] / 255, luma, ycbcr[:, 1:]
+    vis = pair.vis.to(device)[None]
+    chroma = rgb_to_ycbcr(vis.float() / 255)[:, 1:]
+    return pair.ir.to(device).float()[None] / 255, luma_levels(vis).float() / 255, chroma
 
 
 class ReportSplit:

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from fusion_env.cache import content_key, load_or_compute
 from fusion_env.config import DistillConfig
-from fusion_env.crop_bank import CropBank, Progress, no_progress
+from fusion_env.crop_bank import CropBank
+from fusion_env.data import Progress, no_progress
 from fusion_env.degradation import Degradation
-from fusion_env.distillation import GUIDANCE_ONLY, NO_SCALE, Distillation
+from fusion_env.distillation import GUIDANCE_ONLY, Distillation
 from fusion_env.errors import ConfigError
+from fusion_env.losses import LossScales
 from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student import FusionStudent
@@ -46,7 +48,7 @@ def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]
                 f"student_init='prune' needs a teacher of the LDFusion architecture, {teacher.name!r} is not one: "
                 "use student_init='embedded', 'random' or a weights file"
             )
-        return prune_ldfusion(teacher.state_dict())
+        return prune_ldfusion(teacher.state_dict()).state_dict()
     with torch.random.fork_rng(devices=[]):  # leaves the global generator as it was
         torch.manual_seed(seed)
         student = FusionStudent()
@@ -81,7 +83,7 @@ def train_stage0(
         features,
         start,
         iterations=iterations,
-        scales=NO_SCALE,
+        scales=LossScales(),
         order_seed=config.stage0_seed,
         noise_seed=config.stage0_seed,
     )

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fusion_env.action import decode_action
-from fusion_env.cache import cache_folder
+from fusion_env.cache import cache_folder, load_or_compute
 from fusion_env.config import DistillConfig
-from fusion_env.crop_bank import CropPlan, Progress, bank_key, build_bank, no_progress, plan_crops
-from fusion_env.data import PairedFolder, PairSource, ProceduralScenes, Splits, make_splits
-from fusion_env.distillation import NO_SCALE, Distillation, LossScales, epoch_iterations
+from fusion_env.crop_bank import CropPlan, bank_key, build_bank, plan_crops
+from fusion_env.data import PairedFolder, PairSource, ProceduralScenes, Progress, Splits, make_splits, no_progress
+from fusion_env.distillation import Distillation, epoch_iterations
+from fusion_env.losses import LossScales
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.perception import load_features, load_quality
 from fusion_env.report import ReportSplit
@@ -132,6 +134,7 @@ class DistillationTask:
         self.quality = load_quality(config.iqa, config.iqa_weights).to(self.device)
         folder = cache_folder(config.cache_dir)
         train_plan, score_plan = self._plan_crops()
+        _verify(source, folder, progress)
         self._check_teacher_images()
 
         common = {"context": config.teacher_context, "folder": folder, "device": self.device, "progress": progress}
@@ -181,8 +184,8 @@ class DistillationTask:
     def _loss_scales(self) -> LossScales:
         """Measure both losses on the stage-0 student, over fixed batches at half of every strength."""
         if self.config.loss_scale == "none":
-            return NO_SCALE
-        engine = self.new_run(self.config.data_seed, self.config.data_seed, scales=NO_SCALE)
+            return LossScales()
+        engine = self.new_run(self.config.data_seed, self.config.data_seed, scales=LossScales())
         _, degradation = decode_action(np.zeros(7))
         guidance, self_learning = engine.loss_values(degradation, _SCALE_BATCHES)
         return LossScales(max(guidance, _SMALLEST_SCALE), max(self_learning, _SMALLEST_SCALE))
@@ -224,6 +227,18 @@ class DistillationTask:
             "iqa": self.quality.description,
             "device": f"{self.device}, {torch.get_num_threads()} CPU threads",
         }
+
+
+def _verify(source: PairSource, folder: Path, progress: Progress) -> None:
+    """Decode every file of a folder once, so that a broken one is found before training and not after it."""
+    if not isinstance(source, PairedFolder):
+        return
+
+    def decode_all() -> dict[str, Tensor]:
+        source.verify(progress)
+        return {"intact": torch.tensor(len(source))}
+
+    load_or_compute(folder / "verified" / f"{source.fingerprint()}.safetensors", decode_all)
 
 
 def build_task(config: DistillConfig, progress: Progress = no_progress) -> DistillationTask:

@@ -190,13 +190,15 @@ def _read_safetensors(path: Path) -> object:
 
 def _read_torch(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # A handle, because torch.load also goes by the file's extension.
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds Python objects other than tensors, which could run code and are refused (or it is damaged). "
             "Save the network's state_dict() alone instead."
         ) from error
-    except (EOFError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+    except (EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).split(". ")[0] or type(error).__name__
         raise WeightsError(f"{path} is not a complete PyTorch file ({reason}); fetch or write it again.") from error
 

@@ -10,8 +10,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # small tensors; and several test processes may share few cores
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ class PairedFolder:
     (text, tables, ``Thumbs.db``) are ignored; any other file must be an image. Pairs are ordered by name.
 
     Building the object reads headers only and reports every problem at once. Corrupt pixel data shows when a pair is
-    loaded; `verify` looks for it in all files, and so does `fusion_env.data.ImageStore`, which loads them all.
+    loaded; `verify` looks for it in all files.
 
     ``train.txt`` and ``val.txt`` hold one name per line, with or without extension; blank lines and lines that start
     with ``#`` are ignored. Pairs in neither list are not used by `fusion_env.data.make_splits`.

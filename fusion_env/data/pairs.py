@@ -97,9 +97,10 @@ def joint_error(title: str, problems: Sequence[str]) -> DataError:
         problems: One line each.
 
     Returns:
-        An error to raise, which lists the first 20 problems and counts the rest.
+        An error to raise; its message is one line that names the first 20 problems and counts the rest.
     """
-    lines = [f"{title} ({len(problems)} {'problem' if len(problems) == 1 else 'problems'}):", *problems]
+    listed = list(problems[:_LISTED_PROBLEMS])
     if len(problems) > _LISTED_PROBLEMS:
-        lines[_LISTED_PROBLEMS + 1 :] = [f"... and {len(problems) - _LISTED_PROBLEMS} more"]
-    return DataError("\n  ".join(lines))
+        listed.append(f"and {len(problems) - _LISTED_PROBLEMS} more")
+    count = f" ({len(problems)} problems)" if len(problems) > 1 else ""
+    return DataError(f"{title}{count}: {'; '.join(listed)}")

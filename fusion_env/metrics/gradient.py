@@ -14,8 +14,8 @@ def ag(fused: Tensor) -> Tensor:
     """Compute the average gradient (AG) of fused images.
 
     ``mean(sqrt((g_x^2 + g_y^2) / 2))`` over all M x N pixels, where g_x, g_y are central differences inside and
-    one-sided ones at the border (MATLAB ``gradient``, ``numpy.gradient``). Higher is better (sharper, but also noisier);
-    0 for a constant image, at most 255, in levels per pixel. At least 2x2 pixels.
+    one-sided ones at the border (MATLAB ``gradient``, ``numpy.gradient``). Higher is better (sharper, but also
+    noisier); 0 for a constant image, at most 255, in levels per pixel. At least 2x2 pixels.
 
     Source: Cui et al., "Detail preserved fusion of visible and infrared images ...", Optics Communications 2015.
     Variants: VIFB and the MATLAB code of the SeAFusion family divide the same sum by (M-1)(N-1), +0.3 to +0.7 %; Cui's

@@ -7,13 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusion_env.metrics.levels import check_images, to_levels
-from fusion_env.metrics.windows import gaussian_window, local_means, local_moments
+from fusion_env.metrics.windows import gaussian_window, halve, local_moments, stack_rows_first
 
 __all__ = ["vif", "vif_pair"]
 
 _WINDOWS = tuple(gaussian_window(size, size / 5) for size in (17, 9, 5, 3))
 _NOISE_VARIANCE = 2.0
 _MINIMUM_SIZE = 41
+# Makes 0 / 0 of a constant source 1.
+_TINY = 1e-10
 # Variances up to this are rounding noise of a flat region (levels squared).
 _FLAT = {torch.float64: 1e-10, torch.float32: 1e-4}
 
@@ -37,7 +39,7 @@ def vif(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
         ``[B]``; see `vif_pair` for the precision.
     """
     check_images(_MINIMUM_SIZE, fused=fused, ir=ir, vis=vis)
-    return _vifp(torch.stack([to_levels(image)[:, 0] for image in (fused, ir, vis)])).sum(dim=0)
+    return _vifp(stack_rows_first(to_levels(fused), to_levels(ir), to_levels(vis))).sum(dim=0)
 
 
 @torch.no_grad()
@@ -45,10 +47,10 @@ def vif_pair(source: Tensor, fused: Tensor) -> Tensor:
     """Compute the pixel-domain VIF of fused images against one source; the order of the arguments matters.
 
     On four scales, with local moments under Gaussian windows of 17, 9, 5 and 3 pixels (sigma = size / 5, no padding),
-    F is modelled as ``g S + v``. The value is ``sum log(1 + g^2 s_S^2 / (s_v^2 + 2)) / sum log(1 + s_S^2 / 2)`` over all
-    pixels of all scales. From the second scale on, the images are first filtered and every second pixel is kept.
-    Higher is better; 0 where nothing of S is left, 1 for F = S, above 1 where F has more contrast. A constant source
-    has nothing to lose and gives 1. At least 41x41 pixels.
+    F is modelled as ``g S + v``. The value is ``sum log(1 + g^2 s_S^2 / (s_v^2 + 2)) / sum log(1 + s_S^2 / 2)``, both
+    sums over all pixels of all scales. From the second scale on, the images are first filtered and every second pixel
+    is kept. Higher is better; 0 where nothing of S is left, 1 for F = S, above 1 where F has more contrast. A constant
+    source has nothing to lose and gives 1. At least 41x41 pixels.
 
     Source: Sheikh & Bovik, "Image information and visual quality", IEEE TIP 2006, in the authors' pixel-domain version
     ``vifp_mscale``; sewar, piq (``vif_p``), torchmetrics and CDDFuse compute the same.
@@ -58,30 +60,28 @@ def vif_pair(source: Tensor, fused: Tensor) -> Tensor:
         fused: Luma of the fused images, same shape and dtype.
 
     Returns:
-        ``[B]``; float32 is within 2e-4 (relative) of float64, typically 2e-6.
+        ``[B]``; float32 is within 2e-4 (relative) of float64, typically within 2e-6.
     """
     check_images(_MINIMUM_SIZE, source=source, fused=fused)
-    return _vifp(torch.stack([to_levels(image)[:, 0] for image in (fused, source)]))[0]
+    return _vifp(stack_rows_first(to_levels(fused), to_levels(source)))[0]
 
 
 def _vifp(images: Tensor) -> Tensor:
-    """Compute VIF of ``images[0]`` against each of the others: ``[1 + S, B, H, W]`` levels -> ``[S, B]``."""
+    """Compute VIF of ``images[:, 0]`` against each of the others: levels ``[H, 1 + S, B, W]``, overwritten -> ``[S, B]``."""
     # No variance depends on the mean, but float32 keeps two more digits of a variance without it.
-    images = images - images.mean(dim=(-2, -1), keepdim=True)
-    kept = images.new_zeros(len(images) - 1, images.shape[1])
-    available = torch.zeros_like(kept)
+    images -= images.mean(dim=(0, 3), keepdim=True)
+    kept = available = images.new_zeros(images.shape[1] - 1, images.shape[2])
     flat = _FLAT[images.dtype]
     for scale, window in enumerate(_WINDOWS):
         if scale > 0:
-            images = local_means(images.flatten(0, 1), window, stride=2).unflatten(0, images.shape[:2])
+            images = halve(images, window)
         _, _, variance_f, variance_s, covariance = local_moments(images, window)
-        variance_f, variance_s = F.threshold(variance_f, flat, 0.0), F.threshold(variance_s, flat, 0.0)
-        # g^2 s_S^2 = g cov(S, F): the part of F's variance that S explains; s_v^2 is the rest. Where g < 0 or either
-        # image is flat, none is.
+        variance_f, variance_s = F.threshold_(variance_f, flat, 0.0), F.threshold_(variance_s, flat, 0.0)
+        # g^2 s_S^2 = cov(S, F)^2 / s_S^2 is the part of F's variance that S explains, s_v^2 the rest. Where g < 0 or S
+        # is flat, nothing is explained.
         explained = covariance.clamp_(min=0).square_().div_(F.threshold(variance_s, flat, inf))
         explained = torch.minimum(explained, variance_f)
         noise = (variance_f - explained).add_(_NOISE_VARIANCE)
-        kept += explained.div_(noise).log1p_().sum(dim=(-2, -1))
-        available += variance_s.div_(_NOISE_VARIANCE).log1p_().sum(dim=(-2, -1))
-    tiny = 1e-10
-    return (kept + tiny) / (available + tiny)
+        kept = kept + explained.div_(noise).log1p_().sum(dim=(0, 3))
+        available = available + variance_s.div_(_NOISE_VARIANCE).log1p_().sum(dim=(0, 3))
+    return (kept + _TINY) / (available + _TINY)

@@ -41,8 +41,9 @@ def to_levels(image: Tensor) -> Tensor:
 def gray_levels(image: Tensor) -> Tensor:
     """Turn a colour or grey image into whole grey levels.
 
-    ``0.2989 R + 0.5870 G + 0.1140 B`` rounded half up: MATLAB's ``rgb2gray``, full range. MATLAB's coefficients have more
-    digits and sum to 1; the four printed ones sum to 0.9999, which moves AG and EN of some images by 5e-4.
+    ``0.2989 R + 0.5870 G + 0.1140 B`` rounded half up: MATLAB's ``rgb2gray``, full range. Its coefficients have more
+    digits than usually printed and sum to 1; with the printed ones, which sum to 0.9999, AG and EN of some images are
+    off by 5e-4.
 
     Args:
         image: ``[B, 3, H, W]`` RGB or ``[B, 1, H, W]`` grey, ``uint8`` or finite floats in 0..1.

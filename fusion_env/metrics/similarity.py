@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fusion_env.metrics.levels import check_images, to_levels
-from fusion_env.metrics.windows import gaussian_window, local_moments
+from fusion_env.metrics.windows import gaussian_window, local_moments, stack_rows_first
 
 __all__ = ["ssim", "ssim_index", "ssim_pair"]
 
@@ -30,7 +30,7 @@ def ssim(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
         ``[B]``; float32 is within 1e-5 of float64.
     """
     check_images(len(_WINDOW), fused=fused, ir=ir, vis=vis)
-    return _ssim(torch.stack([to_levels(image)[:, 0] for image in (fused, ir, vis)]), 255.0).sum(dim=0)
+    return _ssim(stack_rows_first(to_levels(fused), to_levels(ir), to_levels(vis)), 255.0).sum(dim=0)
 
 
 @torch.no_grad()
@@ -68,16 +68,16 @@ def ssim_index(a: Tensor, b: Tensor, data_range: float = 1.0) -> Tensor:
         ``[B]`` in -1..1, higher is more alike.
     """
     check_images(len(_WINDOW), a=a, b=b)
-    return _ssim(torch.stack([a[:, 0], b[:, 0]]), data_range)[0]
+    return _ssim(stack_rows_first(a, b), data_range)[0]
 
 
 def _ssim(images: Tensor, data_range: float) -> Tensor:
-    """Compute SSIM of ``images[0]`` with each of the others: ``[1 + S, B, H, W]`` -> ``[S, B]``."""
+    """Compute SSIM of ``images[:, 0]`` with each of the others: ``[H, 1 + S, B, W]`` -> ``[S, B]``."""
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
     # Variances do not depend on the mean, but float32 keeps two more digits of them without it.
-    centre = images.detach().mean(dim=(-2, -1), keepdim=True)
+    centre = images.detach().mean(dim=(0, 3), keepdim=True)
     moments = local_moments(images - centre, _WINDOW)
-    mean, other_means = moments.mean + centre[:1], moments.other_means + centre[1:]
+    mean, other_means = moments.mean + centre[:, :1], moments.other_means + centre[:, 1:]
     luminance = (2 * mean * other_means + c1) / (mean.square() + other_means.square() + c1)
     structure = (2 * moments.covariances + c2) / (moments.variance + moments.other_variances + c2)
-    return (luminance * structure).mean(dim=(-2, -1))
+    return (luminance * structure).mean(dim=(0, 3))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Moments", "Window", "gaussian_window", "local_means", "local_moments"]
+__all__ = ["Moments", "Window", "gaussian_window", "halve", "local_means", "local_moments", "stack_rows_first"]
 
 Window = tuple[float, ...]
 
@@ -31,53 +31,57 @@ def gaussian_window(size: int, sigma: float) -> Window:
 def local_means(planes: Tensor, window: Window, stride: int = 1) -> Tensor:
     """Average planes under a separable window that never leaves the image (no padding).
 
-    A convolution with one input channel is slow on a CPU, so there each axis is a sequence of small products with a
-    banded matrix (30 times faster at 1024x768). A GPU, and whatever needs a gradient, gets a depthwise convolution,
-    which is exact to float32 there: cuDNN's ordinary convolutions may round to TF32, and the variances, differences of
+    A convolution with one input channel is slow on a CPU, so there each axis is a few products with a banded matrix
+    (30 times faster at 1024x768). Planes therefore come with their rows first: either axis is then one side of a plain
+    matrix, whatever the number of planes. A GPU, and whatever needs a gradient, gets a depthwise convolution, which is
+    exact to float32 there: cuDNN's ordinary convolutions may round to TF32, and variances, which are differences of
     large numbers, would be lost. For the same reason autocast is switched off.
 
     Args:
-        planes: ``[N, H, W]``, with N of at least 2 (a convolution of one channel is not a depthwise one).
+        planes: ``[H, N, W]``, float32 or float64.
         window: Weights of one axis, from `gaussian_window`; no longer than H and W.
         stride: Distance in pixels between the windows, in both directions; the first one starts at pixel 0.
 
     Returns:
-        ``[N, (H - n) // stride + 1, (W - n) // stride + 1]`` for a window of n weights.
+        ``[(H - n) // stride + 1, N, (W - n) // stride + 1]`` for a window of n weights.
     """
     needs_gradient = torch.is_grad_enabled() and planes.requires_grad
     with torch.autocast(planes.device.type, enabled=False):
-        if planes.device.type == "cpu" and not needs_gradient:
-            return _block_products(planes, window, stride)
+        if planes.is_cpu and not needs_gradient:
+            return _band_products(planes, window, stride)
         return _depthwise(planes, window, stride)
 
 
 def _depthwise(planes: Tensor, window: Window, stride: int) -> Tensor:
-    weights = _band(window, 1, 1, planes.dtype, planes.device).expand(len(planes), 1, 1, -1).contiguous()
-    rows = F.conv2d(planes[None], weights, stride=(1, stride), groups=len(planes))
-    return F.conv2d(rows, weights.transpose(2, 3).contiguous(), stride=(stride, 1), groups=len(planes))[0]
+    # A convolution of a single channel would not count as depthwise.
+    count = max(planes.shape[1], 2)
+    channels = planes.transpose(0, 1).expand(count, -1, -1)[None].contiguous()
+    weights = _band(window, 1, 1, planes.dtype, planes.device).expand(count, 1, 1, -1).contiguous()
+    across = F.conv2d(channels, weights, stride=(1, stride), groups=count)
+    means = F.conv2d(across, weights.transpose(2, 3).contiguous(), stride=(stride, 1), groups=count)
+    return means[0, : planes.shape[1]].transpose(0, 1)
 
 
-def _block_products(planes: Tensor, window: Window, stride: int) -> Tensor:
-    count, height, width = planes.shape
+def _band_products(planes: Tensor, window: Window, stride: int) -> Tensor:
+    height, count, width = planes.shape
     size = len(window)
     out_height, out_width = (height - size) // stride + 1, (width - size) // stride + 1
-    band = _band(window, stride, min(_TILE, max(out_height, out_width)), planes.dtype, planes.device)
+    band = _band(window, stride, _TILE, planes.dtype, planes.device)
 
-    lines = planes.reshape(count * height, width)
-    across = lines.new_empty(count * height, out_width)
+    lines = planes.reshape(height * count, width)
+    across = lines.new_empty(height * count, out_width)
     for start in range(0, out_width, _TILE):
         stop = min(start + _TILE, out_width)
         block = lines[:, stride * start : stride * (stop - 1) + size]
         torch.mm(block, band[: stop - start, : block.shape[1]].T, out=across[:, start:stop])
 
-    across = across.view(count, height, out_width)
-    means = planes.new_empty(count, out_height, out_width)
+    columns = across.view(height, count * out_width)
+    means = columns.new_empty(out_height, count * out_width)
     for start in range(0, out_height, _TILE):
         stop = min(start + _TILE, out_height)
-        block = across[:, stride * start : stride * (stop - 1) + size]
-        rows = band[: stop - start, : block.shape[1]].expand(count, -1, -1)
-        torch.bmm(rows, block, out=means[:, start:stop])
-    return means
+        block = columns[stride * start : stride * (stop - 1) + size]
+        torch.mm(band[: stop - start, : len(block)], block, out=means[start:stop])
+    return means.view(out_height, count, out_width)
 
 
 @lru_cache(maxsize=256)
@@ -92,18 +96,23 @@ def _band(window: Window, stride: int, rows: int, dtype: torch.dtype, device: to
 
 
 class Moments(NamedTuple):
-    """Local moments of one image (index 0 of the stack) and of the S others against it."""
+    """Local moments of one image (the first of a stack) and of the S others against it, rows first."""
 
     mean: Tensor
-    """``[1, B, h, w]`` local mean of the one image."""
+    """``[h, 1, B, w]`` local mean of the one image."""
     other_means: Tensor
-    """``[S, B, h, w]`` local means of the others."""
+    """``[h, S, B, w]`` local means of the others."""
     variance: Tensor
-    """``[1, B, h, w]`` local variance of the one image; rounding can leave it slightly negative."""
+    """``[h, 1, B, w]`` local variance of the one image; rounding can leave it slightly negative."""
     other_variances: Tensor
-    """``[S, B, h, w]`` local variances of the others."""
+    """``[h, S, B, w]`` local variances of the others."""
     covariances: Tensor
-    """``[S, B, h, w]`` local covariance of each other with the one."""
+    """``[h, S, B, w]`` local covariance of each other image with the one."""
+
+
+def stack_rows_first(*images: Tensor) -> Tensor:
+    """Copy luma images ``[B, 1, H, W]`` into one ``[H, len(images), B, W]``, the layout of `local_moments`."""
+    return torch.stack([image[:, 0].transpose(0, 1) for image in images], dim=1)
 
 
 def local_moments(images: Tensor, window: Window) -> Moments:
@@ -112,13 +121,21 @@ def local_moments(images: Tensor, window: Window) -> Moments:
     Variances are differences ``E[x^2] - E[x]^2``: subtract each image's mean beforehand, or float32 loses two digits.
 
     Args:
-        images: ``[1 + S, B, H, W]``: the image that is compared, then the S images it is compared with.
+        images: ``[H, 1 + S, B, W]``: the image that is compared, then the S images it is compared with.
         window: Weights of one axis, from `gaussian_window`.
     """
-    others = len(images) - 1
-    planes = torch.cat([images, images * images, images[1:] * images[:1]])
-    means = local_means(planes.flatten(0, 1), window)
-    first, squares, products = means.unflatten(0, planes.shape[:2]).split([1 + others, 1 + others, others])
-    variances = torch.addcmul(squares, first, first, value=-1)
-    covariances = torch.addcmul(products, first[1:], first[:1], value=-1)
-    return Moments(first[:1], first[1:], variances[:1], variances[1:], covariances)
+    means = _stack_means(images, window)
+    squares = _stack_means(images.square(), window)
+    products = _stack_means(images[:, 1:] * images[:, :1], window)
+    variances = torch.addcmul(squares, means, means, value=-1)
+    covariances = torch.addcmul(products, means[:, 1:], means[:, :1], value=-1)
+    return Moments(means[:, :1], means[:, 1:], variances[:, :1], variances[:, 1:], covariances)
+
+
+def halve(images: Tensor, window: Window) -> Tensor:
+    """Filter a stack of images ``[H, S, B, W]`` and keep every second pixel in both directions."""
+    return _stack_means(images, window, stride=2)
+
+
+def _stack_means(images: Tensor, window: Window, stride: int = 1) -> Tensor:
+    return local_means(images.flatten(1, 2), window, stride).unflatten(1, images.shape[1:3])

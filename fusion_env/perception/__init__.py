@@ -16,7 +16,7 @@ __all__ = ["FrozenNetwork", "feature_names", "load_features", "load_quality", "q
 
 
 class FrozenNetwork(nn.Module):
-    """Base of all perception networks: no trainable parameters, always in evaluation mode, with a fingerprint.
+    """Base of the published networks: no trainable parameters, always in evaluation mode, with a fingerprint.
 
     Feature networks map luma [B, 1, H, W] in 0..1 to a list of tensors, one for each tap. Quality scores map luma or
     RGB [B, 1 or 3, H, W] in 0..1 to [B] scores in 0..1, higher is better.
@@ -48,7 +48,7 @@ class FrozenNetwork(nn.Module):
         return digest.hexdigest()[:20]
 
 
-def load_features(name: str, weights: str | Path | None = None, taps: str = "before_relu") -> FrozenNetwork:
+def load_features(name: str, weights: str | Path | None = None, taps: str = "before_relu") -> nn.Module:
     """Load the feature network of the guidance loss.
 
     Args:
@@ -58,7 +58,7 @@ def load_features(name: str, weights: str | Path | None = None, taps: str = "bef
         taps: Where VGG-19's features are read, ``"before_relu"`` or ``"after_relu"``.
 
     Returns:
-        A network ``net(luma [B, 1, H, W]) -> list of tensors``.
+        A frozen network ``net(luma [B, 1, H, W]) -> list of tensors`` with ``description`` and ``fingerprint()``.
 
     Raises:
         UnknownNameError: If the name is not known.
@@ -70,7 +70,7 @@ def load_features(name: str, weights: str | Path | None = None, taps: str = "bef
     return _FEATURES[name](weights, taps)
 
 
-def load_quality(name: str, weights: str | Path | None = None) -> FrozenNetwork:
+def load_quality(name: str, weights: str | Path | None = None) -> nn.Module:
     """Load the no-reference quality score (IQA*).
 
     Args:
@@ -80,7 +80,8 @@ def load_quality(name: str, weights: str | Path | None = None) -> FrozenNetwork:
             OpenAI's.
 
     Returns:
-        A network ``score(images [B, 1 or 3, H, W]) -> [B]`` in 0..1, higher is better.
+        A frozen network ``score(images [B, 1 or 3, H, W]) -> [B]`` in 0..1, higher is better, with ``description``
+        and ``fingerprint()``.
 
     Raises:
         UnknownNameError: If the name is not known.
@@ -107,7 +108,7 @@ def _refuse_weights(name: str, weights: str | Path | None, instead: str) -> None
         raise ValueError(f"{name!r} takes no weights. Got {str(weights)!r}: leave it unset, or choose {instead!r}.")
 
 
-def _embedded_features(weights: str | Path | None, taps: str) -> FrozenNetwork:
+def _embedded_features(weights: str | Path | None, taps: str) -> nn.Module:
     from fusion_env.perception.embedded_features import load_embedded_features
 
     if taps != "before_relu":
@@ -115,44 +116,44 @@ def _embedded_features(weights: str | Path | None, taps: str) -> FrozenNetwork:
     return load_embedded_features(weights)
 
 
-def _vgg19(weights: str | Path | None, taps: str) -> FrozenNetwork:
+def _vgg19(weights: str | Path | None, taps: str) -> nn.Module:
     from fusion_env.perception.vgg import load_vgg19
 
     return load_vgg19(weights, taps)
 
 
-def _vgg19_untrained(weights: str | Path | None, taps: str) -> FrozenNetwork:
+def _vgg19_untrained(weights: str | Path | None, taps: str) -> nn.Module:
     from fusion_env.perception.vgg import untrained_vgg19
 
     _refuse_weights("vgg19-untrained", weights, "vgg19")
     return untrained_vgg19(taps=taps)
 
 
-def _embedded_quality(weights: str | Path | None) -> FrozenNetwork:
+def _embedded_quality(weights: str | Path | None) -> nn.Module:
     from fusion_env.perception.embedded_quality import load_embedded_quality
 
     return load_embedded_quality(weights)
 
 
-def _clip(weights: str | Path | None) -> FrozenNetwork:
+def _clip(weights: str | Path | None) -> nn.Module:
     from fusion_env.perception.clip_iqa import load_clip_iqa
 
     return load_clip_iqa(weights)
 
 
-def _clip_untrained(weights: str | Path | None) -> FrozenNetwork:
+def _clip_untrained(weights: str | Path | None) -> nn.Module:
     from fusion_env.perception.clip_iqa import untrained_clip_iqa
 
     _refuse_weights("clip-untrained", weights, "clip")
     return untrained_clip_iqa()
 
 
-_FEATURES: dict[str, Callable[[str | Path | None, str], FrozenNetwork]] = {
+_FEATURES: dict[str, Callable[[str | Path | None, str], nn.Module]] = {
     "embedded": _embedded_features,
     "vgg19": _vgg19,
     "vgg19-untrained": _vgg19_untrained,
 }
-_QUALITIES: dict[str, Callable[[str | Path | None], FrozenNetwork]] = {
+_QUALITIES: dict[str, Callable[[str | Path | None], nn.Module]] = {
     "embedded": _embedded_quality,
     "clip": _clip,
     "clip-untrained": _clip_untrained,

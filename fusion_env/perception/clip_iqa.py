@@ -8,6 +8,7 @@ so that the network sees the whole image at its own size.
 import contextlib
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -270,7 +271,9 @@ def _is_torchscript(path: Path) -> bool:
 
 def _torchscript_state(path: Path) -> Mapping[str, Tensor]:
     try:
-        state = torch.jit.load(path, map_location="cpu").state_dict()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # OpenAI publishes this format, however old
+            state = torch.jit.load(path, map_location="cpu").state_dict()
     except RuntimeError as error:
         raise WeightsError(f"{path} is not a complete TorchScript archive; fetch it again.") from error
     return {name: value.float() for name, value in state.items() if name not in _OPENAI_EXTRAS}

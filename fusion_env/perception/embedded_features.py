@@ -3,15 +3,13 @@
 `experiments/train_features.py` trains it; its card is ``fusion_env/assets/features.md``.
 """
 
-import hashlib
-import importlib.resources
+import itertools
 import os
 
 import torch
 from torch import Tensor, nn
 
-from fusion_env.perception.local_normalisation import local_moments
-from student.checkpoint import load_into, load_state
+from fusion_env.perception.embedded_common import hash_network, load_frozen, local_moments
 
 __all__ = ["MIN_SIZE", "EmbeddedFeatures", "load_embedded_features"]
 
@@ -44,7 +42,7 @@ class EmbeddedFeatures(nn.Module):
         first = nn.Conv2d(2, _WIDTHS[0] - 1, 3, padding=1)
         deeper = [
             nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 3, stride=2, padding=1))
-            for inputs, outputs in zip(_WIDTHS, _WIDTHS[1:], strict=False)
+            for inputs, outputs in itertools.pairwise(_WIDTHS)
         ]
         self.stages = nn.ModuleList([first, *deeper])
         self.register_buffer("tap_scale", torch.ones(len(_WIDTHS)))
@@ -80,10 +78,7 @@ class EmbeddedFeatures(nn.Module):
         Returns:
             The first 16 hexadecimal digits of a SHA-256; independent of the device.
         """
-        digest = hashlib.sha256(repr((type(self).__name__, _WIDTHS, _CONTRAST_FLOOR)).encode())
-        for key, tensor in sorted(self.state_dict().items()):
-            digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return hash_network(self, (_WIDTHS, _CONTRAST_FLOOR))
 
 
 def load_embedded_features(weights: str | os.PathLike[str] | None = None) -> EmbeddedFeatures:
@@ -96,13 +91,7 @@ def load_embedded_features(weights: str | os.PathLike[str] | None = None) -> Emb
         The network on the CPU, float32. Its weights are frozen; gradients flow to the input.
 
     Raises:
+        MissingRequirementsError: If the package was installed without its assets.
         WeightsError: If the file cannot be read or does not fit.
     """
-    network = EmbeddedFeatures()
-    if weights is not None:
-        load_into(network, load_state(weights), str(weights))
-    else:
-        asset = importlib.resources.files("fusion_env") / "assets" / "features.safetensors"
-        with importlib.resources.as_file(asset) as path:
-            load_into(network, load_state(path), str(path))
-    return network.eval().requires_grad_(False)
+    return load_frozen(EmbeddedFeatures(), "features.safetensors", weights)

@@ -4,8 +4,6 @@ It stands in for CLIP-IQA where nothing may be downloaded. `experiments/train_qu
 ``fusion_env/assets/quality.md``.
 """
 
-import hashlib
-import importlib.resources
 import os
 
 import torch
@@ -13,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusion_env.data.colour import rgb_to_luma
-from fusion_env.perception.local_normalisation import local_moments
-from student.checkpoint import load_into, load_state
+from fusion_env.perception.embedded_common import hash_network, load_frozen, local_moments
 
 __all__ = ["MIN_SIZE", "EmbeddedQuality", "load_embedded_quality"]
 
@@ -32,9 +29,9 @@ class EmbeddedQuality(nn.Module):
     """Score how clear images are, without a reference.
 
     Three unpadded convolutions (strides 2, 2, 1) see the luma, the locally normalised luma, the logarithm of the local
-    deviation, and how near each pixel is to either end of the range. A window of 37 pixels, every 8, is described by the
-    means and deviations of the features in it and gets a logit and a weight; the score is the sigmoid of the weighted mean
-    logit. Only local windows are pooled, so that crops and whole images are on one scale.
+    deviation, and how near each pixel is to either end of the range. A window of 37 pixels, every 8, is described by
+    the means and deviations of the features in it and gets a logit and a weight; the score is the sigmoid of the
+    weighted mean logit. Only local windows are pooled, so that crops and whole images are on one scale.
 
     The score is in (0, 1), higher is better. Blur, noise, compression, loss of contrast and clipping lower it; it
     knows nothing of what is shown. The constructor loads nothing; see `load_embedded_quality`.
@@ -89,11 +86,7 @@ class EmbeddedQuality(nn.Module):
         Returns:
             The first 16 hexadecimal digits of a SHA-256; independent of the device.
         """
-        settings = (type(self).__name__, _WIDTHS, _HIDDEN, _WINDOW, _WINDOW_STRIDE, _VARIANCE_FLOOR, _CLIP_BAND)
-        digest = hashlib.sha256(repr(settings).encode())
-        for key, tensor in sorted(self.state_dict().items()):
-            digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return hash_network(self, (_WIDTHS, _HIDDEN, _WINDOW, _WINDOW_STRIDE, _VARIANCE_FLOOR, _CLIP_BAND))
 
 
 def _as_luma(images: Tensor) -> Tensor:
@@ -123,13 +116,7 @@ def load_embedded_quality(weights: str | os.PathLike[str] | None = None) -> Embe
         The score on the CPU, float32.
 
     Raises:
+        MissingRequirementsError: If the package was installed without its assets.
         WeightsError: If the file cannot be read or does not fit.
     """
-    score = EmbeddedQuality()
-    if weights is not None:
-        load_into(score, load_state(weights), str(weights))
-    else:
-        asset = importlib.resources.files("fusion_env") / "assets" / "quality.safetensors"
-        with importlib.resources.as_file(asset) as path:
-            load_into(score, load_state(path), str(path))
-    return score.eval().requires_grad_(False)
+    return load_frozen(EmbeddedQuality(), "quality.safetensors", weights)

@@ -1,7 +1,7 @@
 """What every teacher offers: fusing a batch on the device, fusing one whole pair, and a fingerprint."""
 
 import hashlib
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +15,7 @@ from fusion_env.data.pairs import ImagePair
 __all__ = ["Teacher"]
 
 
-class Teacher(nn.Module):
+class Teacher(nn.Module, ABC):
     """A fusion method that students are compared with and trained against.
 
     Subclasses implement `from_weights` and `fuse_luma`; a method that needs the colours overrides `forward` as well.
@@ -79,7 +79,7 @@ class Teacher(nn.Module):
 
     @torch.inference_mode()
     def fuse_pair(self, pair: ImagePair) -> Tensor:
-        """Fuse one whole pair of any size, on the device of the teacher's weights.
+        """Fuse one whole pair of any size, on the device of the teacher's tensors (without any: the CPU).
 
         Args:
             pair: Infrared and visible image, uint8.
@@ -87,7 +87,7 @@ class Teacher(nn.Module):
         Returns:
             Fused luma on the same device, float32 [1, H, W] in 0..1.
         """
-        device = next(chain(self.parameters(), self.buffers())).device
+        device = next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
         ir = pair.ir.to(device).float()[None] / 255
         vis = pair.vis.to(device).float()[None] / 255
         return self(ir, vis)[0]

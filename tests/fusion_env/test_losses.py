@@ -55,7 +55,7 @@ def test_self_learning_gradient_runs_through_both_branches_unless_detached(detac
 
 def test_self_learning_names_a_wrong_kind_and_wrong_shapes() -> None:
     image = torch.zeros(1, 1, 4, 4)
-    with pytest.raises(ValueError, match="'l1' or 'l2'. Got 'l3'"):
+    with pytest.raises(ValueError, match=r"'l1' or 'l2'\. Got 'l3'"):
         self_learning_loss(image, image, kind="l3")
     with pytest.raises(ValueError, match=r"\(1, 1, 4, 4\) and \(2, 1, 4, 4\)"):
         self_learning_loss(image, image.repeat(2, 1, 1, 1))
@@ -77,7 +77,7 @@ def test_total_leaves_out_a_loss_of_weight_zero_even_if_it_is_undefined() -> Non
 
 
 def test_total_names_the_missing_loss() -> None:
-    with pytest.raises(ValueError, match="self_learning has weight 0.5"):
+    with pytest.raises(ValueError, match=r"self_learning has weight 0\.5"):
         total_loss(torch.tensor(1.0), None, LossWeights(0.5, 0.5))
     with pytest.raises(ValueError, match="positive weight"):
         total_loss(torch.tensor(1.0), torch.tensor(1.0), LossWeights(0.0, 0.0))
@@ -85,5 +85,5 @@ def test_total_names_the_missing_loss() -> None:
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
 def test_scales_must_be_positive(value: float) -> None:
-    with pytest.raises(ValueError, match="LossScales.self_learning"):
+    with pytest.raises(ValueError, match=r"LossScales\.self_learning"):
         LossScales(self_learning=value)

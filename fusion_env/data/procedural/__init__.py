@@ -59,7 +59,9 @@ class Scene:
 def _check_size(height: int, width: int) -> None:
     for name, value in (("height", height), ("width", width)):
         if value < _MIN_SIZE:
-            raise ConfigError(f"{name} must be at least {_MIN_SIZE} pixels, got {value}: ask for larger scenes and crop them")
+            raise ConfigError(
+                f"{name} must be at least {_MIN_SIZE} pixels, got {value}: ask for larger scenes and crop them"
+            )
 
 
 def _levels(picture: np.ndarray) -> np.ndarray:
@@ -160,7 +162,9 @@ class ProceduralScenes:
         """Render pair ``index`` with its boxes; IndexError outside 0..count-1."""
         if not 0 <= index < self.count:
             raise IndexError(f"index must lie in 0..{self.count - 1}, got {index}")
-        return render_scene(int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0]), self.height, self.width)
+        return render_scene(
+            int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0]), self.height, self.width
+        )
 
     def load(self, index: int) -> ImagePair:
         """Render pair ``index`` as an image pair."""

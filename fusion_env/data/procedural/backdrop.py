@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fusion_env.data.procedural.canvas import Canvas
+from fusion_env.data.procedural.canvas import Canvas, rgb
 from fusion_env.data.procedural.noise import cover, fbm
 
 __all__ = ["FAR", "Road", "paint_ground", "paint_hills", "paint_sky", "paint_skyline"]
@@ -58,11 +58,11 @@ def paint_sky(canvas: Canvas, rng: np.random.Generator) -> None:
     clouds = fbm(u * 1.5 + offset[0], v + offset[1], 1.0, 5)
     amount = np.clip(0.5 * (clouds + rng.uniform(-1.5, 1.5)), 0.0, 1.0) * np.clip(rise * 4.0, 0.0, 1.0)
     if climate.sky > 0.3:
-        zenith = np.array([0.24, 0.40, 0.72]) * rng.uniform(0.75, 1.1)
-        horizon, cloud = np.array([0.78, 0.84, 0.90]), np.array([0.95, 0.95, 0.96]) * rng.uniform(0.7, 1.0)
+        zenith = rgb((0.36, 0.55, 0.90)) * rng.uniform(0.75, 1.1)
+        horizon, cloud = rgb((0.98, 1.04, 1.10)), rgb((1.2, 1.2, 1.21)) * rng.uniform(0.7, 1.0)
     else:
-        town = rng.uniform(0.3, 1.2) * np.array([0.030, 0.024, 0.018])
-        zenith, horizon, cloud = np.array([0.006, 0.008, 0.014]), town, town * 1.2
+        town = rng.uniform(0.3, 1.2) * rgb((0.030, 0.024, 0.018))
+        zenith, horizon, cloud = rgb((0.006, 0.008, 0.014)), town, town * 1.2
     blend = np.exp(-rise * rng.uniform(2.0, 5.0))[..., None]
     colour = (zenith * (1 - blend) + horizon * blend) * (1 - amount[..., None]) + cloud * amount[..., None]
     level = climate.sky if climate.sky > 0.3 else 1.0
@@ -85,8 +85,8 @@ def paint_hills(canvas: Canvas, rng: np.random.Generator) -> None:
     camera, climate = canvas.camera, canvas.climate
     x = np.arange(camera.width, dtype=np.float32)[None] / camera.focal
     for distance, height, cell, albedo in (
-        (700.0, rng.uniform(0.0, 0.10), 0.7, np.array([0.16, 0.20, 0.22])),
-        (160.0, rng.uniform(0.015, 0.06), 0.09, np.array([0.055, 0.085, 0.04])),
+        (700.0, rng.uniform(0.0, 0.10), 0.7, rgb((0.16, 0.20, 0.22))),
+        (160.0, rng.uniform(0.015, 0.06), 0.09, rgb((0.055, 0.085, 0.04))),
     ):
         ridge = fbm(x + rng.uniform(0, 50), np.zeros_like(x), cell, 5, 1.0 / camera.focal)[0]
         profile = camera.horizon - camera.focal * np.clip(height * (1.0 + 0.35 * ridge), 0.0, None)
@@ -118,14 +118,23 @@ def paint_skyline(canvas: Canvas, rng: np.random.Generator) -> None:
         pixel = distance / camera.focal
         panes = cover(np.mod(u, 3.4), 0.8, 2.6, pixel) * cover(np.mod(v, 3.1), 0.8, 2.3, pixel)
         lit = panes * (rng.random(panes.shape) < 0.12) if climate.lamps else np.zeros_like(panes)
-        tone = rng.uniform(0.2, 0.5) * np.array([1.0, 0.95, 0.9])
+        tone = rng.uniform(0.2, 0.5) * rgb((1.0, 0.95, 0.9))
         albedo = tone * (1 - 0.6 * panes[..., None])
         heat = climate.heated(4.0, 2.0) - 3.0 * panes - 1.0
-        canvas.paint(np.ones(panes.shape, np.float32), window, albedo, heat, distance, float(rng.uniform(0.3, 1.0)),
-                     lit[..., None] * np.array([0.9, 0.7, 0.4]) * 0.5)
+        canvas.paint(
+            np.ones(panes.shape, np.float32),
+            window,
+            albedo,
+            heat,
+            distance,
+            float(rng.uniform(0.3, 1.0)),
+            lit[..., None] * rgb((0.9, 0.7, 0.4)) * 0.5,
+        )
 
 
-def _lines(canvas: Canvas, road: Road, x: np.ndarray, z: np.ndarray, pixel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _lines(
+    canvas: Canvas, road: Road, x: np.ndarray, z: np.ndarray, pixel: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Coverage of paint on the carriageway: lane lines, a zebra crossing, a word."""
     step = z * pixel / canvas.camera.eye
     phase = float(rng.uniform(0, 9))
@@ -181,33 +190,53 @@ def paint_ground(canvas: Canvas, road: Road, rng: np.random.Generator) -> None:
     setts = np.zeros_like(x)
     if road.surface == "setts":
         rows = np.floor(z / 0.32)
-        gaps = np.maximum(cover(np.mod(x + 0.2 * np.mod(rows, 2), 0.4), 0, 0.05, pixel), cover(np.mod(z, 0.32), 0, 0.05, long_pixel))
+        gaps = np.maximum(
+            cover(np.mod(x + 0.2 * np.mod(rows, 2), 0.4), 0, 0.05, pixel), cover(np.mod(z, 0.32), 0, 0.05, long_pixel)
+        )
         setts = gaps * np.clip(1.5 - long_pixel, 0.0, 1.0)
-    tar = rng.uniform(0.05, 0.14)
-    colours = {"asphalt": np.array([tar, tar, tar * 1.03]), "setts": np.array([0.15, 0.14, 0.13])}
-    stone = rng.uniform(0.2, 0.38) * np.array([1.0, 0.96, 0.9])
-    green = np.array([0.07, 0.12, 0.035]) * rng.uniform(0.7, 1.3)
+    tar = rng.uniform(0.08, 0.2)
+    colours = {"asphalt": rgb((tar, tar, tar * 1.03)), "setts": rgb((0.15, 0.14, 0.13))}
+    stone = rng.uniform(0.2, 0.38) * rgb((1.0, 0.96, 0.9))
+    green = rgb((0.07, 0.12, 0.035)) * rng.uniform(0.7, 1.3)
 
     grassy = road.verge == "grass"
     albedo = np.empty((*x.shape, 3), np.float32)
-    blades = fbm(x * 1.0 + shift[0], z * 0.5, 0.5, 4, pixel)
-    beyond = green * (1 + 0.28 * blades + 0.25 * coarse)[..., None] if grassy else stone * 0.8 * (1 + 0.1 * coarse - 0.3 * joints)[..., None]
+    area = np.sqrt(pixel * long_pixel)
+    blades = fbm(x + shift[0], z + shift[1], 0.6, 4, area, 0.8)
+    beyond = (
+        green * (1 + 0.30 * blades + 0.18 * coarse)[..., None]
+        if grassy
+        else stone * 0.8 * (1 + 0.1 * coarse - 0.3 * joints)[..., None]
+    )
     albedo[...] = beyond
-    heat = (climate.heated(4.0, -2.5) + 1.3 * blades + 1.0 * coarse) if grassy else (climate.heated(9.0, 3.0) + 0.7 * coarse + 0.0 * x)
+    heat = (
+        (climate.heated(3.0, -2.5) + 1.0 * blades + 0.7 * coarse)
+        if grassy
+        else (climate.heated(7.0, 3.0) + 0.5 * coarse + 0.0 * x)
+    )
 
     def lay(mask: np.ndarray, colour: np.ndarray, temperature: np.ndarray) -> None:
         albedo[...] += mask[..., None] * (colour - albedo)
         heat[...] += mask * (temperature - heat)
 
-    lay(paving, stone * (1 + 0.07 * fine + 0.08 * coarse - 0.35 * joints)[..., None], climate.heated(9.0, 3.5) + 0.8 * coarse + 0.3 * fine + 0.8 * joints)
+    lay(
+        paving,
+        stone * (1 + 0.07 * fine + 0.08 * coarse - 0.35 * joints)[..., None],
+        climate.heated(6.5, 3.5) + 0.5 * coarse + 0.3 * fine + 0.8 * joints,
+    )
     wear = 1 + 0.10 * fine + 0.10 * coarse + 0.08 * streak - 0.45 * setts
-    lay(carriageway, colours[road.surface] * wear[..., None],
-        climate.heated(12.0, 5.0) + 0.9 * coarse + 0.9 * streak + 0.25 * fine - 1.6 * setts)
-    seam = cover(x, road.half * 0.03, road.half * 0.03 + 0.06, pixel) * rng.integers(0, 2)
-    lay(seam * carriageway, np.array([0.03, 0.03, 0.03]), climate.heated(14.0, 6.0))
-    lay(kerb, np.array([0.42, 0.41, 0.39]) * (1 + 0.05 * fine)[..., None], climate.heated(7.0, 6.5) + 0.4 * fine)
-    white = np.array([0.62, 0.62, 0.60]) if not road.yellow else np.array([0.60, 0.45, 0.10])
+    lay(
+        carriageway,
+        colours[road.surface] * wear[..., None],
+        climate.heated(8.0, 4.5) + 0.5 * coarse + 0.6 * streak + 0.3 * fine - 1.2 * setts,
+    )
+    seam = cover(x, road.half * 0.03, road.half * 0.03 + 0.06, pixel) * int(rng.integers(0, 2))
+    lay(seam * carriageway, rgb((0.03, 0.03, 0.03)), climate.heated(9.5, 5.5))
+    lay(kerb, rgb((0.42, 0.41, 0.39)) * (1 + 0.05 * fine)[..., None], climate.heated(5.0, 6.0) + 0.4 * fine)
+    white = rgb((0.62, 0.62, 0.60)) if not road.yellow else rgb((0.60, 0.45, 0.10))
     marks = _lines(canvas, road, x, z, pixel, rng) * carriageway * np.clip(0.85 + 0.25 * coarse, 0.3, 1.0)
     lay(marks, white, heat - 0.9)
     albedo *= 1.0 - 0.45 * climate.wet * carriageway[..., None]
-    canvas.paint(np.ones(x.shape, np.float32) * np.clip(gy - camera.horizon, 0, 1), window, np.clip(albedo, 0.01, 0.9), heat, z)
+    canvas.paint(
+        np.ones(x.shape, np.float32) * np.clip(gy - camera.horizon, 0, 1), window, np.clip(albedo, 0.01, 0.9), heat, z
+    )

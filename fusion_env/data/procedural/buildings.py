@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fusion_env.data.procedural.canvas import Canvas
+from fusion_env.data.procedural.canvas import Canvas, rgb
 from fusion_env.data.procedural.lettering import lettering
 from fusion_env.data.procedural.noise import cover, fbm
 
-__all__ = ["Facade", "draw_facade", "paint_front", "paint_side"]
+__all__ = ["Facade", "draw_facade", "paint_front", "paint_roof", "paint_side"]
 
 _SIGN_COLOURS = ((0.65, 0.06, 0.05), (0.05, 0.15, 0.55), (0.7, 0.5, 0.05), (0.05, 0.4, 0.15), (0.75, 0.75, 0.72))
 
@@ -31,6 +31,7 @@ class Facade:
         warm: How much warmer than usual the wall is, in degrees.
         table: Random numbers in 0..1 looked up by window, deciding light, blinds and warmth.
         offset: Shift of the wall's texture in metres.
+        ridge: How far a pitched roof rises above the wall in metres, 0 for a flat roof.
         lettering: Coverage of the writing on the sign.
     """
 
@@ -46,28 +47,32 @@ class Facade:
     warm: float
     table: np.ndarray
     offset: float
+    ridge: float
     lettering: np.ndarray
 
 
 def draw_facade(rng: np.random.Generator, width: float) -> Facade:
     """Draw the look of a building front of a given width."""
     floor = float(rng.uniform(2.8, 3.6))
+    house = bool(rng.random() < 0.35)
+    floors = int(rng.integers(1, 4)) if house else int(rng.integers(2, 7))
     tone = rng.uniform(0.12, 0.62)
     tints = ((1.0, 0.98, 0.94), (1.0, 0.90, 0.74), (1.0, 0.62, 0.46), (0.86, 0.93, 1.0), (0.95, 0.80, 0.62))
     tint = tints[int(rng.integers(len(tints)))]
     return Facade(
         width=width,
-        height=floor * int(rng.integers(2, 7)) + float(rng.uniform(0.4, 1.2)),
+        height=floor * floors + float(rng.uniform(0.3, 1.0)),
         floor=floor,
         bay=float(rng.uniform(2.0, 4.2)),
         pane=(float(rng.uniform(0.35, 0.75)), float(rng.uniform(0.4, 0.62))),
         wall=tuple(float(tone * t) for t in tint),
         brick=bool(rng.random() < 0.4),
-        shop=bool(rng.random() < 0.5),
+        shop=bool(rng.random() < (0.15 if house else 0.5)),
         sign=_SIGN_COLOURS[int(rng.integers(len(_SIGN_COLOURS)))],
         warm=float(rng.uniform(-1.0, 2.5)),
         table=rng.random(251).astype(np.float32),
         offset=float(rng.uniform(0, 60)),
+        ridge=float(rng.uniform(1.5, 3.5)) if house else 0.0,
         lettering=lettering(rng, int(rng.integers(4, 9))),
     )
 
@@ -99,14 +104,16 @@ def shade_facade(
     climate = canvas.climate
     rough = fbm(u + facade.offset, v, 3.0, 4, pixel)
     grain = fbm(u, v + facade.offset, 0.3, 2, pixel)
-    wall = 1 + 0.08 * rough + 0.07 * grain
-    heat = climate.heated(6.0, 3.0) + facade.warm + 0.8 * rough + 0.3 * grain
+    wall = 1 + 0.07 * rough + 0.05 * grain
+    heat = climate.heated(5.0, 3.0) + facade.warm + 0.35 * rough + 0.25 * grain
     if facade.brick:
         row = np.floor(v / 0.16)
-        joints = np.maximum(cover(np.mod(v, 0.16), 0, 0.03, pixel), cover(np.mod(u + 0.17 * np.mod(row, 2), 0.34), 0, 0.03, pixel))
+        joints = np.maximum(
+            cover(np.mod(v, 0.16), 0, 0.03, pixel), cover(np.mod(u + 0.17 * np.mod(row, 2), 0.34), 0, 0.03, pixel)
+        )
         wall = wall - 0.25 * joints
         heat = heat - 0.5 * joints
-    albedo = np.asarray(facade.wall, np.float32) * wall[..., None]
+    albedo = rgb(facade.wall) * wall[..., None]
 
     bays = max(int(facade.width / facade.bay), 1)
     bay, floor = facade.width / bays, facade.floor
@@ -127,44 +134,48 @@ def shade_facade(
         shop = cover(v, 0.5, floor * 0.78, pixel) * cover(np.mod(u, bay * 1.5), 0.2, bay * 1.5 - 0.2, pixel)
         glass = np.maximum(glass, shop)
     reveal = np.clip(0.35 + 0.5 * chance, 0, 1) * np.clip(1 - dv / (2.2 * half_h), 0.4, 1.3)
-    sky = np.array([0.20, 0.25, 0.30]) * 0.7
-    albedo += (frame - glass)[..., None] * (np.array([0.55, 0.54, 0.52]) - albedo)
+    sky = rgb((0.20, 0.25, 0.30)) * 0.7
+    albedo += (frame - glass)[..., None] * (rgb((0.55, 0.54, 0.52)) - albedo)
     albedo += glass[..., None] * (sky * reveal[..., None] - albedo)
     albedo += (np.maximum(ledge, 0.6 * band) * 0.35)[..., None]
-    cold = -5.0 if climate.sky > 0.3 else -2.0
+    cold = -4.0 if climate.sky > 0.3 else -2.0
     inside = np.where(chance > 0.7, 4.0, 0.0) if climate.sky <= 0.3 else np.where(chance > 0.85, 3.0, 0.0)
     heat = heat + glass * (cold + inside - 0.5 * rough) + (frame - glass) * 1.2 + 1.0 * ledge + 0.8 * band
 
     lit = np.zeros_like(glass)
     if climate.lamps:
-        lit = glass * ((chance > 0.72) | (np.asarray(facade.shop) & (v < floor) & (facade.table[0] > 0.35)))
-        lit = lit * (0.55 + 0.35 * np.clip(rough + 1, 0, 1.6)) * (0.4 + 1.2 * facade.table[(index + 9) % facade.table.size])
-    glow = lit[..., None] * np.array([1.0, 0.78, 0.45]) * 0.5
+        lit = glass * ((chance > 0.72) | ((v < floor) & (facade.shop and bool(facade.table[0] > 0.35))))
+        lit = (
+            lit
+            * (0.55 + 0.35 * np.clip(rough + 1, 0, 1.6))
+            * (0.4 + 1.2 * facade.table[(index + 9) % facade.table.size])
+        )
+    glow = lit[..., None] * rgb((1.0, 0.78, 0.45)) * 0.5
     if facade.shop:
         board = cover(v, floor * 0.82, floor * 1.12, pixel) * cover(u, 0.3, facade.width - 0.3, pixel)
         letters = _sign(facade, u, v) * board
-        face = np.asarray(facade.sign) * (1 - letters[..., None]) + 0.85 * letters[..., None]
+        face = rgb(facade.sign) * (1 - letters[..., None]) + 0.85 * letters[..., None]
         albedo += board[..., None] * (face - albedo)
         heat = heat + board * (climate.heated(8.0, 2.0) + (3.0 if climate.lamps else 0.0) - heat)
         if climate.lamps and facade.table[1] > 0.4:
-            glow = glow + (board[..., None] * np.asarray(facade.sign) * 0.5 + letters[..., None] * np.array([0.9, 0.9, 0.85]))
+            glow = glow + (board[..., None] * rgb(facade.sign) * 0.5 + letters[..., None] * rgb((0.9, 0.9, 0.85)))
     edge = cover(v, facade.height - 0.5, facade.height, pixel)
     albedo += (0.12 * edge)[..., None]
     return np.clip(albedo, 0.01, 0.95), heat + 1.0 * edge, glow
 
 
-def paint_front(canvas: Canvas, facade: Facade, left: float, z: float, shade: float) -> None:
-    """Paint a facade that faces the camera, its left edge at X ``left``."""
+def paint_front(canvas: Canvas, facade: Facade, left: float, z: float, shade: float, above: float = 0.0) -> None:
+    """Paint a facade that faces the camera, its left edge at X ``left``, as far as it is higher than ``above`` metres."""
     camera = canvas.camera
     scale = camera.focal / z
     x0, y0 = camera.centre + left * scale, camera.horizon + (camera.eye - facade.height) * scale
-    window = canvas.window(x0, y0, x0 + facade.width * scale, camera.horizon + camera.eye * scale)
+    window = canvas.window(x0, y0, x0 + facade.width * scale, camera.horizon + (camera.eye - above) * scale)
     if window is None:
         return
     gx, gy = canvas.grid(window)
     u, v = np.broadcast_arrays((gx - x0) / scale, camera.eye - (gy - camera.horizon) / scale)
     pixel = np.full(u.shape, 1 / scale, np.float32)
-    mask = cover(u, 0.0, facade.width, pixel) * cover(v, 0.0, facade.height, pixel)
+    mask = cover(u, 0.0, facade.width, pixel) * cover(v, above, facade.height, pixel)
     albedo, heat, glow = shade_facade(canvas, facade, u.astype(np.float32), v.astype(np.float32), pixel)
     canvas.paint(mask, window, albedo, heat, z, shade, glow)
 
@@ -189,3 +200,23 @@ def paint_side(canvas: Canvas, facade: Facade, x: float, near: float, shade: flo
     pixel = np.sqrt(along * depth / camera.focal).astype(np.float32)
     albedo, heat, glow = shade_facade(canvas, facade, u.astype(np.float32), v.astype(np.float32), pixel)
     canvas.paint(mask.astype(np.float32), window, albedo, heat, depth, shade, glow)
+
+
+def paint_roof(canvas: Canvas, facade: Facade, x: float, near: float, depth: float, shade: float) -> None:
+    """Paint the pitched roof of a house whose wall along the road stands at X ``x``; ``depth`` is its signed extent in X."""
+    climate, height = canvas.climate, facade.height
+    far, top = near + facade.width, height + facade.ridge
+    tile = rgb((0.20, 0.085, 0.055)) if facade.table[2] < 0.5 else rgb((0.09, 0.09, 0.10))
+    heat = climate.heated(9.0, 0.0) - 1.5
+    eaves = -0.4 * float(np.sign(depth))
+    slope = np.array(
+        [
+            [x + eaves, height - 0.2, near - 0.3],
+            [x + eaves, height - 0.2, far],
+            [x + depth / 2, top, far],
+            [x + depth / 2, top, near - 0.3],
+        ]
+    )
+    gable = np.array([[x, height, near], [x + depth / 2, top, near], [x + depth, height, near]])
+    canvas.polygon(canvas.camera.project(gable), rgb(facade.wall), climate.heated(5.0, 3.0) + facade.warm, near, shade)
+    canvas.polygon(canvas.camera.project(slope), tile, heat, near, min(shade + 0.25, 1.0), falloff=0.15)

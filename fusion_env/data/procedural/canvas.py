@@ -1,15 +1,17 @@
 """The geometry buffer that a scene is painted into once and that both sensors read."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-__all__ = ["Camera", "Canvas", "Climate", "Light", "capsule"]
+__all__ = ["Camera", "Canvas", "Climate", "Light", "capsule", "rgb"]
 
 _SHIFT = 4
 _CHANNELS = 9
+_REACH = 2**18
 Value = np.ndarray | float | tuple[float, float, float]
 
 
@@ -141,8 +143,8 @@ class Canvas:
 
     def window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[int, int, int, int] | None:
         """Clip a pixel rectangle to the image; None if nothing is left."""
-        left, top = max(int(np.floor(x0)), 0), max(int(np.floor(y0)), 0)
-        right, bottom = min(int(np.ceil(x1)) + 1, self.camera.width), min(int(np.ceil(y1)) + 1, self.camera.height)
+        left, top = max(math.floor(x0), 0), max(math.floor(y0), 0)
+        right, bottom = min(math.ceil(x1) + 1, self.camera.width), min(math.ceil(y1) + 1, self.camera.height)
         return (left, top, right, bottom) if right > left and bottom > top else None
 
     def grid(self, window: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -167,9 +169,15 @@ class Canvas:
         values = np.empty_like(region)
         values[..., 0:3], values[..., 3], values[..., 4:7] = albedo, shade, glow
         values[..., 7], values[..., 8] = heat, depth
-        values -= region
-        values *= mask[..., None]
-        region += values
+        self._blend(mask, window, values, owner)
+
+    def _blend(self, mask: np.ndarray, window: tuple[int, int, int, int], values: np.ndarray, owner: int) -> None:
+        """Move all layers in a window towards ``values`` ([9] or [h, w, 9]) by ``mask``."""
+        left, top, right, bottom = window
+        region = self.layers[top:bottom, left:right]
+        change = values - region
+        change *= mask[..., None]
+        region += change
         solid = mask > 0.5
         self.owner[top:bottom, left:right][solid] = owner
         if owner:
@@ -181,17 +189,16 @@ class Canvas:
         Returns:
             Mask in 0..1 and its window, or None if nothing lies in the image.
         """
-        low = np.min([outline.min(axis=0) for outline in outlines], axis=0)
-        high = np.max([outline.max(axis=0) for outline in outlines], axis=0)
-        window = self.window(low[0] - 1, low[1] - 1, high[0] + 1, high[1] + 1)
+        points = outlines[0] if len(outlines) == 1 else np.concatenate(outlines)
+        (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        window = self.window(x0 - 1, y0 - 1, x1 + 1, y1 + 1)
         if window is None:
             return None
         left, top, right, bottom = window
         raster = np.zeros((bottom - top, right - left), np.uint8)
-        reach = 4.0 * max(self.camera.width, self.camera.height)
         for outline in outlines:
-            local = np.clip(outline - (left, top), -reach, reach) * 2**_SHIFT
-            cv2.fillConvexPoly(raster, np.round(local).astype(np.int32), 255, cv2.LINE_AA, _SHIFT)
+            local = (outline - (left, top)) * 2**_SHIFT
+            cv2.fillConvexPoly(raster, np.rint(local).clip(-_REACH, _REACH).astype(np.int32), 255, cv2.LINE_AA, _SHIFT)
         return raster.astype(np.float32) * np.float32(1 / 255), window
 
     def polygon(
@@ -206,17 +213,35 @@ class Canvas:
         falloff: float = 0.0,
         opacity: float = 1.0,
     ) -> None:
-        """Fill a polygon [n, 2] given in pixels; ``falloff`` darkens it from top to bottom by that share."""
-        rasterised = self.mask(points)
+        """Fill a convex polygon [n, 2] given in pixels; ``falloff`` darkens it from top to bottom by that share."""
+        self.polygons([points], albedo, heat, depth, shade, glow, owner, falloff, opacity)
+
+    def polygons(
+        self,
+        outlines: list[np.ndarray],
+        albedo: Value,
+        heat: float,
+        depth: float,
+        shade: float = 1.0,
+        glow: Value = 0.0,
+        owner: int = 0,
+        falloff: float = 0.0,
+        opacity: float = 1.0,
+    ) -> None:
+        """Fill the union of several convex polygons as `polygon` does for one."""
+        rasterised = self.mask(*outlines)
         if rasterised is None:
             return
         mask, window = rasterised
-        shading: np.ndarray | float = shade
+        values = np.empty(_CHANNELS, np.float32)
+        values[0:3], values[3], values[4:7], values[7], values[8] = albedo, shade, glow, heat, depth
         if falloff:
-            low, high = points[:, 1].min(), points[:, 1].max()
+            low, high = outlines[0][:, 1].min(), outlines[0][:, 1].max()
             _, y = self.grid(window)
-            shading = shade * (1.0 - falloff * np.clip((y - low) / max(high - low, 1.0), 0.0, 1.0))
-        self.paint(mask * opacity if opacity < 1.0 else mask, window, albedo, heat, depth, shading, glow, owner)
+            fade = 1.0 - falloff * np.clip((y - float(low)) / max(float(high - low), 1.0), 0.0, 1.0)
+            values = np.repeat(values[None, None], len(fade), axis=0)
+            values[..., 3] *= fade
+        self._blend(mask * np.float32(opacity) if opacity < 1.0 else mask, window, values, owner)
 
     def shadow(self, points: np.ndarray, strength: float, cooling: float, softness: float) -> None:
         """Darken (and cool by ``cooling`` degrees) what lies under a ground polygon [n, 2] in pixels."""
@@ -228,6 +253,11 @@ class Canvas:
             mask = cv2.GaussianBlur(mask, (0, 0), softness)
         self.layers[top:bottom, left:right, 3] *= 1.0 - strength * mask
         self.layers[top:bottom, left:right, 7] -= cooling * mask
+
+
+def rgb(colour: Sequence[float]) -> np.ndarray:
+    """Colour as a float32 array, so that products with images stay float32."""
+    return np.asarray(colour, np.float32)
 
 
 _ARC = np.linspace(-np.pi / 2, np.pi / 2, 7)

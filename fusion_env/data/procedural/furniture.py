@@ -11,26 +11,40 @@ __all__ = ["paint_cone", "paint_lamp", "paint_poster", "paint_railing", "paint_s
 _METAL = np.array([0.30, 0.31, 0.32])
 
 
-def _bar(canvas: Canvas, a: tuple[float, float, float], b: tuple[float, float, float], radius: float, colour: np.ndarray, heat: float, shade: float = 0.8) -> None:
+Point = tuple[float, float, float]
+
+
+def _outline(canvas: Canvas, a: Point, b: Point, radius: float) -> np.ndarray:
+    """Outline in pixels of a round bar between two world points."""
+    (ax, ay), (bx, by) = canvas.camera.project(np.array([a, b])).tolist()
+    scale = canvas.camera.focal * radius
+    return capsule((ax, ay), (bx, by), max(scale / a[2], 0.3), max(scale / b[2], 0.3))
+
+
+def _bar(
+    canvas: Canvas, a: Point, b: Point, radius: float, colour: np.ndarray, heat: float, shade: float = 0.8
+) -> None:
     """Paint a round bar between two world points."""
-    ends = canvas.camera.project(np.array([a, b]))
-    scale = canvas.camera.focal / np.array([a[2], b[2]])
-    sizes = np.maximum(radius * scale, 0.32)
-    outline = capsule(tuple(ends[0]), tuple(ends[1]), float(sizes[0]), float(sizes[1]))
-    canvas.polygon(outline, colour, heat, (a[2] + b[2]) / 2, shade)
+    canvas.polygon(_outline(canvas, a, b, radius), colour, heat, (a[2] + b[2]) / 2, shade)
 
 
-def paint_lamp(canvas: Canvas, x: float, z: float, height: float, reach: float, colour: tuple[float, float, float], power: float) -> None:
+def paint_lamp(
+    canvas: Canvas, x: float, z: float, height: float, reach: float, colour: tuple[float, float, float], power: float
+) -> None:
     """Paint a street lamp whose arm points ``reach`` metres sideways; ``power`` 0 is switched off."""
     heat = canvas.climate.heated(6.0, 4.0)
     _bar(canvas, (x, 0.0, z), (x, height, z), 0.07, _METAL * 0.7, heat)
     _bar(canvas, (x, height, z), (x + reach, height + 0.25, z), 0.045, _METAL * 0.7, heat)
     head = (x + reach, height + 0.2, z)
-    _bar(canvas, (head[0] - 0.3, head[1], z), (head[0] + 0.3, head[1], z), 0.12, _METAL, heat + (12.0 if power else 0.0))
+    _bar(
+        canvas, (head[0] - 0.3, head[1], z), (head[0] + 0.3, head[1], z), 0.12, _METAL, heat + (12.0 if power else 0.0)
+    )
     if power:
         ends = canvas.camera.project(np.array([[head[0] - 0.25, head[1] - 0.1, z], [head[0] + 0.25, head[1] - 0.1, z]]))
         size = max(0.1 * canvas.camera.focal / z, 0.6)
-        canvas.polygon(capsule(tuple(ends[0]), tuple(ends[1]), size, size), 0.5, heat + 14.0, z, 1.0, np.asarray(colour) * 7.0)
+        canvas.polygon(
+            capsule(tuple(ends[0]), tuple(ends[1]), size, size), 0.5, heat + 14.0, z, 1.0, np.asarray(colour) * 7.0
+        )
         canvas.lights.append(Light(*head, colour, power))
 
 
@@ -71,8 +85,14 @@ def paint_poster(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -
     gx, gy = canvas.grid(window)
     size = np.maximum(corners[1] - corners[0], 1e-3)
     u, v = np.broadcast_arrays((gx - corners[0, 0]) / size[0], (gy - corners[0, 1]) / size[1])
-    mask = np.clip((0.5 - np.abs(u - 0.5)) * size[0] + 0.5, 0, 1) * np.clip((0.5 - np.abs(v - 0.5)) * size[1] + 0.5, 0, 1)
-    small = cv2.resize(sheet, (max(int(size[0]), 2), max(int(size[1]), 2)), interpolation=cv2.INTER_AREA) if size[0] < 96 else sheet
+    mask = np.clip((0.5 - np.abs(u - 0.5)) * size[0] + 0.5, 0, 1) * np.clip(
+        (0.5 - np.abs(v - 0.5)) * size[1] + 0.5, 0, 1
+    )
+    small = (
+        cv2.resize(sheet, (max(int(size[0]), 2), max(int(size[1]), 2)), interpolation=cv2.INTER_AREA)
+        if size[0] < 96
+        else sheet
+    )
     at = [(c * n - 0.5).astype(np.float32) for c, n in ((u, small.shape[1]), (v, small.shape[0]))]
     picture = cv2.remap(small, at[0], at[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     canvas.paint(mask.astype(np.float32), window, picture, heat + 0.4, z, 0.85)
@@ -81,18 +101,20 @@ def paint_poster(canvas: Canvas, x: float, z: float, rng: np.random.Generator) -
 def paint_cone(canvas: Canvas, x: float, z: float) -> None:
     """Paint a traffic cone with a white band."""
     heat = canvas.climate.heated(4.0, 0.5)
-    for low, high, wide, narrow, colour in ((0.0, 0.7, 0.17, 0.03, (0.62, 0.13, 0.02)), (0.28, 0.45, 0.115, 0.08, (0.8, 0.8, 0.8))):
+    for low, high, wide, narrow, colour in (
+        (0.0, 0.7, 0.17, 0.03, (0.62, 0.13, 0.02)),
+        (0.28, 0.45, 0.115, 0.08, (0.8, 0.8, 0.8)),
+    ):
         points = np.array([[x - wide, low, z], [x + wide, low, z], [x + narrow, high, z], [x - narrow, high, z]])
         canvas.polygon(canvas.camera.project(points), colour, heat, z, 0.9)
 
 
 def paint_railing(canvas: Canvas, x: float, near: float, far: float, heated: float) -> None:
     """Paint a railing along the road between two distances."""
-    heat = canvas.climate.ambient + heated
-    for z in np.arange(far, near, -1.6):
-        _bar(canvas, (x, 0.0, z), (x, 0.95, z), 0.035, _METAL * 1.2, heat)
-    for height in (0.5, 0.95):
-        _bar(canvas, (x, height, far), (x, height, near), 0.03, _METAL * 1.2, heat)
+    spans = [((x, 0.0, z), (x, 0.95, z)) for z in np.arange(far, near, -1.6).tolist()]
+    spans += [((x, height, far), (x, height, near)) for height in (0.5, 0.95)]
+    outlines = [_outline(canvas, a, b, 0.03) for a, b in spans]
+    canvas.polygons(outlines, _METAL * 1.2, canvas.climate.ambient + heated, (near + far) / 2, 0.8)
 
 
 def paint_wires(canvas: Canvas, x: float, places: list[float]) -> None:
@@ -103,8 +125,8 @@ def paint_wires(canvas: Canvas, x: float, places: list[float]) -> None:
         _bar(canvas, (x - 1.0, 7.4, z), (x + 1.0, 7.4, z), 0.06, np.array([0.14, 0.11, 0.08]), heat, 0.7)
     for far, near in zip(places[:-1], places[1:], strict=True):
         for offset in (-0.9, 0.0, 0.9):
-            t = np.linspace(0, 1, 13)
+            t = np.linspace(0, 1, 9)
             z = far + (near - far) * t
-            points = canvas.camera.project(np.stack([np.full(13, x + offset), 7.5 - 2.0 * t * (1 - t), z], 1))
-            line = np.concatenate([points, points[::-1] + (0.0, 0.45)])
-            canvas.polygon(line, 0.03, heat - 4.0, float(z.mean()), 0.5, opacity=0.75)
+            points = canvas.camera.project(np.stack([np.full(9, x + offset), 7.5 - 2.0 * t * (1 - t), z], 1))
+            pieces = [capsule(tuple(a), tuple(b), 0.3, 0.3) for a, b in zip(points[:-1], points[1:], strict=True)]
+            canvas.polygons(pieces, 0.03, heat - 4.0, float(z.mean()), 0.5, opacity=0.6)

@@ -9,10 +9,12 @@ import numpy as np
 from fusion_env.data.procedural import backdrop, buildings, furniture, people, plants, vehicles
 from fusion_env.data.procedural.canvas import Camera, Canvas, Climate
 from fusion_env.data.procedural.lettering import lettering
+from fusion_env.data.procedural.noise import sample
 
 __all__ = ["build_scene", "draw_climate"]
 
 _PERSON, _VEHICLE = "person", "vehicle"
+_NEAREST_GROUND = 6.5
 
 
 @dataclass
@@ -30,13 +32,15 @@ def draw_climate(rng: np.random.Generator, condition: str) -> Climate:
     dark = condition == "night" or (condition == "glare" and not low_sun)
     dusk_fog = condition == "fog" and rng.random() < 0.35
     sun = {"day": float(rng.choice([0.0, 0.25, 1.0], p=[0.25, 0.2, 0.55]))}.get(condition, 0.8 if low_sun else 0.0)
-    length = rng.uniform(0.4, 1.6) if condition == "day" else rng.uniform(1.5, 2.5)
+    length = rng.uniform(0.7, 2.2) if condition == "day" else rng.uniform(1.5, 2.5)
     angle = rng.uniform(0, 2 * np.pi) if condition == "day" else rng.uniform(-2.2, -0.9)
     return Climate(
         condition=condition,
         ambient=float(rng.uniform(2, 16) if dark else rng.uniform(8, 26)),
         sun=sun,
-        sky=float(rng.uniform(0.0, 0.02)) if dark else float(rng.uniform(0.5, 0.75) if dusk_fog else rng.uniform(0.8, 1.1)),
+        sky=float(rng.uniform(0.0, 0.02))
+        if dark
+        else float(rng.uniform(0.5, 0.75) if dusk_fog else rng.uniform(0.8, 1.1)),
         warmth=float(rng.uniform(0.3, 1.0)) if dark else 0.3,
         sun_shift=(float(length * np.cos(angle)), float(length * np.sin(angle))),
         wet=float(rng.uniform(0.3, 1.0)) if (dark or dusk_fog) and rng.random() < 0.5 else 0.0,
@@ -49,13 +53,15 @@ def draw_climate(rng: np.random.Generator, condition: str) -> Climate:
 
 def draw_camera(rng: np.random.Generator, height: int, width: int) -> Camera:
     """Draw a camera as in a car or in a walker's hand."""
+    horizon, eye = height * rng.uniform(0.36, 0.54), rng.uniform(1.35, 2.1)
+    longest = _NEAREST_GROUND * (height - horizon) / eye
     return Camera(
         height=height,
         width=width,
-        focal=float(np.sqrt(height * width) * rng.uniform(1.0, 1.6)),
-        horizon=float(height * rng.uniform(0.36, 0.54)),
-        centre=float(width * rng.uniform(0.35, 0.65)),
-        eye=float(rng.uniform(1.35, 2.1)),
+        focal=min(np.sqrt(height * width).item() * rng.uniform(1.0, 1.6), longest),
+        horizon=horizon,
+        centre=width * rng.uniform(0.35, 0.65),
+        eye=eye,
     )
 
 
@@ -122,6 +128,7 @@ class _Builder:
         setback = self.edge + float(rng.uniform(0.3, 6.0 if self.park else 2.5))
         z = float(rng.uniform(self.near * 0.8, 18))
         shift = canvas.climate.sun_shift
+        before, contiguous = 0.0, False
         while z < 110:
             width = float(rng.uniform(8, 22))
             if rng.random() < 0.82:
@@ -130,17 +137,36 @@ class _Builder:
                 facing = float(np.clip(0.55 + 0.45 * side * np.sign(shift[0]) * min(abs(shift[0]), 1.0), 0.12, 1.0))
                 front = float(np.clip(0.5 + 0.4 * np.sign(shift[1]), 0.12, 1.0))
                 flank = buildings.draw_facade(rng, float(rng.uniform(8, 14)))
-                flank = flank.__class__(**{**flank.__dict__, "height": facade.height, "floor": facade.floor, "wall": facade.wall, "brick": facade.brick, "shop": False})
+                flank = flank.__class__(
+                    **{
+                        **flank.__dict__,
+                        "height": facade.height,
+                        "floor": facade.floor,
+                        "wall": facade.wall,
+                        "brick": facade.brick,
+                        "shop": False,
+                    }
+                )
                 left = x if side > 0 else x - flank.width
                 corners = np.array([[x, h, zz] for h in (0.0, facade.height) for zz in (z, z + width)])
                 back = corners + np.array([side * flank.width, 0.0, 0.0])
 
-                def paint(f=facade, k=flank, at=x, near=z, l=left, a=facing, b=front) -> None:
+                hidden = before if contiguous else 0.0
+
+                def paint(f=facade, k=flank, at=x, near=z, l=left, a=facing, b=front, above=hidden) -> None:
                     buildings.paint_side(canvas, f, at, near, a)
-                    buildings.paint_front(canvas, k, l, near, b)
+                    if f.ridge:
+                        buildings.paint_roof(canvas, f, at, near, side * k.width, a)
+                    if k.height > above:
+                        buildings.paint_front(canvas, k, l, near, b, above)
 
                 self.add(z + 0.5 * width, paint, np.concatenate([corners, back]))
-            z += width + (float(rng.uniform(2, 12)) if rng.random() < 0.35 else 0.0)
+                before, contiguous = facade.height, True
+            else:
+                contiguous = False
+            gap = float(rng.uniform(2, 12)) if rng.random() < 0.35 else 0.0
+            contiguous = contiguous and gap == 0.0 and road.curvature == 0.0
+            z += width + gap
 
     def closing_building(self) -> None:
         """Close the view with a large building that faces the camera."""
@@ -168,7 +194,13 @@ class _Builder:
                 plants.paint_tree(canvas, x, z, h, k, np.random.default_rng(s))
 
             half = 0.25 * height
-            outline = np.array([[x + a, h, z + b] for h in (0.45 * height, 0.95 * height) for a, b in ((-half, -half), (half, -half), (half, half), (-half, half))])
+            outline = np.array(
+                [
+                    [x + a, h, z + b]
+                    for h in (0.45 * height, 0.95 * height)
+                    for a, b in ((-half, -half), (half, -half), (half, half), (-half, half))
+                ]
+            )
             self.add(z, paint, outline)
 
     def bushes(self, count: int) -> None:
@@ -206,7 +238,11 @@ class _Builder:
             lit = climate.lamps and drives
             car = vehicles.draw_vehicle(rng, x, z, yaw, drives or rng.random() < 0.2, lit)
             owner = self.claim(_VEHICLE)
-            self.add(z, lambda car=car, owner=owner: vehicles.paint_vehicle(self.canvas, car, owner), vehicles.vehicle_outline(car))
+            self.add(
+                z,
+                lambda car=car, owner=owner: vehicles.paint_vehicle(self.canvas, car, owner),
+                vehicles.vehicle_outline(car),
+            )
 
     def walkers(self, groups: int) -> None:
         """Put people on the pavements and some on the road."""
@@ -216,31 +252,40 @@ class _Builder:
             if rng.random() < 0.3:
                 x0 = float(self.road.shift(z0)) + float(rng.uniform(-1, 1)) * self.road.half
             else:
-                x0 = float(self.road.shift(z0)) + float(rng.choice([-1, 1])) * (self.road.half + float(rng.uniform(0.3, max(self.road.pavement, 1.5))))
+                x0 = float(self.road.shift(z0)) + float(rng.choice([-1, 1])) * (
+                    self.road.half + float(rng.uniform(0.3, max(self.road.pavement, 1.5)))
+                )
             for _ in range(int(rng.choice([1, 1, 2, 3]))):
                 x, z = x0 + float(rng.normal(0, 0.5)), z0 + float(rng.normal(0, 0.5))
                 if z < self.near or not self.free(x, z, 0.28):
                     continue
                 person = people.draw_person(rng, x, z)
                 owner = self.claim(_PERSON)
-                self.add(z, lambda p=person, owner=owner: people.paint_person(self.canvas, p, owner), people.person_outline(person))
+                self.add(
+                    z,
+                    lambda p=person, owner=owner: people.paint_person(self.canvas, p, owner),
+                    people.person_outline(person),
+                )
 
     def street_lamps(self) -> None:
         """Line the road with street lamps, lit in the dark."""
         rng, canvas, climate = self.rng, self.canvas, self.canvas.climate
         side, spacing, height = float(rng.choice([-1, 1])), float(rng.uniform(14, 28)), float(rng.uniform(4.0, 8.0))
         tints = ((1.0, 0.72, 0.38), (1.0, 0.92, 0.78), (0.82, 0.92, 1.0))
-        colour, power = tints[int(rng.integers(3))], float(rng.uniform(5, 12)) * climate.lamps
+        colour, power = tints[int(rng.integers(3))], float(rng.uniform(12, 30)) * climate.lamps
         z = float(rng.uniform(self.near * 1.5, spacing))
         while z < 90:
             x = float(self.road.shift(z)) + side * (self.road.half + 0.5)
-            self.add(z, lambda x=x, z=z: furniture.paint_lamp(canvas, x, z, height, -side * 1.2, colour, power * height / 5))
+            self.add(
+                z, lambda x=x, z=z: furniture.paint_lamp(canvas, x, z, height, -side * 1.2, colour, power * height / 5)
+            )
             z += spacing
 
     def small_things(self) -> None:
         """Add signs, posters, cones, a railing and utility wires."""
         rng, canvas = self.rng, self.canvas
-        for kind, most in (("sign", 3), ("poster", 2), ("cone", 4)):
+        works = 5 if rng.random() < 0.15 else 0
+        for kind, most in (("sign", 3), ("poster", int(rng.random() < 0.5)), ("cone", works)):
             for _ in range(int(rng.integers(0, most + 1))):
                 z = self.distance(max(self.near, 5), 45)
                 side = float(rng.choice([-1, 1]))
@@ -258,11 +303,18 @@ class _Builder:
         if rng.random() < 0.25 and self.road.curvature == 0.0:
             side, near = float(rng.choice([-1, 1])), float(rng.uniform(self.near, 15))
             heated = canvas.climate.heated(4.0, 2.0) - canvas.climate.ambient
-            self.add(near + 5, lambda: furniture.paint_railing(canvas, self.road.centre + side * (self.road.half + 0.35), near, near + 20, heated))
+            self.add(
+                near + 5,
+                lambda: furniture.paint_railing(
+                    canvas, self.road.centre + side * (self.road.half + 0.35), near, near + 20, heated
+                ),
+            )
         if rng.random() < 0.3:
             side = float(rng.choice([-1, 1]))
             places = [float(z) for z in np.arange(rng.uniform(6, 20), 110, 28)][::-1]
-            self.add(places[0], lambda: furniture.paint_wires(canvas, self.road.centre + side * (self.edge + 1.0), places))
+            self.add(
+                places[0], lambda: furniture.paint_wires(canvas, self.road.centre + side * (self.edge + 1.0), places)
+            )
 
     def cast_shadows(self) -> None:
         """Lay the shadows of all items on the ground."""
@@ -296,6 +348,18 @@ def _hull(points: np.ndarray) -> np.ndarray:
     return cv2.convexHull(points.astype(np.float32))[:, 0].astype(np.float64)
 
 
+def _roughen(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Break up flat surfaces with fine texture, drawn apart for light and heat as real materials show it."""
+    x, y = canvas.grid((0, 0, canvas.camera.width, canvas.camera.height))
+    x, y = np.broadcast_arrays(x, y)
+    offset = rng.uniform(0, 60, 4).astype(np.float32)
+    near = np.clip(2.0 - canvas.depth / 60.0, 0.2, 1.0)
+    light = sample(x * 0.45 + offset[0], y * 0.45 + offset[1]) + sample(x * 0.13 + offset[1], y * 0.13 + offset[0])
+    warm = sample(x * 0.35 + offset[2], y * 0.35 + offset[3]) + sample(x * 0.08 + offset[3], y * 0.08 + offset[2])
+    canvas.albedo[...] *= (1.0 + 0.045 * light * near)[..., None]
+    canvas.heat[...] += 0.16 * warm * near * (canvas.depth < backdrop.FAR / 2)
+
+
 def build_scene(rng: np.random.Generator, height: int, width: int, condition: str) -> tuple[Canvas, dict[int, str]]:
     """Draw and paint one scene.
 
@@ -324,7 +388,7 @@ def build_scene(rng: np.random.Generator, height: int, width: int, condition: st
             builder.row_of_buildings(side)
     if rng.random() < 0.3:
         builder.closing_building()
-    builder.trees(int(rng.integers(3, 8) * (2.0 if park else 0.8)))
+    builder.trees(int(rng.integers(3, 9) * (2.2 if park else 1.3)))
     builder.bushes(int(rng.integers(0, 6) * (1.5 if park else 0.6)))
     if rng.random() < 0.75:
         builder.street_lamps()
@@ -332,4 +396,5 @@ def build_scene(rng: np.random.Generator, height: int, width: int, condition: st
     builder.walkers(int(rng.poisson(2.2 * density)))
     builder.small_things()
     builder.paint()
+    _roughen(canvas, rng)
     return canvas, builder.labels

@@ -9,7 +9,17 @@ from fusion_env.data.procedural.canvas import Canvas, capsule
 __all__ = ["Person", "draw_person", "paint_person", "person_outline"]
 
 _SKIN = 33.5
-_CLOTHES = ((0.03, 0.03, 0.035), (0.05, 0.07, 0.16), (0.30, 0.30, 0.30), (0.55, 0.54, 0.52), (0.35, 0.04, 0.04), (0.10, 0.14, 0.07), (0.42, 0.30, 0.12), (0.10, 0.20, 0.38), (0.60, 0.45, 0.05))
+_CLOTHES = (
+    (0.03, 0.03, 0.035),
+    (0.05, 0.07, 0.16),
+    (0.30, 0.30, 0.30),
+    (0.55, 0.54, 0.52),
+    (0.35, 0.04, 0.04),
+    (0.10, 0.14, 0.07),
+    (0.42, 0.30, 0.12),
+    (0.10, 0.20, 0.38),
+    (0.60, 0.45, 0.05),
+)
 _SKINS = ((0.48, 0.30, 0.21), (0.33, 0.19, 0.12), (0.12, 0.065, 0.04), (0.55, 0.38, 0.28))
 
 
@@ -61,7 +71,7 @@ def draw_person(rng: np.random.Generator, x: float, z: float) -> Person:
         coat=_CLOTHES[int(rng.integers(len(_CLOTHES)))],
         trousers=_CLOTHES[int(rng.integers(4))],
         skin=_SKINS[int(rng.integers(len(_SKINS)))],
-        insulation=float(rng.uniform(0.25, 0.7)),
+        insulation=float(rng.uniform(0.4, 0.85)),
         bag=bool(rng.random() < 0.3),
         long_coat=bool(rng.random() < 0.2),
     )
@@ -83,7 +93,10 @@ class _Figure:
         self.canvas, self.person, self.owner = canvas, person, owner
         camera = canvas.camera
         self.unit = camera.focal * person.height / person.z
-        self.foot = (camera.centre + camera.focal * person.x / person.z, camera.horizon + camera.focal * camera.eye / person.z)
+        self.foot = (
+            camera.centre + camera.focal * person.x / person.z,
+            camera.horizon + camera.focal * camera.eye / person.z,
+        )
 
     def warmth(self, insulation: float) -> float:
         """Apparent temperature of clothing with a given insulation."""
@@ -94,12 +107,23 @@ class _Figure:
         """Pixel position of a body coordinate."""
         return self.foot[0] + x * self.unit, self.foot[1] - y * self.unit
 
-    def limb(self, a: tuple[float, float], b: tuple[float, float], ra: float, rb: float, colour: object, heat: float, shade: float) -> None:
+    def limb(
+        self,
+        a: tuple[float, float],
+        b: tuple[float, float],
+        ra: float,
+        rb: float,
+        colour: object,
+        heat: float,
+        shade: float,
+    ) -> None:
         """Paint a capsule from ``a`` to ``b``."""
         outline = capsule(self.at(*a), self.at(*b), max(ra * self.unit, 0.35), max(rb * self.unit, 0.35))
         self.canvas.polygon(outline, np.asarray(colour, float), heat, self.person.z, shade, 0.0, self.owner)
 
-    def shape(self, points: list[tuple[float, float]], colour: object, heat: float, shade: float, falloff: float = 0.0) -> None:
+    def shape(
+        self, points: list[tuple[float, float]], colour: object, heat: float, shade: float, falloff: float = 0.0
+    ) -> None:
         """Paint a polygon."""
         outline = np.array([self.at(*p) for p in points])
         self.canvas.polygon(outline, np.asarray(colour, float), heat, self.person.z, shade, 0.0, self.owner, falloff)
@@ -107,7 +131,7 @@ class _Figure:
 
 def _legs(figure: _Figure) -> None:
     person = figure.person
-    heat, shoe = figure.warmth(0.45), figure.warmth(0.75)
+    heat, shoe = figure.warmth(0.55), figure.warmth(0.8)
     swing = 0.11 * np.sin(person.stride)
     gap = 0.0 if person.side else 0.048
     for leg in (-1.0, 1.0):
@@ -139,12 +163,33 @@ def _torso(figure: _Figure) -> None:
     heat = figure.warmth(person.insulation)
     shoulder, waist, hem = (0.062, 0.055, 0.058) if person.side else (0.118, 0.085, 0.092)
     low = 0.30 if person.long_coat else 0.46
-    outline = [(-shoulder, 0.80), (-0.03, 0.845), (0.03, 0.845), (shoulder, 0.80), (waist, 0.62), (hem, low), (-hem, low), (-waist, 0.62)]
+    outline = [
+        (-shoulder, 0.80),
+        (-0.03, 0.845),
+        (0.03, 0.845),
+        (shoulder, 0.80),
+        (waist, 0.62),
+        (hem, low),
+        (-hem, low),
+        (-waist, 0.62),
+    ]
     figure.shape(outline, person.coat, heat, 0.95, 0.35)
-    figure.shape([(0.0, 0.83), (shoulder * 0.9, 0.79), (waist * 0.8, 0.62), (0.0, 0.60)], np.asarray(person.coat) * 1.15, heat + 1.2, 1.0, 0.2)
+    figure.shape(
+        [(0.0, 0.83), (shoulder * 0.9, 0.79), (waist * 0.8, 0.62), (0.0, 0.60)],
+        np.asarray(person.coat) * 1.15,
+        heat + 1.5,
+        1.0,
+        0.2,
+    )
     if person.bag:
         side = person.heading * (0.9 if person.side else 1.0)
-        figure.shape([(-side * 0.03, 0.78), (-side * 0.12, 0.76), (-side * 0.13, 0.56), (-side * 0.03, 0.56)], (0.16, 0.05, 0.05), figure.warmth(0.9), 0.8, 0.2)
+        figure.shape(
+            [(-side * 0.03, 0.78), (-side * 0.12, 0.76), (-side * 0.13, 0.56), (-side * 0.03, 0.56)],
+            (0.16, 0.05, 0.05),
+            figure.warmth(0.9),
+            0.8,
+            0.2,
+        )
 
 
 def _head(figure: _Figure) -> None:

@@ -1,8 +1,10 @@
 """Trees, conifers, bushes and hedges."""
 
+import math
+
 import numpy as np
 
-from fusion_env.data.procedural.canvas import Canvas, capsule
+from fusion_env.data.procedural.canvas import Canvas, capsule, rgb
 from fusion_env.data.procedural.noise import fbm
 
 __all__ = ["paint_bush", "paint_tree"]
@@ -27,8 +29,8 @@ def _leaves(
     gx, gy = canvas.grid(window)
     x, y = (gx - camera.centre) / scale, camera.eye - (gy - camera.horizon) / scale
     inside, lit = np.full((gy.size, gx.size), -9.0, np.float32), np.zeros((gy.size, gx.size), np.float32)
-    side = -np.sign(climate.sun_shift[0])
-    for bx, by, half_w, half_h in blobs:
+    side = -float(np.sign(climate.sun_shift[0]))
+    for bx, by, half_w, half_h in blobs.tolist():
         nx, ny = (x - bx) / half_w, (y - by) / half_h
         field = 1.0 - nx**2 - ny**2
         closer = field > inside
@@ -37,34 +39,46 @@ def _leaves(
     u, v = np.broadcast_arrays(x.astype(np.float32), y.astype(np.float32))
     offset = float(rng.uniform(0, 60))
     clumps = fbm(u + offset, v, 0.9, 2, 1 / scale)
-    leaf = fbm(u, v + offset, 0.28, 3, 1 / scale, 0.75)
-    edge = inside + 0.33 * clumps + 0.30 * leaf
+    leaf = fbm(u, v + offset, 0.35, 4, 1 / scale, 0.9)
+    edge = inside + 0.36 * clumps + 0.34 * leaf
     sharp = float(np.clip(scale / 6.0, 1.2, 6.0))
     mask = np.clip(edge * sharp * 2 + 0.5, 0, 1) * np.clip((density + 0.6 * clumps + 0.7 * leaf) * sharp + 0.5, 0, 1)
     shade = np.clip(0.45 + 0.5 * lit + 0.20 * clumps + 0.22 * leaf, 0.04, 1.0)
-    tone = 1 + 0.22 * np.clip(leaf, -2, 2) + 0.12 * clumps
-    heat = climate.heated(2.5, -0.5) + 1.1 * leaf + 0.7 * clumps + 1.2 * climate.sun * lit
-    canvas.paint(mask.astype(np.float32), window, albedo * tone[..., None], heat, z, shade)
+    tone = np.clip(1 + 0.28 * leaf + 0.12 * clumps, 0.3, 2.0)
+    heat = climate.heated(2.5, 0.0) + 0.8 * leaf + 0.5 * clumps + 1.2 * climate.sun * lit
+    canvas.paint(mask.astype(np.float32), window, rgb(albedo) * tone[..., None], heat, z, shade)
 
 
-def _branches(canvas: Canvas, base: tuple[float, float], height: float, z: float, rng: np.random.Generator, bare: bool) -> None:
+def _branches(
+    canvas: Canvas, base: tuple[float, float], height: float, z: float, rng: np.random.Generator, bare: bool
+) -> None:
     """Paint trunk and branches of a tree that stands at X, Z on the ground."""
     camera, climate = canvas.camera, canvas.climate
     scale = camera.focal / z
     bark = np.array([0.13, 0.105, 0.08]) * rng.uniform(0.6, 1.5)
     heat = climate.heated(3.5, 2.0) + rng.uniform(-0.5, 1.0)
 
+    outlines: list[np.ndarray] = []
+
     def limb(x: float, y: float, angle: float, length: float, radius: float, order: int) -> None:
-        end = (x + length * np.sin(angle), y + length * np.cos(angle))
+        end = (x + length * math.sin(angle), y + length * math.cos(angle))
         ends = [(camera.centre + px * scale, camera.horizon + (camera.eye - py) * scale) for px, py in ((x, y), end)]
-        canvas.polygon(capsule(*ends, max(radius * scale, 0.3), max(0.65 * radius * scale, 0.25)), bark, heat, z,
-                       float(rng.uniform(0.4, 0.8)))
+        outlines.append(capsule(*ends, max(radius * scale, 0.25), max(0.65 * radius * scale, 0.2)))
         if order == 0 or radius * scale < 0.25:
             return
-        for turn in rng.uniform(0.25, 0.75, 2 + int(bare)) * np.resize((1, -1), 2 + int(bare)):
-            limb(*end, angle + turn, length * rng.uniform(0.6, 0.85), radius * 0.62, order - 1)
+        for turn in (rng.uniform(0.25, 0.75, 2) * (1, -1)).tolist():
+            limb(*end, angle + turn, length * rng.uniform(0.6, 0.85) * (1.0 if bare else 0.6), radius * 0.62, order - 1)
+        if bare:
+            limb(*end, angle + rng.normal(0, 0.2), length * 0.8, radius * 0.6, order - 1)
 
-    limb(*base, float(rng.normal(0, 0.05)), height * (0.28 if bare else 0.42), height * rng.uniform(0.018, 0.035), 5 if bare else 2)
+    limb(
+        *base,
+        rng.normal(0, 0.05),
+        height * (0.28 if bare else 0.42),
+        height * rng.uniform(0.018, 0.035),
+        4 if bare else 2,
+    )
+    canvas.polygons(outlines, bark, heat, z, rng.uniform(0.4, 0.8))
 
 
 def paint_tree(canvas: Canvas, x: float, z: float, height: float, kind: str, rng: np.random.Generator) -> None:
@@ -79,7 +93,7 @@ def paint_tree(canvas: Canvas, x: float, z: float, height: float, kind: str, rng
     _branches(canvas, (x, 0.0), height, z, rng, kind == "bare")
     if kind == "bare":
         return
-    count = int(rng.integers(6, 11))
+    count = int(rng.integers(7, 14))
     spread = height * rng.uniform(0.22, 0.34)
     angle = rng.uniform(0, 2 * np.pi, count)
     radius = np.sqrt(rng.random(count))
@@ -87,8 +101,8 @@ def paint_tree(canvas: Canvas, x: float, z: float, height: float, kind: str, rng
         [
             x + spread * radius * np.cos(angle),
             height * 0.66 + height * 0.2 * radius * np.sin(angle),
-            spread * rng.uniform(0.4, 0.7, count),
-            height * rng.uniform(0.10, 0.17, count),
+            spread * rng.uniform(0.35, 0.65, count),
+            height * rng.uniform(0.08, 0.16, count),
         ],
         axis=1,
     )
@@ -101,5 +115,13 @@ def paint_bush(canvas: Canvas, x: float, z: float, width: float, height: float, 
     """Paint a bush or a piece of hedge standing on the ground."""
     count = max(int(width / (0.7 * height)), 1)
     along = x + (np.arange(count) - (count - 1) / 2) * width / count
-    blobs = np.stack([along, np.full(count, 0.42 * height), np.full(count, 0.75 * width / count), 0.62 * height * rng.uniform(0.85, 1.15, count)], axis=1)
+    blobs = np.stack(
+        [
+            along,
+            np.full(count, 0.42 * height),
+            np.full(count, 0.75 * width / count),
+            0.62 * height * rng.uniform(0.85, 1.15, count),
+        ],
+        axis=1,
+    )
     _leaves(canvas, blobs, z, np.array([0.06, 0.095, 0.03]) * rng.uniform(0.7, 1.3), 1.4, rng)

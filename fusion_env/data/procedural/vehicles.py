@@ -1,5 +1,6 @@
 """Cars, vans, buses: small meshes projected face by face."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,56 @@ __all__ = ["Vehicle", "draw_vehicle", "paint_vehicle", "vehicle_outline"]
 
 # Side profiles as (length, height) pairs from the rear to the front, in shares of half the length and of the height.
 _BODY = {
-    "sedan": ((-1.0, 0.20), (-1.0, 0.52), (-0.97, 0.66), (-0.66, 0.69), (0.36, 0.66), (0.90, 0.53), (0.99, 0.44), (1.0, 0.18)),
-    "hatch": ((-1.0, 0.20), (-1.0, 0.50), (-0.97, 0.62), (-0.9, 0.64), (0.42, 0.62), (0.90, 0.51), (0.99, 0.42), (1.0, 0.18)),
-    "suv": ((-1.0, 0.24), (-1.0, 0.50), (-0.98, 0.60), (-0.94, 0.62), (0.40, 0.62), (0.92, 0.56), (0.99, 0.48), (1.0, 0.22)),
-    "van": ((-1.0, 0.16), (-1.0, 0.46), (-0.99, 0.50), (-0.99, 0.51), (0.62, 0.50), (0.93, 0.42), (0.99, 0.34), (1.0, 0.14)),
-    "bus": ((-1.0, 0.12), (-1.0, 0.38), (-1.0, 0.40), (-1.0, 0.42), (0.97, 0.42), (0.99, 0.40), (1.0, 0.34), (1.0, 0.12)),
+    "sedan": (
+        (-1.0, 0.20),
+        (-1.0, 0.52),
+        (-0.97, 0.66),
+        (-0.66, 0.69),
+        (0.36, 0.66),
+        (0.90, 0.53),
+        (0.99, 0.44),
+        (1.0, 0.18),
+    ),
+    "hatch": (
+        (-1.0, 0.20),
+        (-1.0, 0.50),
+        (-0.97, 0.62),
+        (-0.9, 0.64),
+        (0.42, 0.62),
+        (0.90, 0.51),
+        (0.99, 0.42),
+        (1.0, 0.18),
+    ),
+    "suv": (
+        (-1.0, 0.24),
+        (-1.0, 0.50),
+        (-0.98, 0.60),
+        (-0.94, 0.62),
+        (0.40, 0.62),
+        (0.92, 0.56),
+        (0.99, 0.48),
+        (1.0, 0.22),
+    ),
+    "van": (
+        (-1.0, 0.16),
+        (-1.0, 0.46),
+        (-0.99, 0.50),
+        (-0.99, 0.51),
+        (0.62, 0.50),
+        (0.93, 0.42),
+        (0.99, 0.34),
+        (1.0, 0.14),
+    ),
+    "bus": (
+        (-1.0, 0.12),
+        (-1.0, 0.38),
+        (-1.0, 0.40),
+        (-1.0, 0.42),
+        (0.97, 0.42),
+        (0.99, 0.40),
+        (1.0, 0.34),
+        (1.0, 0.12),
+    ),
 }
 _CABIN = {
     "sedan": ((-0.72, 0.68), (-0.42, 0.97), (-0.12, 1.0), (0.06, 0.97), (0.44, 0.655)),
@@ -23,8 +69,23 @@ _CABIN = {
     "van": ((-0.99, 0.50), (-0.97, 0.97), (-0.3, 1.0), (0.38, 0.97), (0.74, 0.48)),
     "bus": ((-1.0, 0.41), (-0.995, 0.98), (-0.3, 1.0), (0.93, 0.98), (0.98, 0.41)),
 }
-_SIZE = {"sedan": (4.6, 1.82, 1.46), "hatch": (4.1, 1.76, 1.52), "suv": (4.7, 1.9, 1.75), "van": (5.3, 2.0, 2.3), "bus": (10.5, 2.5, 3.1)}
-_PAINT = ((0.70, 0.70, 0.70), (0.42, 0.43, 0.44), (0.035, 0.035, 0.04), (0.13, 0.135, 0.14), (0.40, 0.03, 0.03), (0.05, 0.09, 0.26), (0.50, 0.47, 0.38), (0.75, 0.75, 0.73))
+_SIZE = {
+    "sedan": (4.6, 1.82, 1.46),
+    "hatch": (4.1, 1.76, 1.52),
+    "suv": (4.7, 1.9, 1.75),
+    "van": (5.3, 2.0, 2.3),
+    "bus": (10.5, 2.5, 3.1),
+}
+_PAINT = (
+    (0.70, 0.70, 0.70),
+    (0.42, 0.43, 0.44),
+    (0.035, 0.035, 0.04),
+    (0.13, 0.135, 0.14),
+    (0.40, 0.03, 0.03),
+    (0.05, 0.09, 0.26),
+    (0.50, 0.47, 0.38),
+    (0.75, 0.75, 0.73),
+)
 _GLASS = np.array([0.035, 0.045, 0.05])
 _BELT = 0.66
 
@@ -55,8 +116,14 @@ class Vehicle:
 
     def world(self, along: np.ndarray, across: np.ndarray, up: np.ndarray) -> np.ndarray:
         """Turn local coordinates in metres (forward, right, up) into world points [n, 3]."""
-        sin, cos = np.sin(self.yaw), np.cos(self.yaw)
-        return np.stack([self.x + along * sin + across * cos, up + 0.0 * along, self.z + along * cos - across * sin], axis=1)
+        sin, cos = math.sin(self.yaw), math.cos(self.yaw)
+        points = np.empty((len(along), 3))
+        points[:, 0], points[:, 1], points[:, 2] = (
+            self.x + along * sin + across * cos,
+            up,
+            self.z + along * cos - across * sin,
+        )
+        return points
 
 
 def draw_vehicle(rng: np.random.Generator, x: float, z: float, yaw: float, running: bool, lights: bool) -> Vehicle:
@@ -81,8 +148,8 @@ class _Painter:
     def __init__(self, canvas: Canvas, vehicle: Vehicle, owner: int) -> None:
         self.canvas, self.vehicle, self.owner = canvas, vehicle, owner
         self.length, self.width, self.height = _SIZE[vehicle.kind]
-        self.eye = np.array([0.0, canvas.camera.eye, 0.0])
-        self.heart = np.array([vehicle.x, 0.5 * self.height, vehicle.z])
+        self.eye = canvas.camera.eye
+        self.heart = (vehicle.x, 0.5 * self.height, vehicle.z)
         shift = canvas.climate.sun_shift
         sun = np.array([-shift[0], 1.0, -shift[1]])
         self.sun = sun / np.linalg.norm(sun)
@@ -90,20 +157,34 @@ class _Painter:
     def corners(self, along: np.ndarray, across: np.ndarray, up: np.ndarray) -> np.ndarray:
         """World points from shares of half the length, half the width and the height."""
         return self.vehicle.world(
-            np.asarray(along, float) * self.length / 2, np.asarray(across, float) * self.width / 2, np.asarray(up, float) * self.height
+            np.asarray(along, float) * self.length / 2,
+            np.asarray(across, float) * self.width / 2,
+            np.asarray(up, float) * self.height,
         )
 
     def facing(self, points: np.ndarray) -> np.ndarray | None:
         """Outward normal of a face, or None if it looks away from the camera."""
-        normal = np.cross(points[1] - points[0], points[2] - points[0])
-        size = np.linalg.norm(normal)
+        (ax, ay, az), (bx, by, bz), (cx, cy, cz) = points[:3].tolist()
+        ux, uy, uz, vx, vy, vz = bx - ax, by - ay, bz - az, cx - ax, cy - ay, cz - az
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        size = math.sqrt(nx * nx + ny * ny + nz * nz)
         if size < 1e-9:
             return None
-        middle = points.mean(axis=0)
-        normal = normal / size * np.sign(normal @ (middle - self.heart))
-        return normal if normal @ (self.eye - middle) > 0 else None
+        mx, my, mz = ((a + c) / 2 for a, c in zip((ax, ay, az), (cx, cy, cz), strict=True))
+        outward = nx * (mx - self.heart[0]) + ny * (my - self.heart[1]) + nz * (mz - self.heart[2])
+        sign = math.copysign(1.0 / size, outward)
+        seen = (nx * -mx + ny * (self.eye - my) + nz * -mz) * sign
+        return np.array((nx * sign, ny * sign, nz * sign)) if seen > 0 else None
 
-    def face(self, points: np.ndarray, colour: np.ndarray, heat: float, gloss: float = 0.12, falloff: float = 0.0, glow: object = 0.0) -> bool:
+    def face(
+        self,
+        points: np.ndarray,
+        colour: np.ndarray,
+        heat: float,
+        gloss: float = 0.12,
+        falloff: float = 0.0,
+        glow: object = 0.0,
+    ) -> bool:
         """Paint one face if it is visible; ``gloss`` is the share of sky that it mirrors."""
         normal = self.facing(points)
         if normal is None or points[:, 2].min() < 0.7:
@@ -114,7 +195,14 @@ class _Painter:
         mirrored = gloss * (0.3 + 0.7 * up) * np.array([0.55, 0.62, 0.70])
         heat = heat - 3.0 * up * (1.0 - climate.sun) + 3.0 * climate.sun * max(float(normal @ self.sun), 0.0)
         self.canvas.polygon(
-            self.canvas.camera.project(points), np.clip(colour + mirrored, 0, 0.95), heat, self.vehicle.z, shade, glow, self.owner, falloff
+            self.canvas.camera.project(points),
+            np.clip(colour + mirrored, 0, 0.95),
+            heat,
+            self.vehicle.z,
+            shade,
+            glow,
+            self.owner,
+            falloff,
         )
         return True
 
@@ -163,7 +251,9 @@ def _side_windows(painter: _Painter, cabin: np.ndarray, taper: np.ndarray, side:
         s, e = (pane + 0.04) / panes, (pane + 0.96) / panes
         lower = rear[0] + (front[0] - rear[0]) * np.array([s, e])
         upper = rear[1] + (front[1] - rear[1]) * np.array([s, e])
-        points = painter.corners([*lower, *upper[::-1]], [half[0], half[0], half[1], half[1]], [bottom, bottom, top, top])
+        points = painter.corners(
+            [*lower, *upper[::-1]], [half[0], half[0], half[1], half[1]], [bottom, bottom, top, top]
+        )
         painter.face(points, _GLASS, glass, 0.18, 0.3)
 
 
@@ -175,12 +265,19 @@ def _wheels(painter: _Painter) -> None:
     heat = climate.heated(5.0, 1.5) + 7.0 * vehicle.running
     for at in (-0.62, 0.63):
         for side in (-1.0, 1.0):
-            along, up = at + radius * np.cos(angle) / (painter.length / 2), (radius + radius * np.sin(angle)) / painter.height
+            along, up = (
+                at + radius * np.cos(angle) / (painter.length / 2),
+                (radius + radius * np.sin(angle)) / painter.height,
+            )
             points = painter.corners(along, np.full(16, side * 1.01), up)
-            if not painter.face(points, np.array([0.02, 0.02, 0.02]), heat, 0.02):
-                continue
             hub = points.mean(axis=0)
-            painter.face(hub + (points - hub) * 0.6, np.array([0.34, 0.34, 0.35]), heat - 2.0 + 4.0 * vehicle.running, 0.15)
+            arch = hub + (points - hub) * 1.22 + (0.0, 0.03, 0.0)
+            if not painter.face(arch, np.full(3, 0.015), heat - 3.0, 0.0):
+                continue
+            painter.face(points, np.full(3, 0.03), heat, 0.02)
+            painter.face(
+                hub + (points - hub) * 0.6, np.array([0.34, 0.34, 0.35]), heat - 2.0 + 4.0 * vehicle.running, 0.15
+            )
 
 
 def _end_details(painter: _Painter) -> None:
@@ -190,7 +287,9 @@ def _end_details(painter: _Painter) -> None:
     cold = climate.heated(6.0, 0.0)
     away = 1.004
 
-    def panel(end: float, left: float, right: float, low: float, high: float, colour: object, heat: float, glow: object = 0.0) -> bool:
+    def panel(
+        end: float, left: float, right: float, low: float, high: float, colour: object, heat: float, glow: object = 0.0
+    ) -> bool:
         quad = painter.corners([end * away] * 4, [left, right, right, left], [low, low, high, high])
         return painter.face(quad, np.asarray(colour, float), heat, 0.05, 0.0, glow)
 
@@ -201,18 +300,38 @@ def _end_details(painter: _Painter) -> None:
         panel(1.0, -0.24, 0.24, 0.48 * front, 0.62 * front, (0.7, 0.7, 0.65), cold)
         for side in (-1.0, 1.0):
             glow = np.array([6.0, 5.6, 4.8]) if vehicle.lights else 0.0
-            panel(1.0, side * 0.93, side * 0.60, 0.72 * front, 0.98 * front, (0.6, 0.62, 0.64), cold + 6.0 * vehicle.lights, glow)
+            panel(
+                1.0,
+                side * 0.93,
+                side * 0.60,
+                0.72 * front,
+                0.98 * front,
+                (0.6, 0.62, 0.64),
+                cold + 6.0 * vehicle.lights,
+                glow,
+            )
             _lamp(painter, 1.0, side * 0.75, 0.85 * front, (1.0, 0.95, 0.82), 9.0 if vehicle.lights else 0.0)
     if panel(-1.0, -0.92, 0.92, 0.22 + 0.02, 0.62 * rear, (0.06, 0.06, 0.06), cold + 1.0):
         panel(-1.0, -0.26, 0.26, 0.68 * rear, 0.84 * rear, (0.7, 0.68, 0.55), cold - 0.5)
         panel(-1.0, 0.45, 0.65, 0.20, 0.27, (0.2, 0.2, 0.2), cold + 25.0 * vehicle.running)
         level = 1.6 if vehicle.braking else 0.35 * vehicle.lights
         for side in (-1.0, 1.0):
-            panel(-1.0, side * 0.96, side * 0.66, 0.80 * rear, 1.08 * rear, (0.35, 0.02, 0.02), cold + 1.5, np.array([2.0, 0.10, 0.05]) * level)
+            panel(
+                -1.0,
+                side * 0.96,
+                side * 0.66,
+                0.80 * rear,
+                1.08 * rear,
+                (0.35, 0.02, 0.02),
+                cold + 1.5,
+                np.array([2.0, 0.10, 0.05]) * level,
+            )
             _lamp(painter, -1.0, side * 0.8, rear, (1.0, 0.08, 0.04), 0.9 * level)
 
 
-def _lamp(painter: _Painter, end: float, across: float, up: float, colour: tuple[float, float, float], power: float) -> None:
+def _lamp(
+    painter: _Painter, end: float, across: float, up: float, colour: tuple[float, float, float], power: float
+) -> None:
     """Register a light of the vehicle."""
     if power > 0.0:
         x, y, z = painter.corners([end * 1.05], [across], [up])[0]
@@ -226,18 +345,21 @@ def paint_vehicle(canvas: Canvas, vehicle: Vehicle, owner: int) -> None:
     if foot[:, 2].min() < 0.7:
         return
     pixels = canvas.camera.project(foot)
-    soft = 0.12 * canvas.camera.focal / vehicle.z
-    canvas.shadow(pixels, 0.85, -7.0 if vehicle.running else 1.5, soft)
+    soft = 0.2 * canvas.camera.focal / vehicle.z
+    canvas.shadow(pixels, 0.85, -5.0 if vehicle.running else 1.5, soft)
     dark = painter.corners([-0.93, 0.93, 0.93, -0.93], [-0.9, -0.9, 0.9, 0.9], [0.02, 0.02, 0.02, 0.02])
-    canvas.polygon(canvas.camera.project(dark), 0.02, canvas.climate.ambient + (9.0 if vehicle.running else 0.0), vehicle.z, 0.1, 0.0, owner)
-    skirt = np.array([[-0.95, 0.95, 0.95, -0.95], [0.0, 0.0, 0.24, 0.24]])
+    below = canvas.climate.heated(2.0, 2.0) + 4.0 * vehicle.running
+    canvas.polygon(canvas.camera.project(dark), 0.02, below, vehicle.z, 0.1, 0.0, owner)
+    skirt = np.array([[-0.9, 0.9, 0.9, -0.9], [0.1, 0.1, 0.24, 0.24]])
     for side in (-0.9, 0.9):
-        painter.face(painter.corners(skirt[0], np.full(4, side), skirt[1]), np.full(3, 0.02), canvas.climate.ambient + 5.0 * vehicle.running, 0.0)
+        painter.face(painter.corners(skirt[0], np.full(4, side), skirt[1]), np.full(3, 0.02), below, 0.0)
     _wheels_first = abs(np.sin(vehicle.yaw)) < 0.05
     if _wheels_first:
         for across in (-0.85, 0.85):
             end = -1.0 if np.cos(vehicle.yaw) > 0 else 1.0
-            tyre = painter.corners([end * 0.8] * 4, [across - 0.12, across + 0.12, across + 0.12, across - 0.12], [0, 0, 0.3, 0.3])
+            tyre = painter.corners(
+                [end * 0.8] * 4, [across - 0.12, across + 0.12, across + 0.12, across - 0.12], [0, 0, 0.3, 0.3]
+            )
             painter.face(tyre, np.full(3, 0.02), canvas.climate.ambient + 3.0 + 8.0 * vehicle.running, 0.0)
     _shell(painter)
     _wheels(painter)

@@ -1,0 +1,1 @@
+"""Runnable studies: distillation runs, training of the package's own weights, benchmarks."""

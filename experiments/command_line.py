@@ -1,0 +1,61 @@
+"""Command-line options made from the fields of a configuration."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+from fusion_env.config import DistillConfig, type_name
+from fusion_env.errors import FusionEnvError
+from student.checkpoint import WeightsError
+
+__all__ = ["add_settings", "exit_on_error", "given_settings", "progress_bar"]
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add one option for every field of `DistillConfig`; those not given are absent from the result."""
+    group = parser.add_argument_group("settings of the environment (defaults: those of the preset)")
+    for item in dataclasses.fields(DistillConfig):
+        option = f"--{item.name.replace('_', '-')}"
+        common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": item.metadata["help"]}
+        kind = type_name(item)
+        if kind == "bool":
+            group.add_argument(option, action=argparse.BooleanOptionalAction, **common)
+        elif kind.startswith("tuple"):
+            group.add_argument(option, nargs="+", type=float if "float" in kind else str, **common)
+        else:
+            group.add_argument(option, type=_reader(kind), choices=item.metadata["choices"], **common)
+
+
+def _reader(kind: str) -> Callable[[str], Any]:
+    base = int if kind.startswith("int") else float if kind.startswith("float") else str
+
+    def read(text: str) -> Any:
+        return None if "None" in kind and text.lower() == "none" else base(text)
+
+    read.__name__ = base.__name__  # argparse names the type in its messages
+    return read
+
+
+def given_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that were given, by field."""
+    names = [item.name for item in dataclasses.fields(DistillConfig)]
+    return {name: getattr(args, name) for name in names if hasattr(args, name)}
+
+
+def progress_bar(items: Iterable, title: str) -> Iterable:
+    """Show a progress bar over `items`."""
+    return tqdm(items, desc=title, leave=False)
+
+
+def exit_on_error(main: Callable[[], int]) -> None:
+    """Run a command; an error that the user can mend becomes one line on stderr and exit status 2."""
+    try:
+        status = main()
+    except (FusionEnvError, WeightsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    sys.exit(status)

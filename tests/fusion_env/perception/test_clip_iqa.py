@@ -1,0 +1,304 @@
+"""CLIP-IQA against open_clip's own pooling and towers, on a small CLIP with random weights."""
+
+import json
+import logging
+import urllib.request
+from pathlib import Path
+from urllib.error import URLError
+
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fusion_env.errors import MissingRequirementsError, UnknownNameError
+from fusion_env.perception import FrozenNetwork, clip_iqa, load_quality
+from fusion_env.perception.clip_iqa import (
+    NEGATIVE_PROMPT,
+    POSITIVE_PROMPT,
+    ClipIqa,
+    load_clip_iqa,
+    untrained_clip_iqa,
+)
+from student.checkpoint import WeightsError, save_state
+
+RESNET = "fusion-env-test-resnet"
+VIT = "fusion-env-test-vit"
+SOFT = 2.0  # a random CLIP has cosines far apart, and scale 100 would saturate its scores
+OPENAI_MEAN, OPENAI_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_models(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("configs")
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
+    resnet = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+    vit = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16}
+    for name, vision in ((RESNET, resnet), (VIT, vit)):
+        config = {"embed_dim": 24, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+        (folder / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder)
+
+
+def random_clip(model: str, seed: int = 0) -> open_clip.CLIP:
+    """Build a CLIP whose batch norms are non-trivial and whose convolutions keep the signal's size.
+
+    A freshly made one would hide mistakes: its image embeddings hardly depend on the image.
+    """
+    with clip_iqa._own_random_state(seed):
+        clip = clip_iqa._build(model).eval()
+        with torch.no_grad():
+            for module in clip.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight)
+                elif isinstance(module, nn.BatchNorm2d):
+                    for tensor, low, high in (
+                        (module.weight, 0.5, 1.5),
+                        (module.bias, -0.3, 0.3),
+                        (module.running_mean, -0.3, 0.3),
+                        (module.running_var, 0.5, 2.0),
+                    ):
+                        tensor.uniform_(low, high)
+    return clip
+
+
+@pytest.fixture(scope="module")
+def clip() -> open_clip.CLIP:
+    return random_clip(RESNET)
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    coarse = torch.rand(4, 3, 8, 11, generator=torch.Generator().manual_seed(1))
+    return F.interpolate(coarse, (70, 99), mode="bicubic").clamp(0, 1)
+
+
+def normalised(images: Tensor) -> Tensor:
+    return (images - torch.tensor(OPENAI_MEAN).view(3, 1, 1)) / torch.tensor(OPENAI_STD).view(3, 1, 1)
+
+
+def test_prompts_are_those_of_the_paper() -> None:
+    tokens = open_clip.tokenize([POSITIVE_PROMPT, NEGATIVE_PROMPT])
+    assert (tokens != 0).sum(1).tolist() == [12, 13]
+
+
+@torch.no_grad()
+def test_pooling_equals_open_clip_when_the_positional_embedding_is_kept(clip: open_clip.CLIP) -> None:
+    pool = clip.visual.attnpool
+    features = torch.randn(3, 256, 2, 2, generator=torch.Generator().manual_seed(4))
+    tokens = features.flatten(2).mT
+    tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + pool.positional_embedding
+    torch.testing.assert_close(clip_iqa._attend(pool, tokens[:, :1], tokens), pool(features), atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_embedding_equals_open_clip_with_the_positional_embedding_set_to_zero(images: Tensor, device: str) -> None:
+    score = ClipIqa(random_clip(RESNET), RESNET).to(device)
+    reference = random_clip(RESNET)
+    square = images[..., :64, :64]
+    with_position = reference.encode_image(normalised(square))
+    reference.visual.attnpool.positional_embedding.zero_()
+    expected = reference.encode_image(normalised(square))
+    got = score.embed(square.to(device)).cpu()
+    torch.testing.assert_close(got, expected, atol=1e-5 if device == "cpu" else 2e-2, rtol=1e-4)
+    assert (with_position - expected).norm() > 0.005 * expected.norm()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [SOFT, 5.0])
+def test_score_is_the_probability_of_the_positive_prompt(images: Tensor, scale: float) -> None:
+    clip = random_clip(RESNET)
+    clip.visual.attnpool.positional_embedding.zero_()
+    square = images[..., :64, :64]
+    picture = F.normalize(clip.encode_image(normalised(square)), dim=-1)
+    positive, negative = F.normalize(clip.encode_text(open_clip.tokenize([POSITIVE_PROMPT, NEGATIVE_PROMPT])), dim=-1)
+    expected = torch.sigmoid(scale * (picture @ positive - picture @ negative))
+    scores = ClipIqa(clip, RESNET, scale=scale)(square)
+    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=1e-4)
+    assert scores.std() > 1e-3
+
+
+def test_swapped_prompts_give_the_complement(images: Tensor) -> None:
+    scores = ClipIqa(random_clip(RESNET), RESNET, scale=SOFT)(images)
+    swapped = ClipIqa(random_clip(RESNET), RESNET, scale=SOFT, prompts=(NEGATIVE_PROMPT, POSITIVE_PROMPT))(images)
+    torch.testing.assert_close(scores + swapped, torch.ones(4))
+
+
+def test_batch_equals_single_images(clip: open_clip.CLIP, images: Tensor) -> None:
+    score = ClipIqa(clip, RESNET, scale=SOFT)
+    together = score(images)
+    assert together.shape == (4,)
+    assert together.dtype == torch.float32
+    singles = torch.cat([score(image[None]) for image in images])
+    torch.testing.assert_close(together, singles, atol=1e-5, rtol=1e-5)
+
+
+def test_luma_is_repeated_and_colour_counts(clip: open_clip.CLIP, images: Tensor) -> None:
+    score = ClipIqa(clip, RESNET, scale=SOFT)
+    luma = images[:, :1]
+    torch.testing.assert_close(score(luma), score(luma.repeat(1, 3, 1, 1)))
+    assert not torch.allclose(score(luma), score(images), atol=1e-3)
+
+
+def test_whole_image_is_seen_at_its_own_size(clip: open_clip.CLIP, images: Tensor) -> None:
+    score = ClipIqa(clip, RESNET, scale=SOFT)
+    assert not torch.allclose(score(images), score(images[..., :64, :64]), atol=1e-3)
+    with pytest.raises(ValueError, match=r"32 pixels or more\. Got torch.float32 \(4, 3, 31, 99\)"):
+        score(images[..., :31, :])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("model", "side"), [(RESNET, 64), (VIT, 32)])
+def test_models_with_positions_get_their_own_size(model: str, side: int, images: Tensor) -> None:
+    clip = random_clip(model)
+    expected = clip.encode_image(normalised(images[..., :side, :side]))
+    score = ClipIqa(clip, model, positional_embedding=True)
+    assert f"resized to {side} x {side}" in score.description
+    torch.testing.assert_close(score.embed(images[..., :side, :side]), expected)
+    assert score(images).shape == (4,)
+
+
+def test_text_tower_is_dropped_and_nothing_is_trained(images: Tensor) -> None:
+    score = ClipIqa(random_clip(RESNET), RESNET)
+    assert {name for name, _ in score.named_children()} == {"visual"}
+    assert not any(parameter.requires_grad for parameter in score.parameters())
+    assert not score(images.clone().requires_grad_()).requires_grad
+    score.train()
+    assert not any(module.training for module in score.modules())
+
+
+def test_local_checkpoint_round_trip(images: Tensor, tmp_path: Path) -> None:
+    clip = random_clip(RESNET)
+    expected = ClipIqa(random_clip(RESNET), RESNET)
+    save_state(clip.state_dict(), tmp_path / "clip.safetensors")
+    torch.save(clip.state_dict(), tmp_path / "clip.pt")
+    for file in ("clip.safetensors", "clip.pt"):
+        score = load_clip_iqa(tmp_path / file, RESNET)
+        assert torch.equal(score.embed(images), expected.embed(images))
+        assert torch.equal(score(images), expected(images))
+        assert score.fingerprint() == expected.fingerprint()
+        assert file in score.description
+
+
+class _Node(nn.Module):
+    """Stands in for one level of OpenAI's archive."""
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.:FutureWarning")
+def test_torchscript_archive_as_openai_publishes_it(images: Tensor, tmp_path: Path) -> None:
+    clip = random_clip(RESNET)
+    root = _Node()
+    state = {key: value for key, value in clip.state_dict().items() if not key.endswith("num_batches_tracked")}
+    for key, value in {**state, "input_resolution": torch.tensor(64), "vocab_size": torch.tensor(49408)}.items():
+        *folders, leaf = key.split(".")
+        node = root
+        for folder in folders:
+            if folder not in node._modules:
+                node.add_module(folder, _Node())
+            node = node.get_submodule(folder)
+        node.register_buffer(leaf, value.half() if value.is_floating_point() else value)
+    torch.jit.script(root).save(tmp_path / "RN50.pt")
+    for parameter in clip.parameters():
+        parameter.data = parameter.data.half().float()
+    for buffer in clip.visual.buffers():
+        buffer.data = buffer.data.half().float() if buffer.is_floating_point() else buffer.data
+    expected = ClipIqa(clip, RESNET)
+    loaded = load_clip_iqa(tmp_path / "RN50.pt", RESNET)
+    assert torch.equal(loaded.embed(images), expected.embed(images))
+    assert torch.equal(loaded.text, expected.text)
+
+
+def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
+    state = random_clip(RESNET).state_dict()
+    del state["visual.attnpool.c_proj.weight"]
+    torch.save(state, tmp_path / "part.pt")
+    with pytest.raises(WeightsError, match=r"part\.pt .* missing keys: visual\.attnpool\.c_proj\.weight"):
+        load_clip_iqa(tmp_path / "part.pt", RESNET)
+    (tmp_path / "text.pt").write_text("not weights")
+    with pytest.raises(WeightsError, match=r"text\.pt"):
+        load_clip_iqa(tmp_path / "text.pt", RESNET)
+
+
+def test_published_tag_is_fetched_once_and_its_statistics_are_used(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = random_clip(RESNET)
+    save_state(clip.state_dict(), tmp_path / "published.safetensors")
+    entry = {"url": "https://example.invalid/published.safetensors", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: entry if tag == "openai" else {})
+    monkeypatch.setattr(clip_iqa, "_fetch", lambda published: tmp_path / "published.safetensors")
+    score = load_clip_iqa(model=RESNET)
+    half = torch.full((1, 3, 64, 64), 0.5)
+    clip.visual.attnpool.positional_embedding.data.zero_()
+    with torch.no_grad():
+        torch.testing.assert_close(score.embed(half), clip.encode_image(torch.zeros_like(half)), atol=1e-6, rtol=1e-5)
+
+
+def test_unreachable_weights_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_args: object, **_settings: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setattr(clip_iqa, "_cached_file", lambda published: None)
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    with pytest.raises(MissingRequirementsError) as caught:
+        load_quality("clip")
+    for part in ("'openai'", "RN50-quickgelu", "no route", "RN50.pt", "iqa_weights", "iqa='embedded'"):
+        assert part in str(caught.value)
+
+
+def test_downloads_of_the_past_are_found_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"url": "https://example.invalid/models/RN50.pt", "hf_hub": "nobody/nothing/"}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert clip_iqa._cached_file(entry) is None
+    (tmp_path / ".cache" / "clip").mkdir(parents=True)
+    (tmp_path / ".cache" / "clip" / "RN50.pt").touch()
+    assert clip_iqa._cached_file(entry) == tmp_path / ".cache" / "clip" / "RN50.pt"
+
+
+def test_wrong_names_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"'opnai' is neither a file nor a tag .*openai"):
+        load_quality("clip", "opnai")
+    with pytest.raises(UnknownNameError, match="RN50-quickgelu"):
+        load_clip_iqa(model="RN50-quikgelu")
+    with pytest.raises(ValueError, match="hf_tokenizer_name"):
+        load_clip_iqa(model="ViT-B-16-SigLIP")
+    with pytest.raises(UnknownNameError, match="'clip'"):
+        load_quality("clp")
+    with pytest.raises(ValueError, match="takes no weights"):
+        load_quality("clip-untrained", tmp_path / "clip.pt")
+    with pytest.raises(ValueError, match="scale must be positive"):
+        ClipIqa(random_clip(RESNET), RESNET, scale=0.0)
+
+
+def test_fingerprint_depends_on_weights_and_every_setting() -> None:
+    variants = [
+        ClipIqa(random_clip(RESNET), RESNET),
+        ClipIqa(random_clip(RESNET, seed=1), RESNET),
+        ClipIqa(random_clip(RESNET), RESNET, scale=50.0),
+        ClipIqa(random_clip(RESNET), RESNET, prompts=("Good photo.", "Bad photo.")),
+        ClipIqa(random_clip(RESNET), RESNET, positional_embedding=True),
+    ]
+    assert len({score.fingerprint() for score in variants}) == len(variants)
+    assert variants[0].fingerprint() == ClipIqa(random_clip(RESNET), RESNET).fingerprint()
+
+
+def test_untrained_is_deterministic_and_leaves_the_global_state_alone() -> None:
+    state = torch.random.get_rng_state()
+    prints = [untrained_clip_iqa(seed, RESNET).fingerprint() for seed in (0, 0, 1)]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_registered_untrained_score_is_the_published_architecture(images: Tensor) -> None:
+    handlers = list(logging.getLogger().handlers)
+    score = load_quality("clip-untrained")
+    assert logging.getLogger().handlers == handlers
+    assert isinstance(score, FrozenNetwork)
+    assert "RN50-quickgelu (UNTRAINED" in score.description
+    assert "scale 100" in score.description
+    assert score.text.shape == (2, 1024)
+    assert sum(parameter.numel() for parameter in score.visual.parameters()) == 38_316_896
+    scores = score(images[:2, :1, :64, :64])
+    assert scores.shape == (2,)
+    assert ((scores > 0) & (scores < 1)).all()

@@ -1,0 +1,477 @@
+import copy
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+import fusion_env  # noqa: F401 (registers the ids)
+from fusion_env.config import INDICATORS, DistillConfig
+from fusion_env.data import write_png
+from fusion_env.env import FusionDistillEnv
+from fusion_env.errors import ConfigError, MissingRequirementsError, SnapshotError
+
+MakeEnv = Callable[..., FusionDistillEnv]
+IDS = ("fusion_env/FusionDistill-v0", "fusion_env/FusionDistillPaper-v0", "fusion_env/FusionDistillTiny-v0")
+
+SMALL_DEMO = {"scenes": 5, "rounds": 3, "bank_size": 8, "score_crops": 2, "iterations": 1, "batch_size": 2}
+
+
+def play(env: gymnasium.Env, seed: int, rounds: int) -> list[np.ndarray]:
+    """Reset and take seeded random actions; everything that came back, as arrays."""
+    rng = np.random.default_rng(seed)
+    seen = [env.reset(seed=seed)[0]]
+    for _ in range(rounds):
+        observation, reward, *_ = env.step(rng.uniform(-1, 1, 7).astype(np.float32))
+        seen.append(np.append(observation, reward))
+    return seen
+
+
+def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.fixture
+def paper_overrides(reference_dir: Path, tiny_cache: Path) -> dict:
+    """The paper's id on a few small images, with explicitly untrained networks."""
+    return {
+        "data": str(reference_dir / "data" / "mini"),
+        "perception": "vgg19-untrained",
+        "iqa": "clip-untrained",
+        "teacher": "laplacian",
+        "student_init": "random",
+        "crop_size": 64,
+        "batch_size": 2,
+        "bank_size": 8,
+        "stage0_rounds": 1,
+        "rounds": 3,
+        "iterations": 1,
+        "score_size": 64,
+        "score_crops": 2,
+        "score_images": 1,
+        "cache_dir": str(tiny_cache),
+    }
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("checker", [check_env, sb3_check_env])
+def test_every_id_passes_both_checkers_without_a_warning(
+    env_id: str, checker: Callable, tiny_cache: Path, request: pytest.FixtureRequest
+) -> None:
+    overrides = {"cache_dir": str(tiny_cache), "render_mode": "rgb_array"}
+    if "Paper" in env_id:
+        overrides |= request.getfixturevalue("paper_overrides")
+    elif "Tiny" not in env_id:
+        overrides |= SMALL_DEMO
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checker(gymnasium.make(env_id, **overrides).unwrapped)
+
+
+def test_paper_id_without_weights_and_data_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(MissingRequirementsError) as error:
+        gymnasium.make("fusion_env/FusionDistillPaper-v0", cache_dir=str(tmp_path / "cache"))
+    message = str(error.value)
+    for part in ("M3FD", "github.com", "data=DIR", "Enc_final.pt", "teacher_weights", "demo"):
+        assert part in message
+    assert "\n" not in message
+    assert not (tmp_path / "cache").exists()
+
+
+def test_spaces_and_first_observation(tiny_env: MakeEnv) -> None:
+    env = tiny_env()
+    observation, info = env.reset(seed=0)
+    assert env.action_space == gymnasium.spaces.Box(-1, 1, (7,), np.float32)
+    assert observation.shape == (10,)
+    assert observation.dtype == np.float32
+    own = np.array([info["student"][name] for name in INDICATORS])
+    teacher = np.array([info["teacher"][name] for name in INDICATORS])
+    assert np.allclose(observation[:5], np.clip(5 * (own / teacher - 1), -10, 10), atol=1e-5)
+    assert np.allclose(observation[5:], observation[:5], atol=1e-5)  # all crops scored: the halves differ by 0
+
+
+def test_reward_is_equation_6(tiny_env: MakeEnv) -> None:
+    env = tiny_env()
+    env.reset(seed=0)
+    _, reward, _, _, info = env.step(np.zeros(7))
+    means = env.task.scorer.teacher_means
+    own = np.mean([info["student"][name] / means[name] for name in ("vif", "iqa")])
+    assert type(reward) is float
+    assert reward == pytest.approx(own - 1.0, abs=1e-6)
+
+
+def test_gap_delta_sums_to_the_change_of_the_gap(tiny_env: MakeEnv) -> None:
+    env = tiny_env(reward="gap_delta", rounds=4)
+    _, info = env.reset(seed=0)
+    rewards, gap = [], info["gap"]
+    for _ in range(4):
+        _, reward, _, _, info = env.step(env.encode_action(guidance=0.9))
+        rewards.append(reward)
+    assert sum(rewards) == pytest.approx(info["gap"] - gap, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [("vector", 10), ("vector+time", 11), ("scalar", 2), ("performance", 5), ("gap", 5)]
+)
+def test_observation_variants(tiny_env: MakeEnv, kind: str, size: int) -> None:
+    env = tiny_env(observation=kind, rounds=2, score_images=2)
+    full = tiny_env(rounds=2, score_images=2)
+    action = np.zeros(7)
+    for step in range(3):
+        seen, whole = (e.reset(seed=3)[0] if step == 0 else e.step(action)[0] for e in (env, full))
+        expected = {
+            "vector": whole,
+            "vector+time": np.append(whole, step / 2),
+            "scalar": [whole[:5].mean(), whole[5:].mean()],
+            "performance": whole[:5],
+            "gap": whole[5:],
+        }[kind]
+        assert env.observation_space.contains(seen)
+        assert seen.shape == (size,)
+        if np.abs(whole).max() < 10:  # clipping happens after the mean
+            assert np.allclose(seen, expected, atol=1e-5)
+
+
+def test_the_end_of_the_budget(tiny_env: MakeEnv) -> None:
+    for kind, expected in (("vector", (False, True)), ("vector+time", (True, False))):
+        env = tiny_env(rounds=2, observation=kind)
+        env.reset(seed=0)
+        assert env.step(np.zeros(7))[2:4] == (False, False)
+        *_, terminated, truncated, info = env.step(np.zeros(7))
+        assert (terminated, truncated) == expected
+        assert set(info["report"]) == {"student", "teacher"}
+        with pytest.raises(gymnasium.error.ResetNeeded):
+            env.step(np.zeros(7))
+
+
+def test_step_before_reset(tiny_env: MakeEnv) -> None:
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        tiny_env().step(np.zeros(7))
+
+
+def test_same_seed_same_trajectory(tiny_env: MakeEnv) -> None:
+    runs = {seed: play(tiny_env(), seed, 5) for seed in (0, 1)}
+    assert equal(runs[0], play(tiny_env(), 0, 5))
+    assert equal(runs[1], play(tiny_env(), 1, 5))
+    assert not equal(runs[0], runs[1])
+
+
+def test_interleaved_envs_do_not_disturb_each_other(tiny_env: MakeEnv) -> None:
+    alone = [play(tiny_env(), seed, 3) for seed in (0, 1)]
+    envs = [tiny_env(), tiny_env()]
+    rngs = [np.random.default_rng(seed) for seed in (0, 1)]
+    seen = [[env.reset(seed=seed)[0]] for seed, env in enumerate(envs)]
+    for _ in range(3):
+        for env, rng, out in zip(envs, rngs, seen, strict=True):
+            observation, reward, *_ = env.step(rng.uniform(-1, 1, 7).astype(np.float32))
+            out.append(np.append(observation, reward))
+    assert equal(alone[0], seen[0])
+    assert equal(alone[1], seen[1])
+
+
+def test_a_second_run_starts_from_stage_0_with_fresh_draws(tiny_env: MakeEnv) -> None:
+    env = tiny_env(rounds=2)
+    first = play(env, 0, 2)
+    observation, _ = env.reset()
+    assert np.array_equal(observation, first[0])
+    later = env.step(np.random.default_rng(0).uniform(-1, 1, 7))[0]
+    assert not np.array_equal(later, first[1][:10])
+
+
+def test_global_random_state_is_untouched(tiny_env: MakeEnv) -> None:
+    def state() -> tuple:
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    before = state()
+    env = tiny_env(data_seed=77)  # built anew
+    play(env, 0, 2)
+    env.fork().step(np.zeros(7))
+    assert state() == before
+    reference = play(tiny_env(), 5, 2)
+    random.seed(9), np.random.seed(9), torch.manual_seed(9)
+    assert equal(reference, play(tiny_env(), 5, 2))
+
+
+@pytest.mark.parametrize("coordinate", range(7))
+def test_every_action_coordinate_matters(tiny_env: MakeEnv, coordinate: int) -> None:
+    students = []
+    for value in (-0.5, 0.5):
+        env = tiny_env()
+        env.reset(seed=0)
+        action = np.zeros(7)
+        action[coordinate] = value
+        env.step(action)
+        students.append(torch.cat([p.flatten() for p in env.student.parameters()]))
+    assert not torch.equal(*students)
+
+
+def test_weights_move_the_gradient_share_on_demo(tiny_cache: Path) -> None:
+    overrides = {**SMALL_DEMO, "batch_size": 8, "bank_size": 16, "cache_dir": str(tiny_cache)}
+    shares = []
+    for logits in ((1, -1), (-1, 1)):
+        env = FusionDistillEnv("demo", **overrides)
+        env.reset(seed=0)
+        *_, info = env.step(np.array([*logits, 0, 0, 0, 0, 0]))
+        shares.append(info["guidance_share"])
+    assert shares[0] > 0.8
+    assert shares[1] < 0.2
+
+
+@pytest.mark.parametrize("bad", [[np.nan] * 7, [0] * 6, [np.inf, 0, 0, 0, 0, 0, 0]])
+def test_a_bad_action_trains_nothing(tiny_env: MakeEnv, bad: list[float]) -> None:
+    env = tiny_env()
+    env.reset(seed=0)
+    before = copy.deepcopy(env.student.state_dict())
+    with pytest.raises(ValueError, match="action must"):
+        env.step(bad)
+    assert all(torch.equal(before[name], tensor) for name, tensor in env.student.state_dict().items())
+    env.step(np.zeros(7))  # the run goes on
+
+
+def test_fork_is_equal_and_independent(tiny_env: MakeEnv) -> None:
+    env = tiny_env(score_images=2)
+    play(env, 0, 2)
+    fork = env.fork()
+    assert fork.task is env.task
+    actions = np.random.default_rng(1).uniform(-1, 1, (4, 7))
+    ahead = [env.step(action) for action in actions]
+    behind = [fork.step(action) for action in actions]
+    for a, b in zip(ahead, behind, strict=True):
+        assert np.array_equal(a[0], b[0])
+        assert a[1] == b[1]
+    for name, tensor in env.student.state_dict().items():
+        assert torch.equal(tensor, fork.student.state_dict()[name])
+    assert np.array_equal(env.reset()[0], fork.reset()[0])  # the environment's own stream was copied as well
+    assert env.step(actions[0])[1] == fork.step(actions[0])[1]
+
+
+def test_snapshot_through_a_file(tiny_env: MakeEnv, tmp_path: Path) -> None:
+    env = tiny_env(score_images=2)
+    play(env, 0, 3)
+    torch.save(env.state_dict(), tmp_path / "state.pt")
+    other = tiny_env(score_images=2)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for _ in range(5):
+        a, b = (e.step(np.full(7, 0.3)) for e in (env, other))
+        assert np.array_equal(a[0], b[0])
+        assert a[1] == b[1]
+        assert a[4] == b[4]
+
+
+def test_snapshot_of_another_configuration_is_refused(tiny_env: MakeEnv) -> None:
+    env, other = tiny_env(), tiny_env(learning_rate=0.001)
+    env.reset(seed=0), other.reset(seed=0)
+    with pytest.raises(SnapshotError, match="learning_rate"):
+        other.load_state_dict(env.state_dict())
+    with pytest.raises(SnapshotError, match="missing"):
+        other.load_state_dict({"x": 1})
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        tiny_env().state_dict()
+
+
+def test_divergence_ends_the_run_and_never_pays(tiny_env: MakeEnv) -> None:
+    env = tiny_env(rounds=6)
+    env.reset(seed=0)
+    last, *_ = env.step(np.zeros(7))
+    healthy = copy.deepcopy(env.student.state_dict())
+    fork = env.fork()
+    with torch.no_grad():
+        env._engine._optimizer.param_groups[0]["lr"] = float("nan")
+    observation, reward, terminated, truncated, info = env.step(np.zeros(7))
+    assert (terminated, truncated) == (True, False)
+    assert info["diverged"]
+    assert reward == -5.0  # this round and four more
+    assert np.array_equal(observation, last)
+    assert env.last_run.diverged
+    # What is kept is the last finite student.
+    assert all(torch.equal(healthy[name], env.last_run.student[name]) for name in healthy)
+    # The worst that can happen to a finite student, a constant image, still earns more from the same state.
+    with torch.no_grad():
+        for parameter in fork.student.parameters():
+            parameter.zero_()
+    fork._engine._optimizer.param_groups[0]["lr"] = 0.0
+    assert sum(fork.step(np.zeros(7))[1] for _ in range(5)) > reward
+
+
+def test_huge_learning_rate_terminates_or_stays_finite(tiny_env: MakeEnv) -> None:
+    env = tiny_env(learning_rate=1e6, stage0_rounds=0, rounds=4)
+    env.reset(seed=0)
+    for _ in range(4):
+        observation, reward, terminated, truncated, info = env.step(np.zeros(7))
+        assert np.isfinite(observation).all()
+        assert reward >= -4
+        if terminated or truncated:
+            break
+    assert all(tensor.isfinite().all() for tensor in env.last_run.student.values())
+
+
+def test_parity_stops_the_run_only_where_asked(tiny_env: MakeEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    for asked in (True, False):
+        env = tiny_env(stop_at_parity=asked, score_images=2)
+        env.reset(seed=0)
+        monkeypatch.setattr(env.task.scorer, "score_e", lambda scores: 1.0)
+        ends = [env.step(np.zeros(7))[2] for _ in range(3)]
+        assert ends == [False, False, asked]
+        monkeypatch.undo()
+
+
+def test_report_split_is_never_seen(tiny_config: Callable[..., DistillConfig], tmp_path: Path) -> None:
+    runs, reports = [], []
+    for change in (False, True):
+        root = tmp_path / f"data{change}"
+        rng = np.random.default_rng(0)
+        names = [f"{i}" for i in range(6)]
+        for name in names:
+            shift = 90 if change and name in names[4:] else 0
+            base = np.kron(rng.integers(0, 160, (8, 8)), np.ones((8, 8)))
+            write_png(root / "ir" / f"{name}.png", (base + shift).astype(np.uint8))
+            write_png(root / "vi" / f"{name}.png", np.repeat((160 - base + shift)[..., None], 3, 2).astype(np.uint8))
+        (root / "train.txt").write_text("\n".join(names[:4]))
+        (root / "val.txt").write_text("\n".join(names[4:]))
+        env = FusionDistillEnv(config=tiny_config(data=str(root), rounds=3))
+        runs.append(play(env, 0, 3))
+        reports.append(env.last_run.report)
+    assert equal(*runs)
+    assert reports[0] != reports[1]
+
+
+@pytest.mark.parametrize("vec_env", [DummyVecEnv, SubprocVecEnv])
+def test_last_run_survives_the_reset_inside_a_vector_env(
+    vec_env: type, tiny_config: Callable[..., DistillConfig], tiny_env: MakeEnv
+) -> None:
+    config = tiny_config(rounds=2, threads=1)
+    alone = FusionDistillEnv(config=config)
+    alone.reset(seed=4)
+    for _ in range(2):
+        alone.step(np.zeros(7))
+    options = {} if vec_env is DummyVecEnv else {"start_method": "spawn"}
+    venv = vec_env([lambda: FusionDistillEnv(config=config)], **options)
+    try:
+        venv.seed(4)
+        venv.reset()
+        for _ in range(2):
+            *_, dones, infos = venv.step(np.zeros((1, 7)))
+        assert dones[0]
+        last = venv.get_attr("last_run")[0]
+        assert infos[0]["report"]["student"] == last.report == alone.last_run.report
+        assert all(torch.equal(alone.last_run.student[name], tensor) for name, tensor in last.student.items())
+    finally:
+        venv.close()
+
+
+@pytest.mark.parametrize(("algorithm", "settings"), [(PPO, {"n_steps": 4, "batch_size": 4}), (SAC, {"learning_starts": 3})])
+def test_stable_baselines_learns(tiny_env: MakeEnv, algorithm: type, settings: dict) -> None:
+    model = algorithm("MlpPolicy", tiny_env(rounds=4), seed=0, **settings)
+    before = [p.clone() for p in model.policy.parameters()]
+    model.learn(8)
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.policy.parameters(), strict=True))
+
+
+def test_info_has_no_clock_and_timings_have(tiny_env: MakeEnv) -> None:
+    env = tiny_env()
+    env.reset(seed=0)
+    *_, info = env.step(np.zeros(7))
+    assert not any("time" in key or "second" in key for key in info)
+    assert {"data", "degradation", "student", "perception", "backward", "update"} <= set(env.timings)
+    assert all(value >= 0 for value in env.timings.values())
+
+
+def test_encode_action_uses_the_environments_scale(tiny_env: MakeEnv) -> None:
+    env = tiny_env(logit_scale=2.0)
+    env.reset(seed=0)
+    *_, info = env.step(env.encode_action(guidance=0.7, blur_kernel=5, jpeg_quality=60, noise_std=0.05))
+    assert info["loss_weights"]["guidance"] == pytest.approx(0.7, abs=1e-6)
+    assert info["degradation"]["blur_kernel"] == 5
+    assert info["degradation"]["jpeg_quality"] == 60
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"score_metrics": ("ag",)},
+        {"score_crops": 3},
+        {"score_images": 1},
+        {"score_size": 50},
+        {"iqa_colour": True},
+        {"data_seed": 1},
+        {"stage0_seed": 1},
+        {"stage0_rounds": 2},
+        {"crop_size": 40},
+        {"bank_size": 8},
+        {"guidance": False},
+        {"self_learning": False},
+        {"obs_scale": 1.0},
+        {"scenes": 12},
+        {"scene_height": 72},
+        {"scene_width": 88},
+        {"logit_scale": 1.0},
+        {"teacher_context": "image"},
+        {"normalisation": "minmax", "minmax_bounds": (0, 20, 0, 200, 0, 1, 0, 80, 0, 1)},
+    ],
+)
+def test_every_setting_has_an_effect(tiny_env: MakeEnv, change: dict) -> None:
+    action = np.array([0.3, 0, 0, 0, 0, 0, 0])
+
+    def trajectory(env: FusionDistillEnv) -> np.ndarray:
+        first, _ = env.reset(seed=0)
+        observation, reward, *_ = env.step(action)
+        return np.concatenate([first, observation, [reward]])
+
+    assert not np.array_equal(trajectory(tiny_env()), trajectory(tiny_env(**change)))
+
+
+def test_render(tiny_env: MakeEnv, tiny_config: Callable[..., DistillConfig]) -> None:
+    env = FusionDistillEnv(config=tiny_config(), render_mode="rgb_array")
+    env.reset(seed=0)
+    before = env.render()
+    env.step(np.ones(7))
+    after = env.render()
+    assert before.shape == after.shape
+    assert before.dtype == np.uint8
+    assert not np.array_equal(before, after)
+    fork = env.fork()
+    env.render()
+    assert env.step(np.zeros(7))[1] == fork.step(np.zeros(7))[1]  # drawing does not touch the run
+
+
+def test_human_rendering_needs_a_display(
+    tiny_config: Callable[..., DistillConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(ConfigError, match="display"):
+        FusionDistillEnv(config=tiny_config(), render_mode="human")
+
+
+def test_record_video(tiny_config: Callable[..., DistillConfig], tmp_path: Path) -> None:
+    pytest.importorskip("moviepy")
+    env = FusionDistillEnv(config=tiny_config(rounds=3), render_mode="rgb_array")
+    video = gymnasium.wrappers.RecordVideo(env, str(tmp_path), episode_trigger=lambda _: True)
+    play(video, 0, 3)
+    video.close()
+    assert [file.suffix for file in tmp_path.iterdir()] == [".mp4"]
+
+
+def test_threads_are_set(tiny_env: MakeEnv) -> None:
+    before = torch.get_num_threads()
+    try:
+        tiny_env(threads=2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_teacher_too_flat_to_divide_by(tiny_env: MakeEnv, tmp_path: Path) -> None:
+    for name in "abcd":
+        write_png(tmp_path / "data" / "ir" / f"{name}.png", np.full((64, 64), 90, np.uint8))
+        write_png(tmp_path / "data" / "vi" / f"{name}.png", np.full((64, 64, 3), 90, np.uint8))
+    with pytest.raises(ConfigError, match="too small to divide by"):
+        tiny_env(data=str(tmp_path / "data"))

@@ -1,0 +1,186 @@
+"""Weights on disk: exact round trips, and a clear error for everything that can be wrong with a file."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+
+from student import checkpoint
+from student.checkpoint import WeightsError, load_into, load_metadata, load_state, load_student, save_state
+from student.network import FusionStudent
+
+
+class RunsCode:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, ("this-must-never-exist",)
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    return FusionStudent(1).state_dict()
+
+
+class TestRoundTrip:
+    def test_safetensors(self, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+        path = tmp_path / "new" / "student.safetensors"
+        save_state(state, path, metadata={"round": "25"})
+        loaded = load_state(path)
+        assert loaded.keys() == state.keys()
+        assert all(torch.equal(loaded[key], state[key]) for key in state)
+        assert load_metadata(path) == {"round": "25"}
+        assert [entry.name for entry in path.parent.iterdir()] == ["student.safetensors"]
+
+    @pytest.mark.parametrize("zipped", [True, False])
+    def test_torch_files_whatever_their_name(
+        self, state: dict[str, torch.Tensor], tmp_path: Path, zipped: bool
+    ) -> None:
+        path = tmp_path / "student.safetensors"
+        torch.save(state, path, _use_new_zipfile_serialization=zipped)
+        assert all(torch.equal(value, state[key]) for key, value in load_state(path).items())
+
+    def test_half(self, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+        state = {**state, "count": torch.tensor(70_000)}
+        save_state(state, tmp_path / "full")
+        save_state(state, tmp_path / "half", half=True)
+        loaded = load_state(tmp_path / "half")
+        assert (tmp_path / "half").stat().st_size < 0.7 * (tmp_path / "full").stat().st_size
+        assert loaded["count"] == 70_000
+        for key, value in state.items():
+            if value.is_floating_point():
+                assert loaded[key].dtype is torch.float32
+                assert torch.equal(loaded[key], value.half().float())
+
+    def test_shared_and_strided_tensors(self, tmp_path: Path) -> None:
+        base = torch.arange(12.0).view(3, 4)
+        save_state({"a": base, "b": base.t(), "c": base[:, ::2]}, tmp_path / "w")
+        loaded = load_state(tmp_path / "w")
+        assert torch.equal(loaded["b"], base.t())
+        assert torch.equal(loaded["c"], base[:, ::2])
+
+    def test_overwrites_and_respects_umask(self, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+        path = tmp_path / "w"
+        save_state({"a": torch.zeros(1)}, path)
+        save_state({"a": torch.ones(1)}, path)
+        assert load_state(path)["a"] == 1
+        (tmp_path / "plain").touch()
+        assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+    def test_a_failed_write_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "w"
+        save_state({"a": torch.zeros(1)}, path)
+
+        def disk_full(_: int) -> None:
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(checkpoint.os, "fsync", disk_full)
+        with pytest.raises(OSError, match="No space"):
+            save_state({"a": torch.ones(1)}, path)
+        assert load_state(path)["a"] == 0
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_no_metadata(self, tmp_path: Path) -> None:
+        save_state({"a": torch.zeros(1)}, tmp_path / "w")
+        assert load_metadata(tmp_path / "w") == {}
+
+
+class TestDamagedFiles:
+    def test_missing(self, tmp_path: Path) -> None:
+        for read in (load_state, load_metadata):
+            with pytest.raises(WeightsError, match=r"nowhere.pt cannot be opened: No such file"):
+                read(tmp_path / "nowhere.pt")
+
+    @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+    @pytest.mark.parametrize("part", [0.03, 0.5, 0.99])
+    def test_truncated(self, state: dict[str, torch.Tensor], tmp_path: Path, kind: str, part: float) -> None:
+        path = tmp_path / "student.pt"
+        if kind == "safetensors":
+            save_state(state, path)
+        else:
+            torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+        data = path.read_bytes()
+        path.write_bytes(data[: int(part * len(data))])
+        with pytest.raises(WeightsError, match=r"student.pt (is not a complete|holds Python objects .* damaged)"):
+            load_state(path)
+
+    @pytest.mark.parametrize("content", [b"", b"<html>404: not found</html>"])
+    def test_other_content(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "w.pt").write_bytes(content)
+        with pytest.raises(WeightsError, match="neither a safetensors nor a PyTorch file"):
+            load_state(tmp_path / "w.pt")
+        with pytest.raises(WeightsError, match="not a complete safetensors file"):
+            load_metadata(tmp_path / "w.pt")
+
+    def test_code_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        torch.save({"a": RunsCode()}, "w.pt")
+        with pytest.raises(WeightsError, match="could run code and are refused"):
+            load_state("w.pt")
+        assert not Path("this-must-never-exist").exists()
+
+    def test_whole_module_is_refused(self, tmp_path: Path) -> None:
+        torch.save(FusionStudent(1), tmp_path / "w.pt")
+        with pytest.raises(WeightsError, match=r"state_dict\(\) alone"):
+            load_state(tmp_path / "w.pt")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [([torch.zeros(1)], "holds a list, not a state dict"), ({"epoch": 3}, "entry 'epoch' is a int")],
+    )
+    def test_no_state_dict(self, tmp_path: Path, content: object, message: str) -> None:
+        torch.save(content, tmp_path / "w.pt")
+        with pytest.raises(WeightsError, match=message):
+            load_state(tmp_path / "w.pt")
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_non_finite(self, state: dict[str, torch.Tensor], tmp_path: Path, value: float) -> None:
+        state["decoder.model_up.10.bias"] = torch.tensor([value])
+        torch.save(state, tmp_path / "w.pt")
+        with pytest.raises(WeightsError, match=r"NaN or infinite values in 1 of 46 tensors: decoder.model_up.10.bias"):
+            load_state(tmp_path / "w.pt")
+        with pytest.raises(WeightsError, match="NaN or infinite"):
+            save_state(state, tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+
+    def test_too_large_for_half(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsError, match="65504"):
+            save_state({"a": torch.tensor([1e5])}, tmp_path / "w", half=True)
+
+
+class TestLoadInto:
+    def test_fits(self, state: dict[str, torch.Tensor]) -> None:
+        student = FusionStudent(1)
+        load_into(student, state, "test")
+        assert all(torch.equal(value, state[key]) for key, value in student.state_dict().items())
+
+    def test_keys(self, state: dict[str, torch.Tensor]) -> None:
+        student = FusionStudent(1)
+        before = {key: value.clone() for key, value in student.state_dict().items()}
+        encoder = {key: value for key, value in state.items() if key.startswith("encoder")}
+        with pytest.raises(WeightsError) as error:
+            load_into(student, {**encoder, "extra": torch.zeros(1)}, "half.pt")
+        assert str(error.value) == (
+            "half.pt does not fit FusionStudent (46 tensors): 14 missing keys: decoder.model_up.0.bias, "
+            "decoder.model_up.0.weight, decoder.model_up.1.beta, ...; 1 unexpected keys: extra."
+        )
+        assert all(torch.equal(value, before[key]) for key, value in student.state_dict().items())
+
+    def test_shapes(self, state: dict[str, torch.Tensor]) -> None:
+        state["decoder.model_up.10.bias"] = torch.zeros(2)
+        with pytest.raises(WeightsError, match=r"1 wrong shapes: decoder.model_up.10.bias \(2,\) instead of \(1,\)"):
+            load_into(FusionStudent(1), state, "test")
+
+
+class TestLoadStudent:
+    @pytest.mark.parametrize("width", [1, 3, 8])
+    def test_width_is_found(self, tmp_path: Path, width: int) -> None:
+        save_state(FusionStudent(width).state_dict(), tmp_path / "w")
+        student = load_student(tmp_path / "w")
+        assert student.width == width
+        assert not student.training
+
+    def test_other_network(self, tmp_path: Path) -> None:
+        save_state({"Enc.a": torch.zeros(1)}, tmp_path / "w")
+        with pytest.raises(WeightsError, match="does not fit FusionStudent"):
+            load_student(tmp_path / "w")

@@ -1,0 +1,133 @@
+"""The deployable API and command line: colours kept, pairs complete, every failure named."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from student.checkpoint import save_state
+from student.fuse import PairingError, fuse_files, fuse_images, main, pair_files
+from student.network import FusionStudent
+
+
+class Infrared(nn.Module):
+    """A student that returns the infrared image."""
+
+    def forward(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+        return ir
+
+
+class Visible(nn.Module):
+    """A student that returns the visible luma."""
+
+    def forward(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+        return vis_luma
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def save(path: Path, *shape: int, seed: int = 0) -> np.ndarray:
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Two pairs and weights."""
+    for seed, name in enumerate(("a", "b")):
+        save(tmp_path / "ir" / f"{name}.png", 24, 30, seed=seed)
+        save(tmp_path / "vi" / f"{name}.bmp", 24, 30, 3, seed=seed + 10)
+    save_state(FusionStudent(1).state_dict(), tmp_path / "student.safetensors")
+    return tmp_path
+
+
+def arguments(folder: Path) -> list[str]:
+    names = {"--weights": "student.safetensors", "--ir": "ir", "--vi": "vi", "--out": "out"}
+    return [part for option, name in names.items() for part in (option, str(folder / name))]
+
+
+class TestFuseImages:
+    def test_unchanged_luma_gives_the_picture_back(self) -> None:
+        rgb = draw(2, 3, 16, 20)
+        torch.testing.assert_close(fuse_images(Visible(), draw(2, 1, 16, 20), rgb), rgb, rtol=0, atol=1e-6)
+
+    def test_luma_is_the_students_and_chroma_the_pictures(self) -> None:
+        # Muted colours, so that nothing is clamped; values of BT.601 (JPEG) by hand for one pixel.
+        rgb = torch.tensor([0.5, 0.4, 0.6]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+        fused = fuse_images(Infrared(), torch.full((1, 1, 16, 16), 0.55), rgb)
+        luma, cb, cr = 0.4527, (0.6 - 0.4527) / 1.772, (0.5 - 0.4527) / 1.402
+        assert luma == pytest.approx(0.299 * 0.5 + 0.587 * 0.4 + 0.114 * 0.6)
+        expected = [0.55 + 1.402 * cr, 0.55 - 0.344136 * cb - 0.714136 * cr, 0.55 + 1.772 * cb]
+        torch.testing.assert_close(fused[0, :, 3, 4], torch.tensor(expected), rtol=0, atol=1e-5)
+
+    def test_clamped(self) -> None:
+        fused = fuse_images(Infrared(), torch.ones(1, 1, 16, 16), draw(1, 3, 16, 16))
+        assert fused.max() == 1
+
+    def test_grey_visible_image_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"vis_rgb must have shape \[B, 3, H, W\]. Got \(1, 1, 16, 16\)"):
+            fuse_images(Visible(), torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16))
+
+
+class TestFiles:
+    def test_levels_survive(self, tmp_path: Path) -> None:
+        save(tmp_path / "ir.png", 20, 17)
+        pixels = save(tmp_path / "vi.png", 20, 17, 3)
+        fuse_files(Visible(), tmp_path / "ir.png", tmp_path / "vi.png", tmp_path / "new" / "out.png")
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "out.png")), pixels)
+
+    def test_sizes_differ(self, tmp_path: Path) -> None:
+        save(tmp_path / "ir.png", 20, 17)
+        save(tmp_path / "vi.png", 20, 18, 3)
+        with pytest.raises(ValueError, match=r"ir.png is \(20, 17\) and .*vi.png \(20, 18\)"):
+            fuse_files(Visible(), tmp_path / "ir.png", tmp_path / "vi.png", tmp_path / "out.png")
+        assert not (tmp_path / "out.png").exists()
+
+    def test_sixteen_bits_are_refused(self, tmp_path: Path) -> None:
+        Image.fromarray(np.full((20, 20), 3000, np.uint16)).save(tmp_path / "ir.png")
+        save(tmp_path / "vi.png", 20, 20, 3)
+        with pytest.raises(ValueError, match="convert it to 8 bits"):
+            fuse_files(Visible(), tmp_path / "ir.png", tmp_path / "vi.png", tmp_path / "out.png")
+
+    def test_all_images_without_partner_are_named(self, folders: Path) -> None:
+        save(folders / "ir" / "only.png", 20, 20)
+        save(folders / "vi" / "alone.png", 20, 20, 3)
+        with pytest.raises(PairingError, match=r"2 images have no partner .*only\.png, .*alone\.png"):
+            pair_files(folders / "ir", folders / "vi")
+
+    def test_name_twice(self, folders: Path) -> None:
+        save(folders / "ir" / "a.bmp", 20, 20)
+        with pytest.raises(PairingError, match="same name"):
+            pair_files(folders / "ir", folders / "vi")
+
+    def test_no_folder_or_empty_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(PairingError, match="is not a folder"):
+            pair_files(tmp_path / "nowhere", tmp_path)
+        with pytest.raises(PairingError, match="holds no images"):
+            pair_files(tmp_path, tmp_path)
+
+
+class TestCommandLine:
+    def test_all_pairs(self, folders: Path) -> None:
+        assert main(arguments(folders)) == 0
+        assert sorted(path.name for path in (folders / "out").iterdir()) == ["a.png", "b.png"]
+        assert Image.open(folders / "out" / "a.png").size == (30, 24)
+
+    def test_a_bad_image_is_named_and_the_rest_is_fused(self, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (folders / "ir" / "a.png").write_bytes(b"no image")
+        assert main(arguments(folders)) == 1
+        assert [path.name for path in (folders / "out").iterdir()] == ["b.png"]
+        assert "a.png cannot be read" in caplog.text
+
+    def test_bad_weights(self, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (folders / "student.safetensors").unlink()
+        assert main(arguments(folders)) == 2
+        assert "cannot be opened" in caplog.text
+        assert not (folders / "out").exists()
