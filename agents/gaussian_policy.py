@@ -51,10 +51,12 @@ class GaussianPolicy(BasePolicy):
     """Map a state to independent normal distributions, one for each action dimension.
 
     Linear and ReLU layers, then one linear head with 2A outputs. A tanh maps half of them to means within
-    +-`mean_bound`, a sigmoid the other half to standard deviations within `std_range`. Both bounds are needed: an update
-    that uses the log-probability of an *older* action under the current parameters and a negative return pushes the
-    mean the harder the further it already is, and an unbounded mean overflows within some tens of updates. The distribution lives in the *unit box*: [-1, 1] stands for the bounds of the action space, so that
-    means and standard deviations have one scale whatever the bounds are (for `Box(-1, 1)` the two are the same).
+    +-`mean_bound`, a sigmoid the other half to standard deviations within `std_range`. Both bounds are needed: with a
+    negative return, an update for an *older* action under the current parameters pushes the mean away from it, the
+    harder the further away it already is, and without its bound the mean overflows within some tens of updates.
+
+    The distribution lives in the *unit box*: [-1, 1] stands for the bounds of the action space, so that means and
+    standard deviations have one scale whatever the bounds are (for `Box(-1, 1)` the two are the same).
 
     Args:
         observation_space: A `Box` of any shape; it is flattened.

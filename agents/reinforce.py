@@ -89,7 +89,8 @@ class ReturnStatistics:
         self.mean_square = keep * self.mean_square + take * float(np.mean(advantages**2))
         if self.normalize:
             # Far above rounding noise, so that a constant reward has no advantage rather than an amplified one.
-            advantages = advantages / (np.sqrt(self.mean_square) + 1e-8)
+            noise_floor = 1e-8 * (1 + float(np.abs(returns).max()))
+            advantages = advantages / (np.sqrt(self.mean_square) + noise_floor)
         return advantages
 
 
@@ -115,7 +116,7 @@ class Reinforce(BaseAlgorithm):
     Args:
         policy: `"MlpPolicy"` or a subclass of :class:`agents.GaussianPolicy`.
         env: Environment, vector environment or registered id, with `Box` observations and bounded `Box` actions.
-        learning_rate: Step size, or a function of the remaining progress (1 to 0). Adam wants about 0.01 to 0.03.
+        learning_rate: Step size, or a function of the remaining progress (1 to 0). Adam wants about 0.001.
         horizon: Rewards in a window, at least 1. Short windows have less noise, long ones see later effects.
         optimizer: `"sgd"` or `"adam"`.
         baseline: Subtract a running mean from the returns. Recommended unless the paper is to be reproduced.
@@ -195,7 +196,9 @@ class Reinforce(BaseAlgorithm):
             )
         self._check_settings()
         self._setup_lr_schedule()
-        self._seed_env(self.seed)
+        # An agent that was loaded in the middle of an episode must not disturb it.
+        if self._last_obs is None:
+            self._seed_env(self.seed)
         optimizer_class, optimizer_kwargs = _OPTIMIZERS[self.optimizer]
         self.policy = self.policy_class(
             self.observation_space,
@@ -291,6 +294,7 @@ class Reinforce(BaseAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         self._check_finite("observation", self._last_obs)
+        self._update_current_progress_remaining(self.num_timesteps, max(total_timesteps, 1))
         # An interruption, or a file saved by a callback, may have left ready windows.
         self.train()
         if resets:
@@ -300,11 +304,12 @@ class Reinforce(BaseAlgorithm):
         iteration = 0
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
-            if not self._collect(callback):
-                break
-            iteration += 1
+            proceed = self._collect(callback)
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
             self.train()
+            if not proceed:
+                break
+            iteration += 1
             if log_interval is not None and iteration % log_interval == 0:
                 self.dump_logs(iteration)
         callback.on_training_end()

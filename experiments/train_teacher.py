@@ -2,8 +2,9 @@
 
     python experiments/train_teacher.py --out fusion_env/assets
 
-The objective is unsupervised: per pixel the stronger of both sources' intensity and gradient, and structural similarity
-to both. An interrupted training continues from its checkpoint beside the output.
+The network learns to do in one pass what multi-scale fusion does with Laplacian pyramids (`fuse_laplacian`): at every
+scale the stronger detail, over a base that keeps hot targets and lit areas. An interrupted training continues from its
+checkpoint beside the output.
 """
 
 import argparse
@@ -18,11 +19,12 @@ from tqdm import tqdm
 from experiments.fusion_quality import compare_with_averaging, markdown_comparison
 from fusion_env.data import PairedFolder, ProceduralScenes, luma_levels, make_splits
 from fusion_env.metrics import ssim_index
+from fusion_env.teachers.laplacian import LaplacianTeacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student.checkpoint import load_into, load_state, save_state, write_atomic
 
-INTENSITY_WEIGHT, GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 1.0, 4.0, 1.0
-CHECKPOINT_EVERY = 100
+GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 2.0, 0.5
+CHECKPOINT_EVERY = 500
 SMALL_CROPS_UNTIL = 0.85
 """Share of the iterations on crops of `crop_size`; the rest, on `last_crop_size`, gets used to larger images."""
 
@@ -31,45 +33,39 @@ SMALL_CROPS_UNTIL = 0.85
 class Settings:
     """How the teacher is trained; the defaults made the weights of the package."""
 
-    iterations: int = 6000
-    batch_size: int = 8
+    iterations: int = 12000
+    batch_size: int = 4
     crop_size: int = 64
     last_crop_size: int = 96
-    scenes: int = 300
+    scenes: int = 400
     height: int = 192
     width: int = 256
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
 
 
-def fusion_objective(fused: Tensor, vis: Tensor, ir: Tensor) -> Tensor:
-    """Score a fused image without a reference; lower is better.
+def objective(fused: Tensor, target: Tensor) -> Tensor:
+    """Compare a fused image with its target; lower is better.
 
     Args:
         fused: [B, 1, H, W], may leave 0..1.
-        vis: Visible luma, same shape, 0..1.
-        ir: Infrared, same shape, 0..1.
+        target: Same shape, 0..1.
 
     Returns:
-        A scalar: mean distance to the larger intensity, to the larger gradient magnitude, and 1 minus mean SSIM.
+        A scalar: mean absolute difference of the images and of their gradients, and 1 minus mean SSIM.
     """
-    intensity = F.l1_loss(fused, torch.maximum(vis, ir))
-    gradient = F.l1_loss(_gradient(fused), _stronger_gradient(_gradient(vis), _gradient(ir)))
-    similarity = 1 - (ssim_index(fused, vis) + ssim_index(fused, ir)).mean() / 2
-    return INTENSITY_WEIGHT * intensity + GRADIENT_WEIGHT * gradient + SIMILARITY_WEIGHT * similarity
+    intensity = F.l1_loss(fused, target)
+    gradient = F.l1_loss(_gradient(fused), _gradient(target))
+    similarity = 1 - ssim_index(fused, target).mean()
+    return intensity + GRADIENT_WEIGHT * gradient + SIMILARITY_WEIGHT * similarity
 
 
 def _gradient(image: Tensor) -> Tensor:
-    """Central differences in both directions, [B, 2, H - 2, W - 2]."""
-    across = (image[..., 1:-1, 2:] - image[..., 1:-1, :-2]) / 2
-    down = (image[..., 2:, 1:-1] - image[..., :-2, 1:-1]) / 2
+    """Forward differences in both directions, [B, 2, H - 1, W - 1]."""
+    across = image[..., :-1, 1:] - image[..., :-1, :-1]
+    down = image[..., 1:, :-1] - image[..., :-1, :-1]
     return torch.cat([across, down], dim=1)
-
-
-def _stronger_gradient(a: Tensor, b: Tensor) -> Tensor:
-    """Per pixel the gradient vector of larger magnitude: signs are kept, so that edges do not invert."""
-    return torch.where(a.square().sum(1, keepdim=True) >= b.square().sum(1, keepdim=True), a, b)
 
 
 def load_images(settings: Settings) -> Tensor:
@@ -119,6 +115,7 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
         generator.set_state(state["generator"])
         start = state["iteration"]
     images = load_images(settings)
+    multi_scale = LaplacianTeacher()
     smoothed = None
     bar = tqdm(range(start, settings.iterations), desc="teacher", initial=start, total=settings.iterations)
     for iteration in bar:
@@ -126,7 +123,7 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
         size = settings.crop_size if small else settings.last_crop_size
         vis, ir = draw_batch(images, settings, size, generator).split(1, dim=1)
         fused = network.forward_signed(vis, ir)[..., :size, :size]
-        loss = fusion_objective(fused, vis, ir)
+        loss = objective(fused, multi_scale.fuse_luma(vis, ir))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

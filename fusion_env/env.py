@@ -16,8 +16,8 @@ from fusion_env import action as actions
 from fusion_env.config import DistillConfig, preset
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import Distillation, RoundResult
-from fusion_env.errors import SnapshotError
-from fusion_env.render import check_display, draw_round, show
+from fusion_env.errors import ConfigError, SnapshotError
+from fusion_env.render import draw_round, has_display, show
 from fusion_env.report import Report
 from fusion_env.scoring import Scores, observation_size
 from fusion_env.task import DistillationTask, build_task
@@ -151,7 +151,10 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     - v0: first version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array", "human"], "render_fps": 4}
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": ["rgb_array", "human"] if has_display() else ["rgb_array"],
+        "render_fps": 4,
+    }
 
     def __init__(
         self,
@@ -173,9 +176,9 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def _setup(self, task: DistillationTask, render_mode: str | None) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode must be one of {self.metadata['render_modes']} or None. Got {render_mode!r}")
-        if render_mode == "human":
-            check_display()
+            reason = "; 'human' needs a display" if render_mode == "human" else ""
+            modes = ", ".join(self.metadata["render_modes"])
+            raise ConfigError(f"render_mode must be None or one of {modes}. Got {render_mode!r}{reason}")
         self.render_mode = render_mode
         self.task = task
         self.config = task.config

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from fusion_env.crop_bank import CropBank
 from fusion_env.degradation import Degradation, degrade, draw_noise
-from fusion_env.errors import ConfigError
 
-__all__ = ["check_display", "draw_round", "show"]
+__all__ = ["draw_round", "has_display", "show"]
 
 _TILE = 192
 _CAPTION = 20
@@ -69,14 +68,9 @@ def _write(picture: NDArray[np.uint8], text: str, baseline: int) -> None:
     cv2.putText(picture, text, (6, baseline), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def check_display() -> None:
-    """Check that a window can be opened.
-
-    Raises:
-        ConfigError: There is no display.
-    """
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise ConfigError("render_mode='human' needs a display: use render_mode='rgb_array'")
+def has_display() -> bool:
+    """Tell whether a window can be opened."""
+    return not sys.platform.startswith("linux") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def show(picture: NDArray[np.uint8]) -> None:

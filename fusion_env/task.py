@@ -128,10 +128,11 @@ class DistillationTask:
         self.device = resolve_device(config.device)
         self.source = source
         self.splits: Splits = make_splits(source, config.data_seed)
-        self.teacher = load_teacher(config.teacher, config.teacher_weights).to(self.device).eval()
-        self.features = load_features(config.perception, config.perception_weights, config.perception_taps)
-        self.features.to(self.device)
-        self.quality = load_quality(config.iqa, config.iqa_weights).to(self.device)
+        with torch.random.fork_rng(devices=[]):  # networks draw first weights from the global generator when built
+            self.teacher = load_teacher(config.teacher, config.teacher_weights).to(self.device).eval()
+            self.features = load_features(config.perception, config.perception_weights, config.perception_taps)
+            self.features.to(self.device)
+            self.quality = load_quality(config.iqa, config.iqa_weights).to(self.device)
         folder = cache_folder(config.cache_dir)
         train_plan, score_plan = self._plan_crops()
         _verify(source, folder, progress)

@@ -63,8 +63,9 @@ def test_the_first_gradient_is_that_of_equation_3(task: DistillationTask) -> Non
     engine.run_round(weights, STRONG)
     losses = other._losses(weights, STRONG, *other._next_batch())
     total_loss(*losses, weights, task.scales).backward()
-    other._optimizer.step()
-    assert torch.allclose(weights_of(engine), weights_of(other), atol=1e-6)
+    # Gradients, not steps: Adam blows up the rounding noise of biases in front of a normalisation.
+    gradients = [torch.cat([p.grad.flatten() for p in e.student.parameters()]) for e in (engine, other)]
+    assert torch.allclose(*gradients, atol=1e-5 * float(gradients[1].abs().max()))
 
 
 def test_guidance_only_ignores_the_degradation(task: DistillationTask) -> None:

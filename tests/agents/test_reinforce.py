@@ -1,0 +1,565 @@
+"""REINFORCE on environments whose returns and optima are known."""
+
+import copy
+import random
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from agents import GaussianPolicy, Reinforce, hyperparams, make, names
+from agents.reinforce import ReturnStatistics
+
+
+class Target(gym.Env):
+    """Pay minus the squared distance to a hidden action; the observation is almost constant."""
+
+    def __init__(self, length: int = 6, constant: float | None = None, bound: float = 1.0, dims: int = 2) -> None:
+        self.observation_space = gym.spaces.Box(-10, 10, (3,), np.float32)
+        self.action_space = gym.spaces.Box(-bound, bound, (dims,), np.float32)
+        self.length, self.constant = length, constant
+        self.optimum = np.linspace(0.5, -0.5, dims, dtype=np.float32) * bound
+        self.actions: list[np.ndarray] = []
+        self.rewards: list[float] = []
+
+    def _obs(self) -> np.ndarray:
+        return np.array([1.0, self.steps / self.length, -1.0], dtype=np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._obs(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        assert self.action_space.contains(action)
+        self.steps += 1
+        reward = -float(np.sum((action - self.optimum) ** 2)) if self.constant is None else self.constant
+        self.actions.append(action)
+        self.rewards.append(reward)
+        return self._obs(), reward, False, self.steps >= self.length, {}
+
+
+class Delayed(Target):
+    """Two steps: the second reward is the product of both actions, the first is always 0."""
+
+    def __init__(self) -> None:
+        super().__init__(length=2, dims=1)
+        self.first = 0.0
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        obs, _, terminated, truncated, info = super().step(action)
+        reward = self.first * float(action[0]) if truncated else 0.0
+        self.first = float(action[0])
+        return obs, reward, terminated, truncated, info
+
+
+class Broken(Target):
+    """Return a non-finite reward or observation at step 4."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        if self.steps == 4:
+            obs, reward = (obs, float("nan")) if self.what == "reward" else (obs * np.inf, reward)
+        return obs, reward, terminated, truncated, info
+
+
+class Spy(Reinforce):
+    """Record the returns and the actions of every update."""
+
+    def _update(self, group):
+        self.__dict__.setdefault("updates", []).append([(sum(w.rewards), len(w.rewards)) for w in group])
+        self.__dict__.setdefault("updated_at", []).append(self.num_timesteps)
+        super()._update(group)
+
+
+def flat(agent: Reinforce) -> np.ndarray:
+    """All parameters in one vector."""
+    return agent.policy.parameters_to_vector()
+
+
+def vector_env(count: int, length: int = 6) -> DummyVecEnv:
+    return DummyVecEnv([lambda: Monitor(Target(length)) for _ in range(count)])
+
+
+class TestWindows:
+    @settings(max_examples=15, deadline=None)
+    @given(horizon=st.integers(1, 8), length=st.integers(1, 7), episodes=st.integers(1, 3))
+    def test_returns_are_sums_of_the_next_rewards(self, horizon, length, episodes):
+        env = Target(length)
+        agent = Spy("MlpPolicy", env, horizon=horizon, seed=0).learn(length * episodes)
+        expected = [
+            sum(env.rewards[start + t : start + min(t + horizon, length)])
+            for start in range(0, length * episodes, length)
+            for t in range(length)
+        ]
+        assert [value for ((value, _),) in agent.updates] == pytest.approx(expected)
+        assert agent._n_updates == length * episodes
+
+    def test_an_update_comes_with_the_last_reward_of_its_window(self):
+        agent = Spy("MlpPolicy", Target(length=5), horizon=3, seed=0).learn(5)
+        assert agent.updated_at == [3, 4, 5, 5, 5]
+        assert [length for ((_, length),) in agent.updates] == [3, 3, 3, 2, 1]
+
+    def test_environments_that_end_at_different_times_share_updates(self):
+        env = DummyVecEnv([lambda: Target(2, constant=1.0), lambda: Target(3, constant=-1.0)])
+        agent = Spy("MlpPolicy", env, horizon=2, seed=0).learn(6)
+        assert agent.updates == [[(2.0, 2), (-2.0, 2)], [(1.0, 1)], [(-2.0, 2)], [(-1.0, 1)]]
+        assert agent.num_timesteps == 6
+
+    def test_equal_environments_make_one_update_a_step(self):
+        agent = make("reinforce", vector_env(3), seed=0).learn(3 * 12)
+        assert agent._n_updates == 12
+
+    def test_an_episode_cut_by_the_step_budget_keeps_its_windows(self):
+        agent = Reinforce("MlpPolicy", Target(length=8), horizon=4, seed=0).learn(6)
+        assert agent._n_updates == 3
+        assert [len(window.rewards) for window in agent._pending[0]] == [3, 2, 1]
+        agent.learn(2, reset_num_timesteps=False)
+        assert agent._n_updates == 8
+        assert agent.num_timesteps == 8
+
+    def test_a_new_start_drops_the_waiting_windows(self):
+        agent = Spy("MlpPolicy", Target(length=8), horizon=4, seed=0).learn(6).learn(8)
+        assert agent._n_updates == 3 + 8
+
+    def test_split_learning_equals_whole_learning(self):
+        whole = make("reinforce", Target(), seed=3).learn(20)
+        split = make("reinforce", Target(), seed=3).learn(7)
+        split.learn(13, reset_num_timesteps=False)
+        np.testing.assert_array_equal(flat(whole), flat(split))
+
+
+class TestGradient:
+    def test_one_update_is_gradient_ascent_on_return_times_log_probability(self):
+        env = Target(length=1, constant=2.0)
+        agent = Reinforce("MlpPolicy", env, horizon=5, learning_rate=0.01, seed=0)
+        before = copy.deepcopy(agent.policy)
+        agent._setup_learn(1)
+        obs = torch.as_tensor(agent._last_obs)
+        action = before.sample(obs, copy.deepcopy(agent._stream))
+        agent.learn(1)
+        (2.0 * before.distribution(obs).log_prob(action).sum()).backward()
+        for old, new in zip(before.parameters(), agent.policy.parameters(), strict=True):
+            torch.testing.assert_close(new, old + 0.01 * old.grad)
+
+    def test_a_detached_sample_moves_the_mean_and_a_reparameterised_one_does_not(self):
+        agent = Reinforce("MlpPolicy", Target(), seed=0)
+        normal = agent.policy.distribution(torch.ones(1, 3))
+        noise = torch.tensor([[0.3, -1.0]])
+        sample = normal.mean + normal.stddev * noise
+        (score,) = torch.autograd.grad(
+            normal.log_prob(sample.detach()).sum(), agent.policy.head.bias, retain_graph=True
+        )
+        (pathwise,) = torch.autograd.grad(normal.log_prob(sample).sum(), agent.policy.head.bias)
+        assert (score[:2] * noise[0] > 0).all(), "the mean must move towards the sample"
+        assert (pathwise[:2] == 0).all()
+        assert (pathwise[2:] < 0).all(), "only the standard deviation has a pathwise gradient: -1/std"
+
+    def test_every_parameter_learns(self):
+        agent = make("reinforce", Target(), seed=0)
+        before = [parameter.detach().clone() for parameter in agent.policy.parameters()]
+        agent.learn(30)
+        assert all((a != b).any() for a, b in zip(before, agent.policy.parameters(), strict=True))
+
+    def test_gradient_clipping_bounds_a_step(self):
+        agent = Reinforce("MlpPolicy", Target(1, constant=1e4), learning_rate=1.0, max_grad_norm=0.5, seed=0)
+        before = flat(agent)
+        agent.learn(1)
+        assert np.linalg.norm(flat(agent) - before) == pytest.approx(0.5, rel=1e-3)
+
+    def test_entropy_bonus_widens_the_policy(self):
+        agent = Reinforce("MlpPolicy", Target(5, constant=0.0), ent_coef=0.1, seed=0)
+        obs = torch.ones(1, 3)
+        before = agent.policy.distribution(obs).stddev
+        agent.learn(20)
+        assert (agent.policy.distribution(obs).stddev > before).all()
+
+
+class TestStatistics:
+    def test_baseline_is_the_mean_of_earlier_rewards(self):
+        statistics = ReturnStatistics(baseline=True, decay=0.5)
+        first = statistics.advantages(np.array([2.0]), np.array([2]))
+        second = statistics.advantages(np.array([4.0]), np.array([2]))
+        third = statistics.advantages(np.array([1.0]), np.array([1]))
+        # Weighted means of the rewards per step 1 and 2: (1 * 0.25 + 2 * 0.5) / 0.75 = 5/3.
+        assert [first[0], second[0], third[0]] == pytest.approx([0.0, 2.0, 1.0 - 5 / 3])
+
+    def test_normalised_returns_do_not_depend_on_the_reward_scale(self):
+        values = np.random.default_rng(0).normal(size=20)
+        results = []
+        for scale in (1.0, 1000.0):
+            statistics = ReturnStatistics(baseline=True, normalize=True)
+            results.append([statistics.advantages(np.array([scale * v]), np.array([3]))[0] for v in values])
+        np.testing.assert_allclose(*results, atol=1e-6)
+
+    def test_constant_rewards_have_no_advantage(self):
+        statistics = ReturnStatistics(baseline=True, normalize=True)
+        values = [statistics.advantages(np.array([-0.2 * n]), np.array([n]))[0] for n in (5, 5, 5, 4, 3, 2, 1) * 50]
+        assert np.abs(values).max() < 1e-6
+
+    def test_switched_off_it_changes_nothing(self):
+        returns = np.array([3.0, -7.0])
+        np.testing.assert_array_equal(ReturnStatistics().advantages(returns, np.array([5, 5])), returns)
+
+
+class TestLearning:
+    @pytest.mark.parametrize("name", names())
+    def test_solves_a_one_step_bandit(self, name):
+        env = Target(length=1)
+        agent = make(name, env, seed=0)
+        agent.learn(500)
+        action, _ = agent.predict(np.array([1.0, 0.0, -1.0], np.float32), deterministic=True)
+        assert np.abs(action - env.optimum).max() < 0.2
+
+    def test_credits_a_first_action_for_a_later_reward(self):
+        agent = make("reinforce", Delayed(), seed=0, initial_mean=0.3).learn(600)
+        first, _ = agent.predict(np.array([1.0, 0.0, -1.0], np.float32), deterministic=True)
+        second, _ = agent.predict(np.array([1.0, 0.5, -1.0], np.float32), deterministic=True)
+        assert first[0] * second[0] > 0.5
+
+    @pytest.mark.parametrize("name", names())
+    @pytest.mark.parametrize("constant", [-0.2, 0.2])
+    def test_a_thousand_constant_rewards_leave_a_finite_policy(self, name, constant):
+        agent = make(name, Target(100, constant=constant, dims=7), seed=0).learn(1000)
+        assert np.isfinite(flat(agent)).all()
+        assert np.abs(flat(agent)).max() < 1000
+
+    def test_a_loop_of_constant_rewards_leaves_the_tuned_mean_in_place(self):
+        agent = make("reinforce", Target(100, constant=-0.2), seed=0, initial_mean=0.4).learn(300)
+        action, _ = agent.predict(np.ones(3, np.float32), deterministic=True)
+        np.testing.assert_allclose(action, 0.4, atol=0.1)
+
+
+class TestPolicy:
+    def test_standard_deviation_and_mean_stay_inside_their_bounds(self):
+        policy = Reinforce("MlpPolicy", Target(), seed=0).policy
+        for shift in (-1e4, 1e4):
+            with torch.no_grad():
+                policy.head.bias.fill_(shift)
+            normal = policy.distribution(torch.ones(4, 3))
+            assert ((normal.stddev >= 0.05 - 1e-6) & (normal.stddev <= 1 + 1e-6)).all()
+            assert (normal.mean.abs() <= 1.2 + 1e-6).all()
+
+    def test_mean_and_standard_deviation_depend_on_the_state(self):
+        agent = Reinforce("MlpPolicy", Target(), seed=0)
+        normal = agent.policy.distribution(torch.tensor([[1.0, 0.0, -1.0], [-5.0, 3.0, 2.0]]))
+        assert (normal.mean[0] != normal.mean[1]).all()
+        assert (normal.stddev[0] != normal.stddev[1]).all()
+
+    @pytest.mark.parametrize("mean", [-0.5, [0.25, -0.75]])
+    def test_initial_mean_and_std(self, mean):
+        agent = Reinforce("MlpPolicy", Target(), initial_mean=mean, initial_std=0.3, seed=0)
+        normal = agent.policy.distribution(torch.zeros(1, 3))
+        np.testing.assert_allclose(normal.mean.detach()[0], np.broadcast_to(mean, 2), atol=0.02)
+        np.testing.assert_allclose(normal.stddev.detach(), 0.3, atol=0.02)
+
+    def test_deterministic_prediction_is_the_clipped_mean(self):
+        agent = Reinforce("MlpPolicy", Target(), initial_mean=[1.1, -0.2], seed=0)
+        obs = np.array([1.0, 0.0, -1.0], np.float32)
+        mean = agent.policy.distribution(torch.as_tensor(obs)[None]).mean.detach().numpy()[0]
+        action, state = agent.predict(obs, deterministic=True)
+        assert state is None
+        np.testing.assert_array_equal(action, np.clip(mean, -1, 1))
+        assert action[0] == 1.0
+        assert agent.predict(np.stack([obs, obs]), deterministic=True)[0].shape == (2, 2)
+
+    def test_actions_are_scaled_to_the_bounds_of_the_space(self):
+        env = Target(bound=10.0)
+        agent = Reinforce("MlpPolicy", env, initial_mean=0.5, seed=0).learn(50)
+        assert np.abs(env.actions).max() > 5
+        agent = Reinforce("MlpPolicy", env, initial_mean=0.5, seed=0)
+        np.testing.assert_allclose(agent.predict(np.zeros(3, np.float32), deterministic=True)[0], 5, atol=0.2)
+
+    def test_samples_have_the_stated_distribution(self):
+        policy = Reinforce("MlpPolicy", Target(), seed=0).policy
+        obs = torch.ones(1, 3).expand(20000, 3)
+        sample, normal = policy.sample(obs, policy.stream), policy.distribution(obs[:1])
+        torch.testing.assert_close(sample.mean(0), normal.mean.detach()[0], atol=0.02, rtol=0)
+        torch.testing.assert_close(sample.std(0), normal.stddev.detach()[0], atol=0.02, rtol=0)
+
+    def test_policy_file(self, tmp_path):
+        policy = Reinforce("MlpPolicy", Target(), initial_mean=0.3, policy_kwargs={"net_arch": (16,)}, seed=0).policy
+        policy.save(str(tmp_path / "policy.pt"))
+        loaded = GaussianPolicy.load(str(tmp_path / "policy.pt"), device="cpu")
+        obs = np.ones(3, np.float32)
+        np.testing.assert_array_equal(
+            policy.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]
+        )
+
+    def test_runs_on_every_device(self, device):
+        agent = make("reinforce", Target(), seed=0, device=device).learn(12)
+        assert agent.policy.device.type == device
+        assert np.isfinite(flat(agent)).all()
+
+
+class TestRandomness:
+    def test_same_seed_same_agent(self):
+        first, second, other = (make("reinforce", Target(), seed=seed).learn(25) for seed in (5, 5, 6))
+        np.testing.assert_array_equal(flat(first), flat(second))
+        assert (flat(first) != flat(other)).any()
+
+    def test_without_seed_agents_differ(self):
+        assert (flat(make("reinforce", Target())) != flat(make("reinforce", Target()))).any()
+
+    def test_global_random_state_is_neither_read_nor_set(self):
+        def states() -> tuple:
+            return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+        before = states()
+        agent = make("reinforce", vector_env(2), seed=0).learn(24)
+        agent.predict(np.zeros(3, np.float32))
+        agent.set_random_seed(1)
+        make("reinforce", Target()).learn(3)
+        assert states() == before
+
+    def test_predictions_do_not_disturb_learning(self):
+        plain = make("reinforce", Target(), seed=0).learn(20)
+        agent = make("reinforce", Target(), seed=0).learn(10)
+        draws = [agent.predict(np.zeros(3, np.float32))[0] for _ in range(2)]
+        assert (draws[0] != draws[1]).any()
+        agent.learn(10, reset_num_timesteps=False)
+        np.testing.assert_array_equal(flat(plain), flat(agent))
+
+    def test_set_random_seed_restarts_the_streams(self):
+        agent = make("reinforce", Target(), seed=0)
+        first = agent.predict(np.zeros(3, np.float32))[0]
+        agent.set_random_seed(0)
+        np.testing.assert_array_equal(agent.predict(np.zeros(3, np.float32))[0], first)
+
+
+class TestSaveLoad:
+    @pytest.mark.parametrize("name", names())
+    @pytest.mark.parametrize("steps", [1, 4, 6, 9])
+    def test_continues_exactly_in_the_middle_of_an_episode(self, name, steps, tmp_path):
+        agent = make(name, vector_env(2), seed=0).learn(2 * steps)
+        agent.save(tmp_path / "agent.zip")
+        env = copy.deepcopy(agent.get_env())
+        agent.learn(30, reset_num_timesteps=False).learn(12)
+        loaded = Reinforce.load(tmp_path / "agent.zip", env=env, force_reset=False)
+        loaded.learn(30, reset_num_timesteps=False)
+        loaded.learn(12)
+        np.testing.assert_array_equal(flat(agent), flat(loaded))
+        assert agent._n_updates == loaded._n_updates
+        assert agent.statistics == loaded.statistics
+        obs = np.ones(3, np.float32)
+        np.testing.assert_array_equal(agent.predict(obs)[0], loaded.predict(obs)[0])
+
+    def test_a_checkpoint_written_inside_a_step_continues_exactly(self, tmp_path):
+        class Snapshot(BaseCallback):
+            def _on_step(self) -> bool:
+                if self.num_timesteps == 7:
+                    self.model.save(tmp_path / "agent.zip")
+                    self.env = copy.deepcopy(self.training_env)
+                return True
+
+        snapshot = Snapshot()
+        agent = make("reinforce", Target(), seed=0).learn(20, callback=snapshot)
+        loaded = Reinforce.load(tmp_path / "agent.zip", env=snapshot.env, force_reset=False)
+        loaded.learn(13, reset_num_timesteps=False)
+        np.testing.assert_array_equal(flat(agent), flat(loaded))
+
+    def test_a_fresh_environment_drops_the_waiting_windows(self, tmp_path):
+        make("reinforce", Target(), seed=0).learn(8).save(tmp_path / "agent.zip")
+        loaded = Reinforce.load(tmp_path / "agent.zip", env=vector_env(3))
+        loaded.learn(3 * 6, reset_num_timesteps=False)
+        assert loaded._n_updates == 6 + 6
+        assert loaded.num_timesteps == 8 + 18
+
+    def test_without_environment_it_predicts(self, tmp_path):
+        agent = make("reinforce", Target(), seed=0).learn(8)
+        agent.save(tmp_path / "agent.zip")
+        obs = np.ones(3, np.float32)
+        loaded = Reinforce.load(tmp_path / "agent.zip")
+        np.testing.assert_array_equal(
+            agent.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]
+        )
+
+    def test_parameters_travel_between_agents(self):
+        source, target = make("reinforce", Target(), seed=0), make("reinforce", Target(), seed=1)
+        assert set(source.get_parameters()) == {"policy", "policy.optimizer"}
+        target.set_parameters(source.get_parameters())
+        np.testing.assert_array_equal(flat(source), flat(target))
+        parameters = source.get_parameters()
+        del parameters["policy"]["head.bias"]
+        with pytest.raises(RuntimeError, match=r"head\.bias"):
+            target.set_parameters(parameters)
+
+    def test_refuses_another_format(self, tmp_path):
+        agent = make("reinforce", Target(), seed=0)
+        agent._format_version = 99
+        agent.save(tmp_path / "agent.zip")
+        with pytest.raises(ValueError, match="format 99"):
+            Reinforce.load(tmp_path / "agent.zip")
+
+
+class TestInterruption:
+    @pytest.mark.parametrize("what", ["reward", "observation"])
+    def test_non_finite_values_are_named_before_any_update(self, what):
+        agent = make("reinforce", Broken(what), seed=0, horizon=1)
+        agent.learn(3)
+        before = flat(agent)
+        with pytest.raises(ValueError, match=f"non-finite {what} at step 4"):
+            agent.learn(5, reset_num_timesteps=False)
+        np.testing.assert_array_equal(flat(agent), before)
+
+    @pytest.mark.parametrize("moment", ["on_step", "on_rollout_start", "on_rollout_end"])
+    def test_a_keyboard_interrupt_loses_nothing(self, moment):
+        class Interrupt(BaseCallback):
+            def _on_step(self) -> bool:
+                return self._act("on_step")
+
+            def _on_rollout_start(self) -> None:
+                self._act("on_rollout_start")
+
+            def _on_rollout_end(self) -> None:
+                self._act("on_rollout_end")
+
+            def _act(self, now: str) -> bool:
+                if now == moment and self.model.num_timesteps == 8:
+                    raise KeyboardInterrupt
+                return True
+
+        whole = make("reinforce", Target(), seed=0).learn(20)
+        agent = make("reinforce", Target(), seed=0)
+        with pytest.raises(KeyboardInterrupt):
+            agent.learn(20, callback=Interrupt())
+        agent.learn(12, reset_num_timesteps=False)
+        np.testing.assert_array_equal(flat(whole), flat(agent))
+
+    def test_a_callback_can_stop(self):
+        agent = make("reinforce", Target(), seed=0).learn(20, callback=lambda local, _: local["self"].num_timesteps < 7)
+        assert agent.num_timesteps == 7
+        assert agent._n_updates == 6
+
+
+class TestStableBaselines:
+    def test_log_keys(self, tmp_path):
+        agent = make("reinforce", vector_env(2), seed=0)
+        agent.set_logger(configure(str(tmp_path), ["csv"]))
+        agent.learn(48, log_interval=6)
+        lines = (tmp_path / "progress.csv").read_text().splitlines()
+        row = dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))
+        assert len(lines) == 1 + 4
+        assert (row["time/iterations"], row["time/total_timesteps"], row["train/n_updates"]) == ("24", "48", "24")
+        assert float(row["rollout/ep_len_mean"]) == 6
+        keys = {"rollout/ep_rew_mean", "time/fps", "train/learning_rate", "train/policy_gradient_loss", "train/std"}
+        assert keys | {"train/entropy_loss", "train/loss", "train/grad_norm"} <= set(row)
+
+    def test_callbacks_see_every_step(self, tmp_path):
+        class Count(BaseCallback):
+            calls: dict[str, int]
+
+            def _init_callback(self) -> None:
+                self.calls = dict.fromkeys(("start", "step", "end", "training"), 0)
+
+            def _on_rollout_start(self) -> None:
+                self.calls["start"] += 1
+
+            def _on_step(self) -> bool:
+                self.calls["step"] += 1
+                assert {"rewards", "infos", "dones", "actions", "new_obs"} <= set(self.locals)
+                return True
+
+            def _on_rollout_end(self) -> None:
+                self.calls["end"] += 1
+
+            def _on_training_end(self) -> None:
+                self.calls["training"] += 1
+
+        count, checkpoint = Count(), CheckpointCallback(5, str(tmp_path))
+        evaluation = EvalCallback(vector_env(1), eval_freq=6, n_eval_episodes=1, log_path=str(tmp_path), verbose=0)
+        make("reinforce", Monitor(Target()), seed=0).learn(12, callback=[count, checkpoint, evaluation])
+        assert count.calls == {"start": 12, "step": 12, "end": 12, "training": 1}
+        assert {path.name for path in tmp_path.glob("*.zip")} == {"rl_model_5_steps.zip", "rl_model_10_steps.zip"}
+        assert np.load(tmp_path / "evaluations.npz")["timesteps"].tolist() == [6, 12]
+
+    def test_normalised_environments(self):
+        agent = make("reinforce", VecNormalize(vector_env(2)), seed=0).learn(24)
+        assert agent.get_vec_normalize_env().obs_rms.count > 24
+        assert np.isfinite(flat(agent)).all()
+
+    def test_progress_bar(self):
+        pytest.importorskip("tqdm")
+        pytest.importorskip("rich")
+        assert make("reinforce", Target(), seed=0).learn(6, progress_bar=True).num_timesteps == 6
+
+    def test_learning_rate_schedule(self):
+        agent = Reinforce("MlpPolicy", Target(), learning_rate=lambda remaining: 0.1 * remaining, seed=0).learn(12)
+        assert agent.policy.optimizer.param_groups[0]["lr"] == 0
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("setting", "value"),
+        [
+            ("horizon", 0),
+            ("optimizer", "rmsprop"),
+            ("statistics_decay", 1.0),
+            ("ent_coef", -0.1),
+            ("max_grad_norm", 0.0),
+            ("initial_std", 1.5),
+            ("initial_mean", [0.0, 0.0, 0.0]),
+            ("initial_mean", float("nan")),
+            ("policy_kwargs", {"net_arch": (0,)}),
+        ],
+    )
+    def test_settings_out_of_range(self, setting, value):
+        name = "net_arch" if setting == "policy_kwargs" else setting
+        with pytest.raises(ValueError, match=name):
+            Reinforce("MlpPolicy", Target(), **{setting: value})
+
+    @pytest.mark.parametrize(
+        ("attribute", "env_id"), [("action_space", "CartPole-v1"), ("observation_space", "Taxi-v3")]
+    )
+    def test_spaces_must_be_boxes(self, attribute, env_id):
+        env = gym.make("CartPole-v1") if attribute == "action_space" else Target()
+        if attribute == "observation_space":
+            env.observation_space = gym.spaces.Discrete(3)
+        with pytest.raises(ValueError, match=f"{attribute} must be a Box"):
+            Reinforce("MlpPolicy", env)
+
+
+class TestRegistry:
+    def test_every_name_has_a_file_that_its_class_accepts(self):
+        for name in names():
+            agent = make(name, Target(), seed=0)
+            assert agent.learn(6).num_timesteps == 6
+
+    def test_paper_preset_is_plain_gradient_ascent(self):
+        agent = make("reinforce-paper", Target())
+        assert isinstance(agent.policy.optimizer, torch.optim.SGD)
+        assert (agent.learning_rate, agent.horizon, agent.max_grad_norm, agent.ent_coef) == (0.01, 5, None, 0)
+        assert not agent.statistics.baseline
+        assert not agent.statistics.normalize
+
+    def test_overrides_win(self):
+        agent = make("reinforce", Target(), horizon=3, policy_kwargs={"net_arch": (8,)})
+        assert agent.horizon == 3
+        assert agent.policy.net_arch == (8,)
+
+    @pytest.mark.parametrize(
+        ("name", "overrides", "hint"),
+        [
+            ("reinforc", {}, "'reinforce'"),
+            ("reinforce", {"horizn": 3}, "'horizon'"),
+            ("reinforce", {"env_id": 3}, "Known"),
+        ],
+    )
+    def test_unknown_names_suggest_the_nearest(self, name, overrides, hint):
+        with pytest.raises(ValueError, match=hint):
+            make(name, Target(), **overrides)
+
+    def test_hyperparams_are_a_fresh_copy(self):
+        hyperparams("reinforce")["horizon"] = 99
+        assert hyperparams("reinforce")["horizon"] != 99
