@@ -6,7 +6,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, ClassVar
 
@@ -21,8 +20,9 @@ from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 
 from agents.gaussian_policy import EXPLORATION, PREDICTION, GaussianPolicy, RandomStream
+from agents.returns import ReturnStatistics, Window
 
-__all__ = ["Reinforce", "ReturnStatistics", "Window"]
+__all__ = ["Reinforce"]
 
 # Adam makes steps of one size out of gradients of any size down to `eps`. Advantages are about 1 when normalised, so
 # this eps leaves them alone, but rounding noise under a constant reward no longer moves the policy.
@@ -31,67 +31,6 @@ _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {"eps": 1e-3}),
 }
 _FORMAT_VERSION = 1
-
-
-@dataclass
-class Window:
-    """An action that waits for its return: the rewards r_t .. r_{t+H-1} that follow it.
-
-    Args:
-        obs: Observation s_t, as the policy saw it.
-        action: Unclipped sample a_t [A] in the policy's unit box.
-        rewards: Rewards so far, the action's own first.
-        closed: The episode ended, no further reward will come.
-    """
-
-    obs: np.ndarray
-    action: np.ndarray
-    rewards: list[float] = field(default_factory=list)
-    closed: bool = False
-
-    def is_ready(self, horizon: int) -> bool:
-        """Tell whether the return is known."""
-        return self.closed or len(self.rewards) >= horizon
-
-
-@dataclass
-class ReturnStatistics:
-    """Turn returns into advantages by running averages: an optional baseline and an optional scale.
-
-    Both are exponential averages with bias correction. The baseline is the mean *reward*, multiplied by the number of
-    rewards in a window, because windows that the end of an episode cuts hold fewer. A return never enters the baseline
-    that it is compared with; it does enter its own scale, which bounds the advantage by about 1/sqrt(1 - decay).
-
-    Args:
-        baseline: Subtract the running mean.
-        normalize: Divide by the running root mean square.
-        decay: Share of the past that each update keeps, in [0, 1).
-    """
-
-    baseline: bool = False
-    normalize: bool = False
-    decay: float = 0.9
-    weight: float = 0.0
-    mean_reward: float = 0.0
-    mean_square: float = 0.0
-
-    def advantages(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Compute the advantages [B] of returns [B] that are sums of `lengths` [B] rewards, and update the averages."""
-        past, share = self.decay * self.weight, 1 - self.decay
-        reward = float(np.mean(returns / lengths))
-        advantages = returns
-        if self.baseline:
-            # The first batch has no past to be compared with but itself.
-            advantages = returns - lengths * (self.mean_reward if self.weight else reward)
-        self.weight = past + share
-        keep, take = past / self.weight, share / self.weight
-        self.mean_reward = keep * self.mean_reward + take * reward
-        self.mean_square = keep * self.mean_square + take * float(np.mean(advantages**2))
-        if self.normalize:
-            # Far above rounding noise, so that a constant reward has no advantage rather than an amplified one.
-            noise_floor = 1e-8 * (1 + float(np.abs(returns).max()))
-            advantages = advantages / (np.sqrt(self.mean_square) + noise_floor)
-        return advantages
 
 
 class Reinforce(BaseAlgorithm):
@@ -107,11 +46,13 @@ class Reinforce(BaseAlgorithm):
     With several environments every one has its own windows. The windows that become ready in one step make one update
     that is averaged over the number of environments, so that every action weighs the same.
 
-    The defaults are the paper's: plain stochastic gradient ascent. `baseline`, `normalize_returns`, `max_grad_norm`,
-    `ent_coef` and `optimizer="adam"` make it usable in runs of 25 to 100 steps (preset `reinforce` of
-    :func:`agents.make`). Everything random comes from streams derived from `seed`; the global random state is neither
-    read nor set. A file written by `save` holds streams, averages and waiting windows, so that `load(path, env=env,
-    force_reset=False)` continues exactly where the saved agent stood, given an `env` that stands there too.
+    The defaults are the paper's: plain stochastic gradient ascent. `baseline`, `normalize_returns` and `max_grad_norm`
+    make it usable in runs of 25 to 100 steps (preset `reinforce` of :func:`agents.make`). With these three on, a step
+    is nearly always as long as allowed and does not die out: give runs of many hundred steps a lower `learning_rate`.
+
+    Everything random comes from streams derived from `seed`; the global random state is neither read nor set. A file
+    written by `save` holds streams, averages and waiting windows, so that `load(path, env=env, force_reset=False)`
+    continues exactly where the saved agent stood, given an `env` that stands there too.
 
     Args:
         policy: `"MlpPolicy"` or a subclass of :class:`agents.GaussianPolicy`.

@@ -129,10 +129,11 @@ def summary_table(summary: dict[str, Any]) -> str:
     for key, name in names.items():
         values = summary["report"][key]
         lines.append(f"{name:<14}" + "".join(f"{values[column]:>{width[column]}.4f}" for column in columns))
-    yes = {True: "closer", False: "NOT closer"}
+    word = {True: "closer", False: "NOT closer"}
+    start, control = word[summary["closer_to_teacher"]], word[summary["closer_than_guidance_only"]]
     lines.append(
-        f"\nOn {summary['report_pairs']} report pairs the student is {yes[summary['closer_to_teacher']]} to the teacher "
-        f"than its stage-0 start, and {yes[summary['closer_than_guidance_only']]} than one trained for as many iterations "
+        f"\nOn {summary['report_pairs']} report pairs the student is {start} to the teacher than its stage-0 start, "
+        f"and {control} than one trained for as many iterations "
         "with guidance only (by MAE)."
     )
     if summary["diverged"]:

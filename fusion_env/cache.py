@@ -59,7 +59,8 @@ def load_or_compute(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dic
         write_atomic(path, safetensors.torch.save(tensors, {"sha256": _checksum(tensors)}))
     except OSError as error:
         raise CacheError(
-            f"cache file {path} cannot be written ({error.strerror}): set cache_dir or FUSION_ENV_CACHE to a writable folder"
+            f"cache file {path} cannot be written ({error.strerror}): "
+            "set cache_dir or FUSION_ENV_CACHE to a writable folder"
         ) from error
     return tensors
 

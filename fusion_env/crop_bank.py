@@ -1,8 +1,8 @@
 """Banks of crops: infrared, visible and what the teacher makes of them, computed once and kept on the device.
 
 The networks normalise over their whole input, so that a crop of the teacher's fused image is not what the teacher makes
-of the crop. With ``context="crop"`` the teacher therefore sees each crop by itself; with ``"image"`` the targets are cut
-from its fused whole images. Training and scoring read banks only: they never run the teacher, nor decode an image.
+of the crop. With ``context="crop"`` the teacher therefore sees each crop by itself; with ``"image"`` the targets are
+cut from its fused whole images. Training and scoring read banks only: they never run the teacher, nor decode an image.
 """
 
 from collections.abc import Sequence

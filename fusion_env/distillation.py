@@ -115,10 +115,12 @@ class Distillation:
         self._iterations = iterations
         self._scales = scales
         self._device = bank.ir.device
-        with torch.random.fork_rng(devices=[]):  # the initial draw is overwritten and must not touch the global state
+        with torch.device("meta"):  # no first weights are drawn: the global random state stays as it is
             self.student = FusionStudent()
+        self.student.to_empty(device=self._device)
         self.student.load_state_dict(student_state)
-        self.student.to(self._device)
+        if config.channels_last:
+            self.student.to(memory_format=torch.channels_last)
         self._optimizer = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
         self._order = _BankOrder(len(bank), order_seed)
         self._noise = torch.Generator(self._device)

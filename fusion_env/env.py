@@ -70,13 +70,13 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ## Description
 
     A small student network learns to fuse infrared and visible images like a large teacher. A *run* (an RL episode) is
-    one whole distillation; a *round* (a step) is some mini-batches of training. In each round the agent chooses how much
-    the student shall follow the teacher (guidance loss, Eq. 1) and how much it shall make its output insensitive to
+    one whole distillation; a *round* (a step) is some mini-batches of training. In each round the agent chooses how
+    much the student shall follow the teacher (guidance loss, Eq. 1), how much it shall make its output insensitive to
     degraded input (self-learning loss, Eq. 2), and which degradation that is.
 
     ## Action space
 
-    `Box(-1, 1, (7,), float32)`. Values outside are clipped; NaN or infinity is a `ValueError` before anything is trained.
+    `Box(-1, 1, (7,), float32)`. Values outside are clipped; NaN or infinity is a `ValueError` before any training.
 
     | Num | Action | at -1 | at +1 |
     |---|---|---|---|
@@ -93,8 +93,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     ## Observation space
 
-    `Box(-10, 10, (10,), float32)`: `obs_scale` times the student's indicators, normalised by the teacher's mean over the
-    reward split, minus 1; then `obs_scale` times student minus teacher (Eq. 4).
+    `Box(-10, 10, (10,), float32)`: `obs_scale` times the student's indicators, normalised by the teacher's mean over
+    the reward split, minus 1; then `obs_scale` times student minus teacher (Eq. 4).
 
     | Num | Observation |
     |---|---|
@@ -114,12 +114,12 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     ## Starting state
 
-    The stage-0 student, trained with the guidance loss only and cached on disk. Every run of a configuration starts from
-    it, with a fresh optimiser and random streams that derive from the seed of `reset`.
+    The stage-0 student, trained with the guidance loss only and cached on disk. Every run of a configuration starts
+    from it, with a fresh optimiser and random streams that derive from the seed of `reset`.
 
     ## Episode end
 
-    - Truncation: `rounds` are used up (termination with `observation="vector+time"`, where the agent sees the end come).
+    - Truncation: `rounds` are used up (termination with `observation="vector+time"`: the agent sees the end come).
     - Termination: training diverged (non-finite loss, weight or score). The reward is `divergence_reward` times the
       remaining rounds, this one included, the observation is the last finite one, and `info["diverged"]` is True.
     - Termination with `stop_at_parity=True`: E over the whole reward split was the teacher's or better three rounds

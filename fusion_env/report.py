@@ -23,7 +23,7 @@ _VERSION = 1
 
 
 def model_input(pair: ImagePair, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return infrared and visible luma, float32 [1, 1, H, W], and chroma [1, 2, H, W], in 0..1, luma in whole levels."""
+    """Return infrared and visible luma (whole levels), float32 [1, 1, H, W], and chroma [1, 2, H, W], in 0..1."""
     vis = pair.vis.to(device)[None]
     chroma = rgb_to_ycbcr(vis.float() / 255)[:, 1:]
     return pair.ir.to(device).float()[None] / 255, luma_levels(vis).float() / 255, chroma

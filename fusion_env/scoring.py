@@ -78,8 +78,8 @@ class Scorer:
             for name, mean in self.teacher_means.items():
                 if not mean > _SMALLEST_MEAN:
                     raise ConfigError(
-                        f"the teacher's mean {name.upper()} over the reward split is {mean:.3g}, too small to divide by: "
-                        "check its fused images, or use normalisation='minmax' with minmax_bounds"
+                        f"the teacher's mean {name.upper()} over the reward split is {mean:.3g}, too small to divide "
+                        "by: check its fused images, or use normalisation='minmax' with minmax_bounds"
                     )
 
     def draw(self, rng: np.random.Generator) -> Tensor | None:

@@ -139,7 +139,7 @@ def stage0_student(
             "iterations": iterations,
             **{
                 name: getattr(config, name)
-                for name in ("stage0_rounds", "stage0_seed", "batch_size", "learning_rate", "autocast")
+                for name in ("stage0_rounds", "stage0_seed", "batch_size", "learning_rate", "autocast", "channels_last")
             },
         }
     )

@@ -14,8 +14,8 @@ from fusion_env.config import DistillConfig
 from fusion_env.crop_bank import CropPlan, bank_key, build_bank, plan_crops
 from fusion_env.data import PairedFolder, PairSource, ProceduralScenes, Progress, Splits, make_splits, no_progress
 from fusion_env.distillation import Distillation, epoch_iterations
-from fusion_env.losses import LossScales
 from fusion_env.errors import ConfigError, MissingRequirementsError
+from fusion_env.losses import LossScales
 from fusion_env.perception import load_features, load_quality
 from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
@@ -68,7 +68,8 @@ def open_pairs(config: DistillConfig) -> PairSource:
         return ProceduralScenes(config.scenes, config.scene_height, config.scene_width, config.data_seed)
     if config.data in _PUBLISHED_DATA and not Path(config.data).is_dir():
         raise MissingRequirementsError(
-            f"data={config.data!r}: {_PUBLISHED_DATA[config.data]} is not on disk; set data=DIR to a folder with ir/ and vi/"
+            f"data={config.data!r}: {_PUBLISHED_DATA[config.data]} is not on disk; "
+            "set data=DIR to a folder with ir/ and vi/"
         )
     return PairedFolder(
         config.data, small_images=config.small_images, minimum_size=max(config.crop_size, config.score_size)

@@ -243,7 +243,10 @@ def _common_size(ir_file: Path, vis_file: Path, smallest: int, problems: list[st
     if sizes[0] != sizes[1]:
         problems.append(f"{ir_file.stem}: infrared is {_text(sizes[0])}, visible {_text(sizes[1])}")
     elif min(sizes[0]) < smallest:
-        problems.append(f"{ir_file.stem}: {_text(sizes[0])} is smaller than minimum_size {smallest}")
+        problems.append(
+            f"{ir_file.stem}: {_text(sizes[0])} is smaller than a crop of {smallest} "
+            "(small_images='reflect' enlarges it)"
+        )
     return sizes[0]
 
 

@@ -143,6 +143,7 @@ def test_epoch_iterations() -> None:
         {"batch_size": 3},
         {"iterations": 2},
         {"autocast": True},
+        {"channels_last": False},
     ],
 )
 def test_every_training_setting_has_an_effect(tiny_config: Callable[..., DistillConfig], change: dict) -> None:

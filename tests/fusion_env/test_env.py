@@ -306,7 +306,7 @@ def test_huge_learning_rate_terminates_or_stays_finite(tiny_env: MakeEnv) -> Non
     env = tiny_env(learning_rate=1e6, stage0_rounds=0, rounds=4)
     env.reset(seed=0)
     for _ in range(4):
-        observation, reward, terminated, truncated, info = env.step(np.zeros(7))
+        observation, reward, terminated, truncated, _ = env.step(np.zeros(7))
         assert np.isfinite(observation).all()
         assert reward >= -4
         if terminated or truncated:
@@ -368,7 +368,9 @@ def test_last_run_survives_the_reset_inside_a_vector_env(
         venv.close()
 
 
-@pytest.mark.parametrize(("algorithm", "settings"), [(PPO, {"n_steps": 4, "batch_size": 4}), (SAC, {"learning_starts": 3})])
+@pytest.mark.parametrize(
+    ("algorithm", "settings"), [(PPO, {"n_steps": 4, "batch_size": 4}), (SAC, {"learning_starts": 3})]
+)
 def test_stable_baselines_learns(tiny_env: MakeEnv, algorithm: type, settings: dict) -> None:
     model = algorithm("MlpPolicy", tiny_env(rounds=4), seed=0, **settings)
     before = [p.clone() for p in model.policy.parameters()]

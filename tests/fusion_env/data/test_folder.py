@@ -153,8 +153,8 @@ def test_two_folders_for_one_side(root: Path) -> None:
 
 def test_small_images_are_all_listed(root: Path) -> None:
     text = _error(root, minimum_size=33)
-    assert "a: 40 x 30 (height x width) is smaller than minimum_size 33" in text
-    assert "b: 24 x 32 (height x width) is smaller than minimum_size 33" in text
+    assert "a: 40 x 30 (height x width) is smaller than a crop of 33 (small_images='reflect' enlarges it)" in text
+    assert "b: 24 x 32 (height x width) is smaller than a crop of 33 (small_images='reflect' enlarges it)" in text
     assert "c.1" not in text
     assert len(PairedFolder(root, minimum_size=24)) == 3
 

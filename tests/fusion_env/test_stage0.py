@@ -1,0 +1,80 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusion_env import teachers
+from fusion_env.config import DistillConfig
+from fusion_env.errors import ConfigError
+from fusion_env.stage0 import initial_student, train_stage0
+from fusion_env.task import build_task
+from student import FusionStudent
+from student.checkpoint import WeightsError, save_state
+from student.pruning import prune_ldfusion
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_random_depends_on_the_seed_alone() -> None:
+    teacher = teachers.load("laplacian")
+    torch.manual_seed(3)
+    first = initial_student("random", teacher, 0)
+    assert same(first, initial_student("random", teacher, 0))
+    assert not same(first, initial_student("random", teacher, 1))
+
+
+def test_prune_takes_the_teachers_channels() -> None:
+    teacher = teachers.load("embedded")
+    assert same(initial_student("prune", teacher, 0), prune_ldfusion(teacher.state_dict()).state_dict())
+
+
+def test_prune_of_another_architecture_names_the_other_choices() -> None:
+    with pytest.raises(ConfigError, match="'laplacian' is not one: use student_init='embedded', 'random'"):
+        initial_student("prune", teachers.load("laplacian"), 0)
+
+
+def test_a_file(tmp_path: Path) -> None:
+    student = FusionStudent()
+    save_state(student.state_dict(), tmp_path / "s.safetensors")
+    path = str(tmp_path / "s.safetensors")
+    assert same(initial_student(path, teachers.load("laplacian"), 0), student.state_dict())
+    with pytest.raises(WeightsError, match=r"nosuch\.pt"):
+        initial_student("nosuch.pt", teachers.load("laplacian"), 0)
+
+
+def test_embedded_loads() -> None:
+    assert set(initial_student("embedded", teachers.load("laplacian"), 0)) == set(FusionStudent().state_dict())
+
+
+def test_training_lowers_the_guidance_loss(tiny_config: Callable[..., DistillConfig]) -> None:
+    config = tiny_config(stage0_rounds=0)
+    task = build_task(config)
+    student, losses = train_stage0(
+        config.replace(stage0_rounds=25), task.bank, task.features, task.stage0, iterations=1
+    )
+    assert len(losses) == 25
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    assert not same(student, task.stage0)
+
+
+def test_stage0_is_read_from_the_cache(tiny_config: Callable[..., DistillConfig], tmp_path: Path) -> None:
+    first = build_task(tiny_config(cache_dir=str(tmp_path))).stage0
+    files = list((tmp_path / "stage0").iterdir())
+    assert len(files) == 1
+    # Another configuration with the same stage 0 shares it.
+    second = build_task(tiny_config(cache_dir=str(tmp_path), rounds=3)).stage0
+    assert same(first, second)
+    assert list((tmp_path / "stage0").iterdir()) == files
+    build_task(tiny_config(cache_dir=str(tmp_path), stage0_seed=1))
+    assert len(list((tmp_path / "stage0").iterdir())) == 2
+
+
+def test_divergence_in_stage_0_is_an_error(tiny_config: Callable[..., DistillConfig]) -> None:
+    config = tiny_config(stage0_rounds=0)
+    task = build_task(config)
+    broken = {name: tensor * float("nan") for name, tensor in task.stage0.items()}
+    with pytest.raises(ConfigError, match="stage 0 diverged in round 1"):
+        train_stage0(config.replace(stage0_rounds=2), task.bank, task.features, broken, iterations=1)

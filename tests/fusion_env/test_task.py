@@ -1,0 +1,108 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fusion_env.config import DistillConfig, preset
+from fusion_env.data import write_png
+from fusion_env.errors import ConfigError, DataError, MissingRequirementsError, UnknownNameError
+from fusion_env.report import REPORT_METRICS
+from fusion_env.task import build_task, resolve_device
+
+MakeConfig = Callable[..., DistillConfig]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six noisy pairs of different sizes, one of them grey and one with a 16-bit infrared image."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "pairs"
+    for i in range(6):
+        size = (50 + 8 * i, 90 - 6 * i)
+        write_png(root / "ir" / f"p{i}.png", rng.integers(0, 256, size).astype(np.uint8))
+        write_png(root / "vi" / f"p{i}.png", rng.integers(0, 256, (*size, 3)).astype(np.uint8))
+    return root
+
+
+def test_one_task_per_configuration_in_a_process(tiny_config: MakeConfig) -> None:
+    task = build_task(tiny_config())
+    assert build_task(tiny_config()) is task
+    assert build_task(tiny_config(rounds=3)) is not task
+
+
+def test_a_folder_of_mixed_sizes(tiny_config: MakeConfig, folder: Path) -> None:
+    task = build_task(tiny_config(data=str(folder)))
+    assert [len(split) for split in (task.splits.train, task.splits.reward, task.splits.report)] == [4, 1, 1]
+    assert "pairs" in task.describe()["data"]
+    report = task.report.teacher()
+    assert set(REPORT_METRICS) | {"e", "mae", "ssim_teacher"} == set(report)
+    assert (report["mae"], report["ssim_teacher"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("split", range(6))
+def test_a_truncated_image_is_found_before_training(tiny_config: MakeConfig, folder: Path, split: int) -> None:
+    # Whichever split it falls into: the report split is decoded last, but checked first.
+    path = folder / "vi" / f"p{split}.png"
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(DataError, match=f"p{split}.png") as error:
+        build_task(tiny_config(data=str(folder)))
+    assert "\n" not in str(error.value)
+
+
+def test_images_smaller_than_a_crop(tiny_config: MakeConfig, folder: Path) -> None:
+    with pytest.raises(DataError, match=r"p0.*p1.*p5"):
+        build_task(tiny_config(data=str(folder), crop_size=64))
+    task = build_task(tiny_config(data=str(folder), crop_size=64, small_images="reflect"))
+    assert task.bank.ir.shape == (16, 1, 64, 64)
+
+
+def test_wrong_extension_is_read_by_content(tiny_config: MakeConfig, folder: Path) -> None:
+    picture = Image.open(folder / "vi" / "p3.png")
+    picture.save(folder / "vi" / "p3.png", format="JPEG")
+    build_task(tiny_config(data=str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"teacher": "laplacain"}, UnknownNameError, "Did you mean 'laplacian'"),
+        ({"perception": "vgg"}, UnknownNameError, "vgg19"),
+        ({"iqa": "klip"}, UnknownNameError, "Did you mean 'clip'"),
+        ({"data": "nosuch"}, DataError, "nosuch"),
+        ({"data": "m3fd"}, MissingRequirementsError, "M3FD"),
+        ({"teacher": "ldfusion"}, MissingRequirementsError, "Enc_final.pt"),
+        ({"student_init": "prune"}, ConfigError, "LDFusion architecture"),
+        ({"device": "gpu"}, ConfigError, "device must be"),
+        ({"device": "cuda:99"}, ConfigError, "CUDA devices"),
+        ({"perception_taps": "after_relu"}, ValueError, "taps"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tiny_config: MakeConfig, change: dict, error: type, message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
+        build_task(tiny_config(**change))
+    assert "\n" not in str(caught.value)
+
+
+def test_resolve_device() -> None:
+    assert resolve_device("cpu").type == "cpu"
+    assert resolve_device("auto").type in ("cpu", "cuda")
+
+
+def test_paper_lists_everything_missing_at_once() -> None:
+    with pytest.raises(MissingRequirementsError, match=r"M3FD.*Enc_final"):
+        build_task(preset("paper"))
+
+
+def test_description_names_every_part(tiny_config: MakeConfig) -> None:
+    used = build_task(tiny_config()).describe()
+    assert set(used) == {"data", "teacher", "student", "perception", "iqa", "device"}
+    assert "laplacian" in used["teacher"]
+
+
+def test_loss_scales_are_the_stage_0_losses(tiny_config: MakeConfig) -> None:
+    scaled, raw = build_task(tiny_config()), build_task(tiny_config(loss_scale="none"))
+    assert (raw.scales.guidance, raw.scales.self_learning) == (1.0, 1.0)
+    assert 0 < scaled.scales.guidance != 1.0
+    assert 0 < scaled.scales.self_learning < 1.0
