@@ -243,16 +243,15 @@ def _card(program: Program[N], options: argparse.Namespace, stored: N, kinds: Se
 {program.about}
 
 - Weights: `{program.asset}.safetensors`, float16, {parameters} parameters, fingerprint `{stored.fingerprint()}`.
-- Data: {TRAIN_SCENES} procedural scenes of {TRAIN_SIZE[1]}x{TRAIN_SIZE[0]} (version {SCENE_VERSION}, seed {options.seed}), \
-as {", ".join(kinds)};
-  no real image was used.
+- Data: {TRAIN_SCENES} procedural scenes of {TRAIN_SIZE[1]}x{TRAIN_SIZE[0]} (version {SCENE_VERSION},
+  seed {options.seed}), as {", ".join(kinds)}; no real image was used.
 - Command: `{command} --iterations {options.iterations}`
 - Licence: Apache-2.0, as the package.
 
 ## Measured on the stored file
 
-{HELD_OUT_SCENES} procedural scenes of {HELD_OUT_SIZE[1]}x{HELD_OUT_SIZE[0]} that were not trained on (seed {HELD_OUT_SEED}). Real image pairs: \
-docs/embedded-networks.md.
+{HELD_OUT_SCENES} procedural scenes of {HELD_OUT_SIZE[1]}x{HELD_OUT_SIZE[0]} that were not trained on (seed
+{HELD_OUT_SEED}). Real image pairs: docs/embedded-networks.md.
 
 {program.measure(stored, _held_out())}
 """

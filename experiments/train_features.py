@@ -292,8 +292,9 @@ PROGRAM = Program(
     script="train_features.py",
     asset="features",
     title="Embedded feature network",
-    about="""Five feature tensors of a luma image for Eq. 1 of arXiv 2509.02424: `fusion_env.perception.embedded_features`.
-It stands in for VGG-19 in the presets that download nothing. The weights maximise the correlation of the logarithms of
+    about="""\
+Five feature tensors of a luma image for Eq. 1 of arXiv 2509.02424: `fusion_env.perception.embedded_features`. It
+stands in for VGG-19 in the presets that download nothing. The weights maximise the correlation of the logarithms of
 the squared feature distance and of 1 - SSIM over pairs of an image and a changed version of it; each tap is also held
 to SSIM at its own resolution. The taps are then scaled to equal shares of the mean distance, which is 1. It shares no
 weights with the embedded quality score.""",

@@ -275,11 +275,12 @@ PROGRAM = Program(
     script="train_quality.py",
     asset="quality",
     title="Embedded quality score",
-    about="""A no-reference score of image clarity in (0, 1), higher is better: `fusion_env.perception.embedded_quality`.
-It stands in for CLIP-IQA in the presets that download nothing. A small network learns to rank versions of one crop that
-are damaged more and more (blur, clipped or lost tones, loss of contrast, noise, JPEG, and mixtures), and crisp fusions
-above blurred averages, with a margin; a weak regression keeps clean images near 0.8 and ruined ones near 0.1. It knows
-nothing of what is shown, and an image is not better for containing more objects.""",
+    about="""\
+A no-reference score of image clarity in (0, 1), higher is better: `fusion_env.perception.embedded_quality`. It stands
+in for CLIP-IQA in the presets that download nothing. A small network learns to rank versions of one crop that are
+damaged more and more (blur, clipped or lost tones, loss of contrast, noise, JPEG, and mixtures), and crisp fusions
+above blurred averages, with a margin; a weak regression keeps clean images near 0.8 and ruined ones near 0.1. It
+knows nothing of what is shown, and an image is not better for containing more objects.""",
     iterations=1200,
     train=train,
     load=load_embedded_quality,

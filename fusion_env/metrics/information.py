@@ -67,7 +67,7 @@ def vif_pair(source: Tensor, fused: Tensor) -> Tensor:
 
 
 def _vifp(images: Tensor) -> Tensor:
-    """Compute VIF of ``images[:, 0]`` against each of the others: levels ``[H, 1 + S, B, W]``, overwritten -> ``[S, B]``."""
+    """Compute VIF of ``images[:, 0]`` against the others: levels ``[H, 1 + S, B, W]``, overwritten -> ``[S, B]``."""
     # No variance depends on the mean, but float32 keeps two more digits of a variance without it.
     images -= images.mean(dim=(0, 3), keepdim=True)
     kept = available = images.new_zeros(images.shape[1] - 1, images.shape[2])

@@ -30,7 +30,7 @@ _MIN_BOX = (2, 5)
 
 @dataclass(frozen=True)
 class Box:
-    """The visible part of a labelled object: pixels ``x0 <= x < x1``, ``y0 <= y < y1``; label ``person`` or ``vehicle``."""
+    """What is seen of an object: pixels ``x0 <= x < x1``, ``y0 <= y < y1``; label ``person`` or ``vehicle``."""
 
     label: str
     x0: int

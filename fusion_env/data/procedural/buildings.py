@@ -165,7 +165,7 @@ def shade_facade(
 
 
 def paint_front(canvas: Canvas, facade: Facade, left: float, z: float, shade: float, above: float = 0.0) -> None:
-    """Paint a facade that faces the camera, its left edge at X ``left``, as far as it is higher than ``above`` metres."""
+    """Paint a facade that faces the camera, left edge at X ``left``, where it is higher than ``above`` metres."""
     camera = canvas.camera
     scale = camera.focal / z
     x0, y0 = camera.centre + left * scale, camera.horizon + (camera.eye - facade.height) * scale
@@ -203,7 +203,7 @@ def paint_side(canvas: Canvas, facade: Facade, x: float, near: float, shade: flo
 
 
 def paint_roof(canvas: Canvas, facade: Facade, x: float, near: float, depth: float, shade: float) -> None:
-    """Paint the pitched roof of a house whose wall along the road stands at X ``x``; ``depth`` is its signed extent in X."""
+    """Paint the pitched roof of a house whose wall along the road is at X ``x``; ``depth``: signed extent in X."""
     climate, height = canvas.climate, facade.height
     far, top = near + facade.width, height + facade.ridge
     tile = rgb((0.20, 0.085, 0.055)) if facade.table[2] < 0.5 else rgb((0.09, 0.09, 0.10))

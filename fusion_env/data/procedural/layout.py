@@ -153,12 +153,12 @@ class _Builder:
 
                 hidden = before if contiguous else 0.0
 
-                def paint(f=facade, k=flank, at=x, near=z, l=left, a=facing, b=front, above=hidden) -> None:
+                def paint(f=facade, k=flank, at=x, near=z, edge=left, a=facing, b=front, above=hidden) -> None:
                     buildings.paint_side(canvas, f, at, near, a)
                     if f.ridge:
                         buildings.paint_roof(canvas, f, at, near, side * k.width, a)
                     if k.height > above:
-                        buildings.paint_front(canvas, k, l, near, b, above)
+                        buildings.paint_front(canvas, k, edge, near, b, above)
 
                 self.add(z + 0.5 * width, paint, np.concatenate([corners, back]))
                 before, contiguous = facade.height, True

@@ -70,7 +70,7 @@ def fbm(
 
 
 def cover(x: np.ndarray, low: float, high: float, footprint: np.ndarray | float) -> np.ndarray:
-    """Share of a pixel of width ``footprint`` centred at ``x`` that lies between ``low`` and ``high`` (antialiased step)."""
+    """Share of a pixel of width ``footprint`` at ``x`` that lies between ``low`` and ``high`` (antialiased step)."""
     middle, half = (low + high) / 2, (high - low) / 2
     inverse = 1.0 / np.maximum(footprint, 1e-6)
     inside = (half - np.abs(x - middle)) * inverse
