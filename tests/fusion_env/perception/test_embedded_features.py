@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from experiments.embedded_common import Lumas, load_lumas, spearman, to_batch
+from experiments.train_features import CHANGES, EVALUATED_LEVELS, recover_images, tap_distances
+from fusion_env.data import PairedFolder, ProceduralScenes
+from fusion_env.losses import guidance_loss
+from fusion_env.metrics import ssim_index
+from fusion_env.perception import load_features, load_quality
+from fusion_env.perception.embedded_features import EmbeddedFeatures
+
+
+@pytest.fixture(scope="module")
+def network() -> EmbeddedFeatures:
+    return load_features("embedded")
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Lumas:
+    source = ProceduralScenes(4, 128, 128, 987_654)
+    return load_lumas(source, range(4), ("average", "laplacian"))
+
+
+def rank_agreement(network: EmbeddedFeatures, lumas: Lumas) -> tuple[float, float]:
+    """Spearman of distance and 1 - SSIM: pooled, and mean per image."""
+    rng = np.random.default_rng(0)
+    distances, targets = [], []
+    for image, other in zip(lumas["average"], lumas["ir"], strict=True):
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        changed = [change(image, other, noise, level) for change in CHANGES.values() for level in EVALUATED_LEVELS]
+        versions = to_batch(changed)
+        originals = to_batch([image]).expand_as(versions)
+        with torch.no_grad():
+            distances.append(tap_distances(network, originals, versions).sum(1).numpy())
+            targets.append((1 - ssim_index(originals, versions)).numpy())
+    single = [spearman(*pair) for pair in zip(distances, targets, strict=True)]
+    return spearman(np.concatenate(distances), np.concatenate(targets)), float(np.mean(single))
+
+
+def test_distance_ranks_changes_as_ssim_does(network: EmbeddedFeatures, scenes: Lumas) -> None:
+    assert min(rank_agreement(network, scenes)) >= 0.8
+
+
+def test_distance_ranks_changes_of_real_images(network: EmbeddedFeatures, reference_dir) -> None:
+    source = PairedFolder(reference_dir / "data" / "mini")
+    lumas = load_lumas(source, range(0, len(source), 3), ("average",))
+    assert min(rank_agreement(network, lumas)) >= 0.8
+
+
+def test_an_image_is_recovered_from_its_features(network: EmbeddedFeatures, scenes: Lumas) -> None:
+    target, start = (to_batch([image[:48, :48] for image in scenes[name][:2]]) for name in ("laplacian", "average"))
+    before = (target - start).abs().mean()
+    after = recover_images(network, target, start, steps=120).mean()
+    assert after < 0.5 * before
+
+
+def test_shapes_and_batches(network: EmbeddedFeatures) -> None:
+    images = torch.rand(3, 1, 48, 50, generator=torch.Generator().manual_seed(0))
+    taps = network(images)
+    assert [tuple(tap.shape[1:]) for tap in taps] == [(8, 48, 50), (16, 24, 25), (24, 12, 13), (32, 6, 7), (48, 3, 4)]
+    for tap, single in zip(taps, network(images[1:2]), strict=True):
+        assert torch.allclose(tap[1:2], single, atol=1e-5)
+
+
+def test_only_equal_images_have_distance_zero(network: EmbeddedFeatures) -> None:
+    image = torch.full((1, 1, 32, 32), 0.5)
+    assert guidance_loss(network(image), network(image)) == 0
+    assert guidance_loss(network(image + 0.01), network(image)) > 0  # even a flat change of brightness
+
+
+def test_gradient_reaches_the_image_and_not_the_weights(network: EmbeddedFeatures) -> None:
+    image = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_(True)
+    sum(tap.square().mean() for tap in network(image)).backward()
+    assert image.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_it_is_not_the_network_that_scores(network: EmbeddedFeatures) -> None:
+    score = load_quality("embedded")
+    own = {tuple(tensor.flatten()[:9].tolist()) for tensor in network.state_dict().values()}
+    assert not own & {tuple(tensor.flatten()[:9].tolist()) for tensor in score.state_dict().values()}
+
+
+def test_fixed_taps_are_said_to_be_fixed() -> None:
+    with pytest.raises(ValueError, match="taps"):
+        load_features("embedded", taps="after_relu")

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+
+from experiments.embedded_common import Lumas, load_lumas, spearman, to_batch
+from experiments.train_quality import EVALUATED, train
+from fusion_env.data import PairedFolder, ProceduralScenes
+from fusion_env.perception import load_quality
+from fusion_env.perception.embedded_quality import EmbeddedQuality
+from student.checkpoint import WeightsError, save_state
+
+
+@pytest.fixture(scope="module")
+def score() -> EmbeddedQuality:
+    return load_quality("embedded")
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Lumas:
+    source = ProceduralScenes(4, 160, 192, 987_654)
+    return load_lumas(source, range(4), ("average", "laplacian"))
+
+
+def mean_correlation(score: EmbeddedQuality, lumas: Lumas, change: str) -> float:
+    """Mean over images of the rank correlation of score and strength."""
+    strengths, damage = EVALUATED[change]
+    rng = np.random.default_rng(0)
+    correlations = []
+    for image in (image for images in lumas.values() for image in images):
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        values = score(to_batch([damage(image, strength, noise) for strength in strengths]))
+        correlations.append(spearman(values.tolist(), strengths))
+    return float(np.mean(correlations))
+
+
+@pytest.mark.parametrize("change", list(EVALUATED))
+def test_score_falls_with_strength(score: EmbeddedQuality, scenes: Lumas, change: str) -> None:
+    limit = -0.7 if "er" in change.split()[0] else -0.9  # brighter, darker
+    assert mean_correlation(score, scenes, change) <= limit
+
+
+def test_score_falls_on_real_images(score: EmbeddedQuality, reference_dir) -> None:
+    source = PairedFolder(reference_dir / "data" / "mini")
+    lumas = load_lumas(source, range(0, len(source), 3), ("average",))
+    for change in EVALUATED:
+        limit = -0.7 if "er" in change.split()[0] else -0.8
+        assert mean_correlation(score, lumas, change) <= limit, change
+
+
+def test_range_shape_and_independence(score: EmbeddedQuality) -> None:
+    images = torch.rand(5, 1, 50, 70, generator=torch.Generator().manual_seed(0))
+    values = score(images)
+    assert values.shape == (5,)
+    assert ((values > 0) & (values < 1)).all()
+    singles = torch.cat([score(image[None]) for image in images])
+    assert torch.allclose(values, singles, atol=1e-6)
+
+
+def test_colour_is_scored_by_its_luma(score: EmbeddedQuality) -> None:
+    grey = torch.rand(2, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(score(grey), score(grey.expand(-1, 3, -1, -1)), atol=1e-4)
+
+
+def test_too_small(score: EmbeddedQuality) -> None:
+    with pytest.raises(ValueError, match="at least 41"):
+        score(torch.rand(1, 1, 40, 80))
+
+
+def test_no_weight_takes_gradients_and_the_fingerprint_follows_the_weights(tmp_path) -> None:
+    first = load_quality("embedded")
+    assert not any(parameter.requires_grad for parameter in first.parameters())
+    state = first.state_dict()
+    name = next(iter(state))
+    save_state({**state, name: state[name] + 1}, tmp_path / "other.safetensors")
+    assert load_quality("embedded", str(tmp_path / "other.safetensors")).fingerprint() != first.fingerprint()
+    assert load_quality("embedded").fingerprint() == first.fingerprint()
+
+
+def test_foreign_weights(tmp_path) -> None:
+    save_state({"x": torch.ones(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match=r"x\.safetensors.*missing"):
+        load_quality("embedded", str(tmp_path / "x.safetensors"))
+
+
+def test_training_is_deterministic_and_leaves_the_global_generator_alone(scenes: Lumas) -> None:
+    before = torch.get_rng_state()
+    first, second = (train(scenes, 3, seed=1).state_dict() for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(first[name], second[name]) for name in first)
