@@ -3,8 +3,8 @@
     python experiments/train_teacher.py --out fusion_env/assets
 
 The network learns to do in one pass what multi-scale fusion does with Laplacian pyramids (`fuse_laplacian`): at every
-scale the stronger detail, over a base that keeps hot targets and lit areas. An interrupted training continues from its
-checkpoint beside the output.
+scale the stronger detail, over a base that keeps hot targets and lit areas. In the second half it is also held to the
+visual information fidelity to both sources. An interrupted training continues from its checkpoint beside the output.
 """
 
 import argparse
@@ -19,13 +19,17 @@ from tqdm import tqdm
 from experiments.fusion_quality import compare_with_averaging, markdown_comparison
 from fusion_env.data import PairedFolder, ProceduralScenes, luma_levels, make_splits
 from fusion_env.metrics import ssim_index
+from fusion_env.metrics.windows import gaussian_window, halve, local_moments, stack_rows_first
 from fusion_env.teachers.laplacian import LaplacianTeacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student.checkpoint import load_into, load_state, save_state, write_atomic
 
-GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 2.0, 0.5
+GRADIENT_WEIGHT, SIMILARITY_WEIGHT, FIDELITY_WEIGHT = 2.0, 0.5, 0.2
+FIDELITY_FROM = 0.5
+"""Share of the iterations after which the fidelity to the sources counts: before, a blurred image has next to none."""
 CHECKPOINT_EVERY = 500
-SMALL_CROPS_UNTIL = 0.85
+NOISE_VARIANCE = 2.0
+SMALL_CROPS_UNTIL = 0.92
 """Share of the iterations on crops of `crop_size`; the rest, on `last_crop_size`, gets used to larger images."""
 
 
@@ -59,6 +63,32 @@ def objective(fused: Tensor, target: Tensor) -> Tensor:
     gradient = F.l1_loss(_gradient(fused), _gradient(target))
     similarity = 1 - ssim_index(fused, target).mean()
     return intensity + GRADIENT_WEIGHT * gradient + SIMILARITY_WEIGHT * similarity
+
+
+def visual_information(fused: Tensor, vis: Tensor, ir: Tensor) -> Tensor:
+    """Compute the pixel-domain VIF to both sources, differentiably; see `fusion_env.metrics.vif`.
+
+    Args:
+        fused: [B, 1, H, W], H and W at least 41.
+        vis: Visible luma, same shape, 0..1.
+        ir: Infrared, same shape, 0..1.
+
+    Returns:
+        The sum for both sources, a mean over the batch.
+    """
+    images = stack_rows_first(fused, vis, ir) * 255
+    kept = available = 0.0
+    for scale, size in enumerate((17, 9, 5, 3)):
+        window = gaussian_window(size, size / 5)
+        if scale > 0:
+            images = halve(images, window)
+        _, _, variance, source_variances, covariances = local_moments(images, window)
+        explained = covariances.clamp_min(0).square() / source_variances.clamp_min(0.1)
+        explained = torch.minimum(explained, variance.clamp_min(0))
+        noise = (variance - explained).clamp_min(0) + NOISE_VARIANCE
+        kept = kept + (explained / noise).log1p().sum(dim=(0, 3))
+        available = available + (source_variances.clamp_min(0) / NOISE_VARIANCE).log1p().sum(dim=(0, 3))
+    return (kept / available.clamp_min(1.0)).sum(0).mean()
 
 
 def _gradient(image: Tensor) -> Tensor:
@@ -124,6 +154,8 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
         vis, ir = draw_batch(images, settings, size, generator).split(1, dim=1)
         fused = network.forward_signed(vis, ir)[..., :size, :size]
         loss = objective(fused, multi_scale.fuse_luma(vis, ir))
+        if iteration >= FIDELITY_FROM * settings.iterations:
+            loss = loss - FIDELITY_WEIGHT * visual_information(fused, vis, ir)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

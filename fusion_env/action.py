@@ -135,5 +135,6 @@ def encode_action(
         if not 0.0 <= fraction <= 1.0:
             raise ValueError(f"{name} must be in {limits[name]}. Got {given[name]}")
     logit = math.log(guidance / (1.0 - guidance)) / (2.0 * logit_scale)
+    logits = [logit, 0.0 - logit]  # not -logit, which would be -0.0 for equal weights
     strengths = [(blur_kernel - 1) / (MAX_BLUR_KERNEL - 1), *fractions.values()]
-    return np.clip([logit, -logit, *(2.0 * f - 1.0 for f in strengths)], -1.0, 1.0).astype(np.float32)
+    return np.clip([*logits, *(2.0 * f - 1.0 for f in strengths)], -1.0, 1.0).astype(np.float32)

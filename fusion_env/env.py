@@ -337,11 +337,6 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """Build an action from values by name: guidance, blur_kernel, jpeg_quality, brightness, contrast, noise_std.
 
         See `fusion_env.action.encode_action`; `logit_scale` is the environment's.
-
-        >>> import fusion_env
-        >>> env = FusionDistillEnv("tiny")
-        >>> env.encode_action(guidance=0.5, blur_kernel=7).tolist()
-        [0.0, 0.0, 0.0, -1.0, -1.0, -1.0, -1.0]
         """
         return actions.encode_action(**values, logit_scale=self.config.logit_scale)
 

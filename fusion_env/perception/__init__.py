@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from fusion_env.errors import unknown_name
+from fusion_env.errors import ConfigError, unknown_name
 
 __all__ = ["FrozenNetwork", "feature_names", "load_features", "load_quality", "quality_names"]
 
@@ -105,14 +105,14 @@ def quality_names() -> tuple[str, ...]:
 
 def _refuse_weights(name: str, weights: str | Path | None, instead: str) -> None:
     if weights is not None:
-        raise ValueError(f"{name!r} takes no weights. Got {str(weights)!r}: leave it unset, or choose {instead!r}.")
+        raise ConfigError(f"{name!r} takes no weights. Got {str(weights)!r}: leave it unset, or choose {instead!r}.")
 
 
 def _embedded_features(weights: str | Path | None, taps: str) -> nn.Module:
     from fusion_env.perception.embedded_features import load_embedded_features
 
     if taps != "before_relu":
-        raise ValueError(f"taps of the embedded network are fixed; only VGG-19 has a choice. Got {taps!r}.")
+        raise ConfigError(f"taps of the embedded network are fixed; only VGG-19 has a choice. Got {taps!r}.")
     return load_embedded_features(weights)
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fusion_env.errors import ConfigError
 from fusion_env.teachers.base import Teacher
 from fusion_env.teachers.registry import register
 
@@ -67,10 +68,10 @@ class LaplacianTeacher(Teacher):
             weights: Must be None.
 
         Raises:
-            ValueError: If ``weights`` is given.
+            ConfigError: If ``weights`` is given.
         """
         if weights is not None:
-            raise ValueError(
+            raise ConfigError(
                 f'teacher "laplacian" takes no weights. Got {str(weights)!r}; leave teacher_weights unset.'
             )
         return cls()

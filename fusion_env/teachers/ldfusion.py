@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_env.errors import MissingRequirementsError
+from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.teachers.base import Teacher
 from fusion_env.teachers.registry import register
 from student.checkpoint import load_into, load_state
@@ -215,11 +215,11 @@ class EmbeddedLDFusion(LDFusion):
             weights: Must be None.
 
         Raises:
-            ValueError: If ``weights`` is given.
+            ConfigError: If ``weights`` is given.
             MissingRequirementsError: If the package was installed without its assets.
         """
         if weights is not None:
-            raise ValueError(
+            raise ConfigError(
                 f'teacher "embedded" takes no weights. Got {str(weights)!r}; use teacher="ldfusion" to load a file.'
             )
         asset = resources.files("fusion_env") / "assets" / "teacher.safetensors"

@@ -56,7 +56,7 @@ def load(name: str, weights: str | os.PathLike[str] | None = None) -> Teacher:
     Raises:
         UnknownNameError: If no teacher has the name.
         MissingRequirementsError: If weights are needed and are not there.
-        ValueError: If weights are given to a teacher that takes none.
+        ConfigError: If weights are given to a teacher that takes none.
         student.WeightsError: If a weights file is damaged or is another network's.
     """
     if name not in _TEACHERS:

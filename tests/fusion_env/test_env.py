@@ -454,10 +454,10 @@ def test_human_rendering_needs_a_display(tiny_config: Callable[..., DistillConfi
 def test_record_video(tiny_config: Callable[..., DistillConfig], tmp_path: Path) -> None:
     pytest.importorskip("moviepy")
     env = FusionDistillEnv(config=tiny_config(rounds=3), render_mode="rgb_array")
-    video = gymnasium.wrappers.RecordVideo(env, str(tmp_path), episode_trigger=lambda _: True)
+    video = gymnasium.wrappers.RecordVideo(env, str(tmp_path / "videos"), episode_trigger=lambda _: True)
     play(video, 0, 3)
     video.close()
-    assert [file.suffix for file in tmp_path.iterdir()] == [".mp4"]
+    assert [file.suffix for file in (tmp_path / "videos").iterdir()] == [".mp4"]
 
 
 def test_threads_are_set(tiny_env: MakeEnv) -> None:
