@@ -97,7 +97,7 @@ def measure(name: str, rounds: int, rate: float, cache_dir: str) -> dict[str, fl
     total = statistics.median(steps)
     floor = round_flops(env) / rate
     rest = max(0.0, statistics.mean(steps) - sum(parts.values()))
-    return {"round": total, "plain": statistics.median(plain), "floor": floor, **parts, "scoring and rest": rest}
+    return {"round": total, "plain": statistics.median(plain), "floor": floor, **parts, "rest": rest}
 
 
 def main(arguments: list[str] | None = None) -> int:

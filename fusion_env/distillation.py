@@ -146,12 +146,12 @@ class Distillation:
             if iteration == 0:
                 share = self._backward_with_share(weights, *losses)
             else:
-                with self._timed("backward"):
+                with self.timed("backward"):
                     self._optimizer.zero_grad(set_to_none=True)
                     total = total_loss(*losses, weights, self._scales)
                     if total.requires_grad:  # not so where all of Eq. 3 is 0: self-learning alone, nothing degraded
                         total.backward()
-            with self._timed("update"):
+            with self.timed("update"):
                 self._optimizer.step()
             total = total_loss(losses[0].detach(), losses[1].detach(), weights, self._scales)
             sums += torch.stack([losses[0].detach(), losses[1].detach(), total])
@@ -171,13 +171,13 @@ class Distillation:
         return guidance, self_learning
 
     def _next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        with self._timed("data"):
+        with self.timed("data"):
             index = torch.from_numpy(self._order.take(self._config.batch_size)).to(self._device)
             return self._bank.batch(index)
 
     def degraded_batch(self, degradation: Degradation, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
         """Degrade infrared and visible luma [B, 1, H, W] alike in strength, with the next random parts."""
-        with self._timed("degradation"):
+        with self.timed("degradation"):
             both = torch.cat([ir, vis])
             # Drawn even when everything is off, so that one round's strengths do not shift the next round's draws.
             noise = draw_noise(both.shape, self._noise, self._device)
@@ -193,14 +193,14 @@ class Distillation:
         bad_ir, bad_vis = self.degraded_batch(degradation, ir, vis)
         # Without degradation both outputs are the same tensor: Eq. 2 and its gradient are exactly 0.
         pair = weights.self_learning > 0 and not degradation.is_identity
-        with self._timed("student"), self._autocast():
+        with self.timed("student"), self._autocast():
             if pair:
                 fused, fused_bad = self.student(torch.cat([vis, bad_vis]), torch.cat([ir, bad_ir])).float().split(count)
             else:
                 fused = fused_bad = self.student(vis, ir).float()
         guidance = zero
         if weights.guidance > 0:
-            with self._timed("perception"), self._autocast():
+            with self.timed("perception"), self._autocast():
                 with torch.no_grad():
                     wanted = self._features(target)
                 guidance = guidance_loss(self._features(fused), wanted)
@@ -214,7 +214,7 @@ class Distillation:
     def _backward_with_share(self, weights: LossWeights, guidance: Tensor, self_learning: Tensor) -> float:
         """Set the gradients of Eq. 3 and return the guidance loss's share of the two gradient norms."""
         parameters = list(self.student.parameters())
-        with self._timed("backward"):
+        with self.timed("backward"):
             parts = []
             for loss, weight, scale in (
                 (guidance, weights.guidance, self._scales.guidance),
@@ -239,7 +239,8 @@ class Distillation:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.autocast)
 
     @contextmanager
-    def _timed(self, part: str) -> Iterator[None]:
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the seconds that a block takes to ``timings[part]``; they influence nothing."""
         start = time.perf_counter()
         yield
         self.timings[part] = self.timings.get(part, 0.0) + time.perf_counter() - start

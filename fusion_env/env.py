@@ -272,7 +272,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return self._run, self._engine
 
     def _score(self) -> tuple[Scores, Scores, float]:
-        return self.task.scorer.score(self._engine.student, self.task.scorer.draw(self._score_rng))
+        with self._engine.timed("scoring"):
+            return self.task.scorer.score(self._engine.student, self.task.scorer.draw(self._score_rng))
 
     def _gap(self, student: Scores, teacher: Scores) -> float:
         return self.task.scorer.score_e(student) - self.task.scorer.score_e(teacher)
@@ -342,7 +343,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     @property
     def timings(self) -> dict[str, float]:
-        """Seconds that each part of training took since `reset`."""
+        """Seconds that each part of training and scoring took since `reset`."""
         return {} if self._engine is None else dict(self._engine.timings)
 
     @property

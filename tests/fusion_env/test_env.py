@@ -383,7 +383,7 @@ def test_info_has_no_clock_and_timings_have(tiny_env: MakeEnv) -> None:
     env.reset(seed=0)
     *_, info = env.step(np.zeros(7))
     assert not any("time" in key or "second" in key for key in info)
-    assert {"data", "degradation", "student", "perception", "backward", "update"} <= set(env.timings)
+    assert {"data", "degradation", "student", "perception", "backward", "update", "scoring"} <= set(env.timings)
     assert all(value >= 0 for value in env.timings.values())
 
 

@@ -1,0 +1,51 @@
+import argparse
+import dataclasses
+
+import pytest
+
+from experiments.command_line import add_settings, exit_on_error, given_settings
+from fusion_env.config import DistillConfig, preset
+from fusion_env.errors import ConfigError
+
+
+def parse(*arguments: str) -> dict:
+    parser = argparse.ArgumentParser()
+    add_settings(parser)
+    return given_settings(parser.parse_args(arguments))
+
+
+def test_only_given_settings_are_returned() -> None:
+    assert parse() == {}
+    given = parse("--rounds", "7", "--iterations", "none", "--no-self-learning", "--score-metrics", "vif", "sd")
+    assert given == {"rounds": 7, "iterations": None, "self_learning": False, "score_metrics": ["vif", "sd"]}
+    config = preset("tiny", **given)
+    assert config.iterations is None
+    assert config.score_metrics == ("vif", "sd")
+
+
+def test_every_field_has_an_option() -> None:
+    parser = argparse.ArgumentParser()
+    add_settings(parser)
+    options = {action.dest for action in parser._actions}
+    assert {item.name for item in dataclasses.fields(DistillConfig)} <= options
+
+
+def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        parse("--rounds", "many")
+    assert "--rounds: invalid int value: 'many'" in capsys.readouterr().err
+
+
+def test_errors_become_one_line(capsys: pytest.CaptureFixture) -> None:
+    def fail() -> int:
+        raise ConfigError("rounds must be at least 1. Got 0")
+
+    with pytest.raises(SystemExit) as stop:
+        exit_on_error(fail)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: rounds must be at least 1. Got 0\n"
+
+
+def test_bugs_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        exit_on_error(lambda: 1 // 0)

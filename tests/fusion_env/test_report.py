@@ -1,0 +1,45 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from fusion_env.config import DistillConfig
+from fusion_env.metrics import ag, ssim_pair, vif
+from fusion_env.report import model_input
+from fusion_env.task import build_task
+
+MakeConfig = Callable[..., DistillConfig]
+
+
+class Average(torch.nn.Module):
+    """A student that averages the sources."""
+
+    def forward(self, vis: torch.Tensor, ir: torch.Tensor) -> torch.Tensor:
+        return (vis + ir) / 2
+
+
+def test_scores_are_means_over_whole_images(tiny_config: MakeConfig) -> None:
+    task = build_task(tiny_config(scenes=20))
+    assert len(task.splits.report) == 2
+    got = task.report.score(Average())
+    rows = []
+    for index in task.splits.report:
+        ir, vis, _ = model_input(task.source.load(index), torch.device("cpu"))
+        fused, teacher = (vis + ir) / 2, task.report.teacher_image(index)
+        rows.append((ag(fused), vif(fused, ir, vis), (fused - teacher).abs().mean(), ssim_pair(fused, teacher)))
+    for name, values in zip(("ag", "vif", "mae", "ssim_teacher"), zip(*rows, strict=True), strict=True):
+        assert got[name] == pytest.approx(float(torch.stack([v.squeeze() for v in values]).mean()), rel=1e-5)
+
+
+def test_e_is_normalised_by_the_reward_split(tiny_config: MakeConfig) -> None:
+    task = build_task(tiny_config())
+    got, means = task.report.score(Average()), task.scorer.teacher_means
+    assert got["e"] == pytest.approx((got["vif"] / means["vif"] + got["iqa"] / means["iqa"]) / 2, rel=1e-6)
+
+
+def test_luma_is_in_whole_levels_and_chroma_restores_the_picture(tiny_config: MakeConfig) -> None:
+    pair = build_task(tiny_config()).source.load(0)
+    ir, vis, chroma = model_input(pair, torch.device("cpu"))
+    assert torch.equal((vis * 255).round() / 255, vis)
+    assert torch.equal((ir * 255).round().byte()[0], pair.ir)
+    assert chroma.shape == (1, 2, *vis.shape[-2:])
