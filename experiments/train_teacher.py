@@ -24,9 +24,9 @@ from fusion_env.teachers.laplacian import LaplacianTeacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student.checkpoint import load_into, load_state, save_state, write_atomic
 
-GRADIENT_WEIGHT, SIMILARITY_WEIGHT, FIDELITY_WEIGHT = 2.0, 0.5, 0.2
-FIDELITY_FROM = 0.5
-"""Share of the iterations after which the fidelity to the sources counts: before, a blurred image has next to none."""
+GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 2.0, 0.5
+FIDELITY_WEIGHTS = ((0.6, 0.6), (0.5, 0.2), (0.0, 0.0))
+"""Weights of the fidelity to the sources, from these shares of the iterations on: a blurred image has next to none."""
 CHECKPOINT_EVERY = 500
 NOISE_VARIANCE = 2.0
 SMALL_CROPS_UNTIL = 0.92
@@ -154,8 +154,9 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
         vis, ir = draw_batch(images, settings, size, generator).split(1, dim=1)
         fused = network.forward_signed(vis, ir)[..., :size, :size]
         loss = objective(fused, multi_scale.fuse_luma(vis, ir))
-        if iteration >= FIDELITY_FROM * settings.iterations:
-            loss = loss - FIDELITY_WEIGHT * visual_information(fused, vis, ir)
+        fidelity = next(weight for share, weight in FIDELITY_WEIGHTS if iteration >= share * settings.iterations)
+        if fidelity > 0:
+            loss = loss - fidelity * visual_information(fused, vis, ir)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

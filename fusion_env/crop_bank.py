@@ -93,14 +93,14 @@ class CropBank:
     Attributes:
         ir: Infrared, uint8 [N, 1, S, S].
         vis: Visible luma, uint8 [N, 1, S, S].
-        chroma: Cb and Cr of the visible crop, uint8 [N, 2, S, S].
         target: The teacher's fused luma, float16 [N, 1, S, S] in 0..1 (finer than the 8 bits of a file).
+        chroma: Cb and Cr of the visible crop, uint8 [N, 2, S, S]; None where the bank was built without.
     """
 
     ir: Tensor
     vis: Tensor
-    chroma: Tensor
     target: Tensor
+    chroma: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ir)
@@ -113,7 +113,8 @@ class CropBank:
 
     def to(self, device: str | torch.device) -> "CropBank":
         """Return the bank on another device."""
-        return CropBank(*(getattr(self, item.name).to(device) for item in fields(self)))
+        own = {item.name: getattr(self, item.name) for item in fields(self)}
+        return CropBank(**{name: None if tensor is None else tensor.to(device) for name, tensor in own.items()})
 
 
 def build_bank(
@@ -122,6 +123,7 @@ def build_bank(
     teacher: Teacher,
     *,
     context: str,
+    chroma: bool = False,
     folder: Path,
     device: str | torch.device,
     progress: Progress = no_progress,
@@ -133,6 +135,7 @@ def build_bank(
         plan: Where the crops lie.
         teacher: On `device`.
         context: ``"crop"`` or ``"image"``.
+        chroma: Keep the visible crops' chroma as well.
         folder: Cache folder.
         device: Where the bank shall live.
         progress: Progress display over the images.
@@ -140,12 +143,12 @@ def build_bank(
     Returns:
         The bank, in the order of the plan.
     """
-    path = folder / "banks" / f"{bank_key(source, plan, teacher, context)}.safetensors"
-    tensors = load_or_compute(path, lambda: _compute_bank(source, plan, teacher, context, device, progress))
+    path = folder / "banks" / f"{bank_key(source, plan, teacher, context, chroma)}.safetensors"
+    tensors = load_or_compute(path, lambda: _compute_bank(source, plan, teacher, context, chroma, device, progress))
     return CropBank(**tensors).to(device)
 
 
-def bank_key(source: PairSource, plan: CropPlan, teacher: Teacher, context: str) -> str:
+def bank_key(source: PairSource, plan: CropPlan, teacher: Teacher, context: str, chroma: bool = False) -> str:
     """Hash everything that a bank's content depends on."""
     return content_key(
         {
@@ -153,6 +156,7 @@ def bank_key(source: PairSource, plan: CropPlan, teacher: Teacher, context: str)
             "data": source.fingerprint(),
             "teacher": teacher.fingerprint(),
             "context": context,
+            "chroma": chroma,
             "size": plan.size,
             "plan": [getattr(plan, name).tolist() for name in ("image", "top", "left", "flip")],
         }
@@ -165,6 +169,7 @@ def _compute_bank(
     plan: CropPlan,
     teacher: Teacher,
     context: str,
+    chroma: bool,
     device: str | torch.device,
     progress: Progress,
 ) -> dict[str, Tensor]:
@@ -173,19 +178,21 @@ def _compute_bank(
     tensors = {
         "ir": torch.empty(luma_shape, dtype=torch.uint8),
         "vis": torch.empty(luma_shape, dtype=torch.uint8),
-        "chroma": torch.empty((count, 2, size, size), dtype=torch.uint8),
         "target": torch.empty(luma_shape, dtype=torch.float16),
     }
+    if chroma:
+        tensors["chroma"] = torch.empty((count, 2, size, size), dtype=torch.uint8)
     for index in progress(sorted(set(plan.image.tolist())), f"teacher {teacher.name}"):
         pair = source.load(index)
         positions = plan.of_image(index)
         where = torch.from_numpy(positions)
         ir = torch.stack([plan.cut(p, pair.ir) for p in positions])
         vis = torch.stack([plan.cut(p, pair.vis) for p in positions])
-        chroma = rgb_to_ycbcr(vis.float() / 255)[:, 1:]
         tensors["ir"][where] = ir
         tensors["vis"][where] = luma_levels(vis)
-        tensors["chroma"][where] = chroma.mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
+        if chroma:
+            cb_cr = rgb_to_ycbcr(vis.float() / 255)[:, 1:]
+            tensors["chroma"][where] = cb_cr.mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
         tensors["target"][where] = _targets(pair, ir, vis, plan, positions, teacher, context, device).half().cpu()
     return tensors
 

@@ -55,6 +55,6 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
         An error to raise; its message suggests the nearest valid name and lists all of them.
     """
     choices = sorted(known)
-    near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.0)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(choices)}")

@@ -141,7 +141,7 @@ class DistillationTask:
 
         common = {"context": config.teacher_context, "folder": folder, "device": self.device, "progress": progress}
         self.bank = build_bank(source, train_plan, self.teacher, **common)
-        self.scored = build_bank(source, score_plan, self.teacher, **common)
+        self.scored = build_bank(source, score_plan, self.teacher, chroma=config.iqa_colour, **common)
         self.scorer = Scorer(config, self.scored, self.quality)
         self.report = ReportSplit(
             source,
