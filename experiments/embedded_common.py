@@ -196,7 +196,8 @@ def run_program(program: Program[N], arguments: Sequence[str] | None = None) -> 
         indices = np.linspace(0, len(source) - 1, min(FOLDER_PAIRS, len(source))).round().astype(int)
         measured = program.measure(network, load_lumas(source, indices.tolist(), ("average", "laplacian")))
         sections.append(f"### {source.name}, {len(indices)} of {len(source)} pairs\n\n{measured}")
-    command = f"`python experiments/{program.script} --evaluate" + "".join(f" --data {path}" for path in options.data)
+    folders = f" --data {' '.join(map(str, options.data))}" if options.data else ""
+    command = f"`python experiments/{program.script} --evaluate{folders}"
     body = f"Weights `{network.fingerprint()}`; {command}`.\n\n" + "\n\n".join(sections)
     if options.report is None:
         print(body)
@@ -232,7 +233,10 @@ def _train(program: Program[N], options: argparse.Namespace) -> None:
     weights = options.out / f"{program.asset}.safetensors"
     save_state(network.state_dict(), weights, half=True)
     stored = program.load(weights)
-    write_atomic(options.out / f"{program.asset}.md", _card(program, options, stored, list(lumas)).encode())
+    kinds = list(lumas)
+    if "teacher" in kinds:
+        kinds[kinds.index("teacher")] = f"teacher `{teachers.load('embedded').fingerprint()}`"
+    write_atomic(options.out / f"{program.asset}.md", _card(program, options, stored, kinds).encode())
 
 
 def _card(program: Program[N], options: argparse.Namespace, stored: N, kinds: Sequence[str]) -> str:
@@ -244,7 +248,8 @@ def _card(program: Program[N], options: argparse.Namespace, stored: N, kinds: Se
 
 - Weights: `{program.asset}.safetensors`, float16, {parameters} parameters, fingerprint `{stored.fingerprint()}`.
 - Data: {TRAIN_SCENES} procedural scenes of {TRAIN_SIZE[1]}x{TRAIN_SIZE[0]} (version {SCENE_VERSION},
-  seed {options.seed}), as {", ".join(kinds)}; no real image was used.
+  seed {options.seed}), as {", ".join(kinds)};
+  no real image was used.
 - Command: `{command} --iterations {options.iterations}`
 - Licence: Apache-2.0, as the package.
 

@@ -29,7 +29,7 @@ FIDELITY_WEIGHTS = ((0.6, 0.6), (0.5, 0.2), (0.0, 0.0))
 """Weights of the fidelity to the sources, from these shares of the iterations on: a blurred image has next to none."""
 CHECKPOINT_EVERY = 500
 NOISE_VARIANCE = 2.0
-SMALL_CROPS_UNTIL = 0.92
+SMALL_CROPS_UNTIL = 0.9
 """Share of the iterations on crops of `crop_size`; the rest, on `last_crop_size`, gets used to larger images."""
 
 
@@ -40,7 +40,8 @@ class Settings:
     iterations: int = 12000
     batch_size: int = 4
     crop_size: int = 64
-    last_crop_size: int = 96
+    last_crop_size: int = 160
+    last_batch_size: int = 2
     scenes: int = 400
     height: int = 192
     width: int = 256
@@ -108,12 +109,12 @@ def load_images(settings: Settings) -> Tensor:
     return torch.stack(images)
 
 
-def draw_batch(images: Tensor, settings: Settings, size: int, generator: torch.Generator) -> Tensor:
+def draw_batch(images: Tensor, batch: int, size: int, generator: torch.Generator) -> Tensor:
     """Cut random crops [B, 2, S, S] in 0..1, flipped, each channel with its own brightness, contrast and gamma."""
-    batch = settings.batch_size
+    height, width = images.shape[-2:]
     chosen = torch.randint(len(images), (batch,), generator=generator).tolist()
-    top = torch.randint(settings.height - size + 1, (batch,), generator=generator).tolist()
-    left = torch.randint(settings.width - size + 1, (batch,), generator=generator).tolist()
+    top = torch.randint(height - size + 1, (batch,), generator=generator).tolist()
+    left = torch.randint(width - size + 1, (batch,), generator=generator).tolist()
     crops = torch.stack(
         [images[n, :, y : y + size, x : x + size] for n, y, x in zip(chosen, top, left, strict=True)]
     ).float()
@@ -150,8 +151,9 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
     bar = tqdm(range(start, settings.iterations), desc="teacher", initial=start, total=settings.iterations)
     for iteration in bar:
         small = iteration < SMALL_CROPS_UNTIL * settings.iterations
+        batch = settings.batch_size if small else settings.last_batch_size
         size = settings.crop_size if small else settings.last_crop_size
-        vis, ir = draw_batch(images, settings, size, generator).split(1, dim=1)
+        vis, ir = draw_batch(images, batch, size, generator).split(1, dim=1)
         fused = network.forward_signed(vis, ir)[..., :size, :size]
         loss = objective(fused, multi_scale.fuse_luma(vis, ir))
         fidelity = next(weight for share, weight in FIDELITY_WEIGHTS if iteration >= share * settings.iterations)

@@ -26,16 +26,20 @@ class EmbeddedFeatures(nn.Module):
     The squared differences of the features, averaged per tap and summed over the taps (Eq. 1 of arXiv 2509.02424), rank
     changed images as 1 - SSIM does. The network sees the luma and the locally normalised luma, with SSIM's constant
     0.03^2 in the normalisation. The luma itself is a channel of the first tap, so that only equal images have distance
-    zero; taps are taken before the ReLU. The constructor loads nothing; see `load_embedded_features`.
+    zero, and is scaled up there: 1 - SSIM hardly minds a flat change of brightness, but a student must learn its
+    teacher's. Taps are taken before the ReLU. The constructor loads nothing; see `load_embedded_features`.
 
     Attributes:
         description: What the network is, for start-up messages and stored results.
-        tap_scale: [5], by which the taps are multiplied so that each has an equal share of the mean distance.
+        tap_scale: [5], by which the taps are multiplied so that each has an equal share of the mean distance, the luma
+            not counted.
+        luma_scale: By which the luma in the first tap is multiplied besides, so that it has a fixed share.
     """
 
     description = "embedded feature network (small network, trained on procedural scenes to rank like 1 - SSIM)"
 
     tap_scale: Tensor
+    luma_scale: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,6 +50,7 @@ class EmbeddedFeatures(nn.Module):
         ]
         self.stages = nn.ModuleList([first, *deeper])
         self.register_buffer("tap_scale", torch.ones(len(_WIDTHS)))
+        self.register_buffer("luma_scale", torch.ones(()))
 
     def forward(self, luma: Tensor) -> list[Tensor]:
         """Compute the taps; differentiable.
@@ -65,8 +70,9 @@ class EmbeddedFeatures(nn.Module):
             )
         mean, variance = local_moments(luma)
         normalised = (luma - mean) * (variance + _CONTRAST_FLOOR).rsqrt()
-        features = torch.cat([luma, self.stages[0](torch.cat([luma, normalised], dim=1))], dim=1)
-        taps = [features]
+        first = self.stages[0](torch.cat([luma, normalised], dim=1))
+        taps = [torch.cat([self.luma_scale * luma, first], dim=1)]
+        features = torch.cat([luma, first], dim=1)
         for stage in self.stages[1:]:
             features = stage(features)
             taps.append(features)

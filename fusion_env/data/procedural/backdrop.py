@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fusion_env.data.procedural.canvas import Canvas, rgb
+from fusion_env.data.procedural.canvas import Canvas, Climate, rgb
 from fusion_env.data.procedural.noise import cover, fbm
 
 __all__ = ["FAR", "Road", "paint_ground", "paint_hills", "paint_sky", "paint_skyline"]
@@ -159,84 +159,130 @@ def _word(stencil: np.ndarray, x: np.ndarray, z: np.ndarray) -> np.ndarray:
     return cv2.remap(stencil, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR)
 
 
+@dataclass
+class _Plane:
+    """The ground as the camera sees it, one value per pixel of ``window``.
+
+    Attributes:
+        window: Pixel rectangle below the horizon.
+        x: Metres to the right of the road's middle.
+        z: Metres away from the camera.
+        pixel: Metres that a pixel covers sideways.
+        long_pixel: Metres that a pixel covers lengthwise.
+        coarse: Noise of several metres.
+        fine: Noise of centimetres.
+        shift: Offset of all noise of this scene.
+        albedo: Reflectance painted so far.
+        heat: Temperature painted so far.
+    """
+
+    window: tuple[int, int, int, int]
+    x: np.ndarray
+    z: np.ndarray
+    pixel: np.ndarray
+    long_pixel: np.ndarray
+    coarse: np.ndarray
+    fine: np.ndarray
+    shift: np.ndarray
+    albedo: np.ndarray
+    heat: np.ndarray
+
+    def lay(self, mask: np.ndarray, colour: np.ndarray, temperature: np.ndarray | float) -> None:
+        """Cover what ``mask`` selects with another material."""
+        self.albedo += mask[..., None] * (colour - self.albedo)
+        self.heat += mask * (temperature - self.heat)
+
+
+def _cast_plane(canvas: Canvas, road: Road, rng: np.random.Generator) -> _Plane | None:
+    """Find the point of the ground that every pixel below the horizon shows; None if there is no such pixel."""
+    camera = canvas.camera
+    window = canvas.window(0, camera.horizon + 0.5, camera.width, camera.height)
+    if window is None:
+        return None
+    gx, gy = canvas.grid(window)
+    z = np.minimum(camera.focal * camera.eye / np.maximum(gy - camera.horizon, 0.05), _MAX_GROUND)
+    pixel, z = np.broadcast_arrays(z / camera.focal, z + 0 * gx)
+    x = ((gx - camera.centre) * pixel - road.shift(z)).astype(np.float32)
+    shift = rng.uniform(0, 60, 2).astype(np.float32)
+    long_pixel = pixel * z / camera.eye
+    coarse = fbm(x + shift[0], z + shift[1], 6.0, 3, long_pixel)
+    fine = fbm(x + shift[1], z * 0.7 + shift[0], 0.25, 3, pixel)
+    albedo, heat = np.empty((*x.shape, 3), np.float32), np.empty_like(x)
+    return _Plane(window, x, z, pixel, long_pixel, coarse, fine, shift, albedo, heat)
+
+
+def _joints(plane: _Plane, slab: float) -> np.ndarray:
+    """Coverage of the joints between square slabs, fading with distance."""
+    x, z, long_pixel = plane.x, plane.z, plane.long_pixel
+    joints = np.maximum(cover(np.mod(x, slab), 0, 0.03, plane.pixel), cover(np.mod(z, slab), 0, 0.03, long_pixel))
+    return joints * np.clip(1.5 - long_pixel / slab * 3, 0.0, 1.0)
+
+
+def _setts(plane: _Plane) -> np.ndarray:
+    """Coverage of the gaps between the stones of a sett road, fading with distance."""
+    rows = np.floor(plane.z / 0.32)
+    across = cover(np.mod(plane.x + 0.2 * np.mod(rows, 2), 0.4), 0, 0.05, plane.pixel)
+    gaps = np.maximum(across, cover(np.mod(plane.z, 0.32), 0, 0.05, plane.long_pixel))
+    return gaps * np.clip(1.5 - plane.long_pixel, 0.0, 1.0)
+
+
+def _lay_verge(
+    plane: _Plane, climate: Climate, grass: np.ndarray | None, stone: np.ndarray, joints: np.ndarray
+) -> None:
+    """Fill the plane with grass of a given colour or, without one, with paving."""
+    coarse = plane.coarse
+    if grass is None:
+        plane.albedo[...] = stone * 0.8 * (1 + 0.1 * coarse - 0.3 * joints)[..., None]
+        plane.heat[...] = climate.heated(7.0, 3.0) + 0.5 * coarse
+        return
+    area = np.sqrt(plane.pixel * plane.long_pixel)
+    blades = fbm(plane.x + plane.shift[0], plane.z + plane.shift[1], 0.6, 4, area, 0.8)
+    plane.albedo[...] = grass * (1 + 0.30 * blades + 0.18 * coarse)[..., None]
+    plane.heat[...] = climate.heated(3.0, -2.5) + 1.0 * blades + 0.7 * coarse
+
+
+def _lay_road(
+    plane: _Plane, climate: Climate, road: Road, colour: np.ndarray, carriageway: np.ndarray, seamed: int
+) -> None:
+    """Lay the carriageway with its wear and, if ``seamed``, a line of fresh tar."""
+    coarse, fine = plane.coarse, plane.fine
+    streak = fbm(plane.x + plane.shift[0], plane.z * 0.04, 0.9, 2, plane.pixel)
+    setts = _setts(plane) if road.surface == "setts" else np.zeros_like(plane.x)
+    wear = 1 + 0.10 * fine + 0.10 * coarse + 0.08 * streak - 0.45 * setts
+    warmth = climate.heated(8.0, 4.5) + 0.5 * coarse + 0.6 * streak + 0.3 * fine - 1.2 * setts
+    plane.lay(carriageway, colour * wear[..., None], warmth)
+    seam = cover(plane.x, road.half * 0.03, road.half * 0.03 + 0.06, plane.pixel) * seamed
+    plane.lay(seam * carriageway, rgb((0.03, 0.03, 0.03)), climate.heated(9.5, 5.5))
+
+
 def paint_ground(canvas: Canvas, road: Road, rng: np.random.Generator) -> None:
     """Ray-cast the ground plane: carriageway with marks, kerbs, pavements and verges.
 
     Marks are almost invisible in the infrared; kerbs, wear and the edge of the asphalt are seen by both sensors.
     """
     camera, climate = canvas.camera, canvas.climate
-    window = canvas.window(0, camera.horizon + 0.5, camera.width, camera.height)
-    if window is None:
+    plane = _cast_plane(canvas, road, rng)
+    if plane is None:
         return
-    gx, gy = canvas.grid(window)
-    z = np.minimum(camera.focal * camera.eye / np.maximum(gy - camera.horizon, 0.05), _MAX_GROUND)
-    pixel, z = np.broadcast_arrays(z / camera.focal, z + 0 * gx)
-    world_x = (gx - camera.centre) * pixel
-    x = (world_x - road.shift(z)).astype(np.float32)
-    z = z.astype(np.float32)
-    shift = rng.uniform(0, 60, 2).astype(np.float32)
-    long_pixel = pixel * z / camera.eye
-    coarse = fbm(x + shift[0], z + shift[1], 6.0, 3, long_pixel)
-    fine = fbm(x + shift[1], z * 0.7 + shift[0], 0.25, 3, pixel)
-    streak = fbm(x + shift[0], z * 0.04, 0.9, 2, pixel)
-
+    x, pixel, coarse, fine = plane.x, plane.pixel, plane.coarse, plane.fine
     carriageway = cover(x, -road.half, road.half, pixel)
     kerb = np.maximum(cover(x, -road.half - 0.28, -road.half, pixel), cover(x, road.half, road.half + 0.28, pixel))
     paving = cover(x, -road.half - road.pavement, road.half + road.pavement, pixel) * (1 - carriageway)
-
-    slab = rng.uniform(0.5, 1.2)
-    joints = np.maximum(cover(np.mod(x, slab), 0, 0.03, pixel), cover(np.mod(z, slab), 0, 0.03, long_pixel))
-    joints = joints * np.clip(1.5 - long_pixel / slab * 3, 0.0, 1.0)
-    setts = np.zeros_like(x)
-    if road.surface == "setts":
-        rows = np.floor(z / 0.32)
-        gaps = np.maximum(
-            cover(np.mod(x + 0.2 * np.mod(rows, 2), 0.4), 0, 0.05, pixel), cover(np.mod(z, 0.32), 0, 0.05, long_pixel)
-        )
-        setts = gaps * np.clip(1.5 - long_pixel, 0.0, 1.0)
+    joints = _joints(plane, rng.uniform(0.5, 1.2))
     tar = rng.uniform(0.08, 0.2)
-    colours = {"asphalt": rgb((tar, tar, tar * 1.03)), "setts": rgb((0.15, 0.14, 0.13))}
+    surface = {"asphalt": rgb((tar, tar, tar * 1.03)), "setts": rgb((0.15, 0.14, 0.13))}[road.surface]
     stone = rng.uniform(0.2, 0.38) * rgb((1.0, 0.96, 0.9))
     green = rgb((0.07, 0.12, 0.035)) * rng.uniform(0.7, 1.3)
 
-    grassy = road.verge == "grass"
-    albedo = np.empty((*x.shape, 3), np.float32)
-    area = np.sqrt(pixel * long_pixel)
-    blades = fbm(x + shift[0], z + shift[1], 0.6, 4, area, 0.8)
-    beyond = (
-        green * (1 + 0.30 * blades + 0.18 * coarse)[..., None]
-        if grassy
-        else stone * 0.8 * (1 + 0.1 * coarse - 0.3 * joints)[..., None]
-    )
-    albedo[...] = beyond
-    heat = (
-        (climate.heated(3.0, -2.5) + 1.0 * blades + 0.7 * coarse)
-        if grassy
-        else (climate.heated(7.0, 3.0) + 0.5 * coarse + 0.0 * x)
-    )
-
-    def lay(mask: np.ndarray, colour: np.ndarray, temperature: np.ndarray) -> None:
-        albedo[...] += mask[..., None] * (colour - albedo)
-        heat[...] += mask * (temperature - heat)
-
-    lay(
-        paving,
-        stone * (1 + 0.07 * fine + 0.08 * coarse - 0.35 * joints)[..., None],
-        climate.heated(6.5, 3.5) + 0.5 * coarse + 0.3 * fine + 0.8 * joints,
-    )
-    wear = 1 + 0.10 * fine + 0.10 * coarse + 0.08 * streak - 0.45 * setts
-    lay(
-        carriageway,
-        colours[road.surface] * wear[..., None],
-        climate.heated(8.0, 4.5) + 0.5 * coarse + 0.6 * streak + 0.3 * fine - 1.2 * setts,
-    )
-    seam = cover(x, road.half * 0.03, road.half * 0.03 + 0.06, pixel) * int(rng.integers(0, 2))
-    lay(seam * carriageway, rgb((0.03, 0.03, 0.03)), climate.heated(9.5, 5.5))
-    lay(kerb, rgb((0.42, 0.41, 0.39)) * (1 + 0.05 * fine)[..., None], climate.heated(5.0, 6.0) + 0.4 * fine)
-    white = rgb((0.62, 0.62, 0.60)) if not road.yellow else rgb((0.60, 0.45, 0.10))
-    marks = _lines(canvas, road, x, z, pixel, rng) * carriageway * np.clip(0.85 + 0.25 * coarse, 0.3, 1.0)
-    lay(marks, white, heat - 0.9)
-    albedo *= 1.0 - 0.45 * climate.wet * carriageway[..., None]
-    canvas.paint(
-        np.ones(x.shape, np.float32) * np.clip(gy - camera.horizon, 0, 1), window, np.clip(albedo, 0.01, 0.9), heat, z
-    )
+    _lay_verge(plane, climate, green if road.verge == "grass" else None, stone, joints)
+    slabs = stone * (1 + 0.07 * fine + 0.08 * coarse - 0.35 * joints)[..., None]
+    plane.lay(paving, slabs, climate.heated(6.5, 3.5) + 0.5 * coarse + 0.3 * fine + 0.8 * joints)
+    _lay_road(plane, climate, road, surface, carriageway, int(rng.integers(0, 2)))
+    plane.lay(kerb, rgb((0.42, 0.41, 0.39)) * (1 + 0.05 * fine)[..., None], climate.heated(5.0, 6.0) + 0.4 * fine)
+    paint = rgb((0.62, 0.62, 0.60)) if not road.yellow else rgb((0.60, 0.45, 0.10))
+    marks = _lines(canvas, road, x, plane.z, pixel, rng) * carriageway * np.clip(0.85 + 0.25 * coarse, 0.3, 1.0)
+    plane.lay(marks, paint, plane.heat - 0.9)
+    plane.albedo *= 1.0 - 0.45 * climate.wet * carriageway[..., None]
+    _, gy = canvas.grid(plane.window)
+    below = np.ones(x.shape, np.float32) * np.clip(gy - camera.horizon, 0, 1)
+    canvas.paint(below, plane.window, np.clip(plane.albedo, 0.01, 0.9), plane.heat, plane.z)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from fusion_env.data.procedural.canvas import Canvas, rgb
+from fusion_env.data.procedural.canvas import Canvas, Climate, rgb
 from fusion_env.data.procedural.lettering import lettering
 from fusion_env.data.procedural.noise import cover, fbm
 
@@ -86,6 +86,70 @@ def _sign(facade: Facade, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return cv2.remap(stencil, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR)
 
 
+@dataclass(frozen=True)
+class _Windows:
+    """Coverage of the parts of all windows of a facade, and the random number of the window that a pixel belongs to."""
+
+    frame: np.ndarray
+    glass: np.ndarray
+    ledge: np.ndarray
+    band: np.ndarray
+    reveal: np.ndarray
+    chance: np.ndarray
+    other_chance: np.ndarray
+
+
+def _wall(
+    facade: Facade, climate: Climate, u: np.ndarray, v: np.ndarray, pixel: np.ndarray, rough: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Albedo and temperature of the bare wall, plastered or of bricks."""
+    grain = fbm(u, v + facade.offset, 0.3, 2, pixel)
+    wall = 1 + 0.07 * rough + 0.05 * grain
+    heat = climate.heated(5.0, 3.0) + facade.warm + 0.35 * rough + 0.25 * grain
+    if facade.brick:
+        upright = cover(np.mod(u + 0.17 * np.mod(np.floor(v / 0.16), 2), 0.34), 0, 0.03, pixel)
+        joints = np.maximum(cover(np.mod(v, 0.16), 0, 0.03, pixel), upright)
+        wall = wall - 0.25 * joints
+        heat = heat - 0.5 * joints
+    return rgb(facade.wall) * wall[..., None], heat
+
+
+def _windows(facade: Facade, u: np.ndarray, v: np.ndarray, pixel: np.ndarray) -> _Windows:
+    """Lay out the windows: one for each bay and storey, with bars, ledges and a band between storeys."""
+    bay, floor = facade.width / max(int(facade.width / facade.bay), 1), facade.floor
+    du, dv = (np.mod(u, bay) / bay - 0.5) * bay, np.mod(v, floor) - floor * 0.55
+    half_w, half_h = facade.pane[0] * bay / 2, facade.pane[1] * floor / 2
+    upper = cover(v, floor if facade.shop else 0.0, facade.height - 0.35 * floor, pixel)
+    frame = cover(du, -half_w - 0.1, half_w + 0.1, pixel) * cover(dv, -half_h - 0.1, half_h + 0.1, pixel) * upper
+    glass = cover(du, -half_w, half_w, pixel) * cover(dv, -half_h, half_h, pixel) * upper
+    bars = np.maximum(cover(du, -0.03, 0.03, pixel), cover(dv, half_h * 0.3, half_h * 0.3 + 0.05, pixel))
+    glass = glass * (1 - bars)
+    if facade.shop:
+        shop = cover(v, 0.5, floor * 0.78, pixel) * cover(np.mod(u, bay * 1.5), 0.2, bay * 1.5 - 0.2, pixel)
+        glass = np.maximum(glass, shop)
+    index = np.mod(np.floor(u / bay) * 31 + np.floor(v / floor) * 57, facade.table.size).astype(np.int32)
+    chance = facade.table[index]
+    return _Windows(
+        frame=frame,
+        glass=glass,
+        ledge=cover(dv, -half_h - 0.25, -half_h - 0.1, pixel) * cover(du, -half_w - 0.15, half_w + 0.15, pixel) * upper,
+        band=cover(np.mod(v, floor), 0.0, 0.18, pixel) * upper,
+        reveal=np.clip(0.35 + 0.5 * chance, 0, 1) * np.clip(1 - dv / (2.2 * half_h), 0.4, 1.3),
+        chance=chance,
+        other_chance=facade.table[(index + 9) % facade.table.size],
+    )
+
+
+def _lit_windows(facade: Facade, climate: Climate, windows: _Windows, v: np.ndarray, rough: np.ndarray) -> np.ndarray:
+    """Light that comes out of the windows [h, w, 3]: of some flats, and of a shop as a whole."""
+    lit = np.zeros_like(windows.glass)
+    if climate.lamps:
+        open_late = facade.shop and bool(facade.table[0] > 0.35)
+        lit = windows.glass * ((windows.chance > 0.72) | ((v < facade.floor) & open_late))
+        lit = lit * (0.55 + 0.35 * np.clip(rough + 1, 0, 1.6)) * (0.4 + 1.2 * windows.other_chance)
+    return lit[..., None] * rgb((1.0, 0.78, 0.45)) * 0.5
+
+
 def shade_facade(
     canvas: Canvas, facade: Facade, u: np.ndarray, v: np.ndarray, pixel: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -103,56 +167,19 @@ def shade_facade(
     """
     climate = canvas.climate
     rough = fbm(u + facade.offset, v, 3.0, 4, pixel)
-    grain = fbm(u, v + facade.offset, 0.3, 2, pixel)
-    wall = 1 + 0.07 * rough + 0.05 * grain
-    heat = climate.heated(5.0, 3.0) + facade.warm + 0.35 * rough + 0.25 * grain
-    if facade.brick:
-        row = np.floor(v / 0.16)
-        joints = np.maximum(
-            cover(np.mod(v, 0.16), 0, 0.03, pixel), cover(np.mod(u + 0.17 * np.mod(row, 2), 0.34), 0, 0.03, pixel)
-        )
-        wall = wall - 0.25 * joints
-        heat = heat - 0.5 * joints
-    albedo = rgb(facade.wall) * wall[..., None]
-
-    bays = max(int(facade.width / facade.bay), 1)
-    bay, floor = facade.width / bays, facade.floor
-    column, storey = np.floor(u / bay), np.floor(v / floor)
-    du, dv = (np.mod(u, bay) / bay - 0.5) * bay, np.mod(v, floor) - floor * 0.55
-    half_w, half_h = facade.pane[0] * bay / 2, facade.pane[1] * floor / 2
-    upper = cover(v, floor if facade.shop else 0.0, facade.height - 0.35 * floor, pixel)
-    frame = cover(du, -half_w - 0.1, half_w + 0.1, pixel) * cover(dv, -half_h - 0.1, half_h + 0.1, pixel) * upper
-    glass = cover(du, -half_w, half_w, pixel) * cover(dv, -half_h, half_h, pixel) * upper
-    bars = np.maximum(cover(du, -0.03, 0.03, pixel), cover(dv, half_h * 0.3, half_h * 0.3 + 0.05, pixel))
-    glass = glass * (1 - bars)
-    index = np.mod(column * 31 + storey * 57, facade.table.size).astype(np.int32)
-    chance = facade.table[index]
-    ledge = cover(dv, -half_h - 0.25, -half_h - 0.1, pixel) * cover(du, -half_w - 0.15, half_w + 0.15, pixel) * upper
-    band = cover(np.mod(v, floor), 0.0, 0.18, pixel) * upper
-
+    albedo, heat = _wall(facade, climate, u, v, pixel, rough)
+    windows = _windows(facade, u, v, pixel)
+    frame, glass = windows.frame - windows.glass, windows.glass
+    albedo += frame[..., None] * (rgb((0.55, 0.54, 0.52)) - albedo)
+    albedo += glass[..., None] * (rgb((0.20, 0.25, 0.30)) * 0.7 * windows.reveal[..., None] - albedo)
+    albedo += (np.maximum(windows.ledge, 0.6 * windows.band) * 0.35)[..., None]
+    # Glass mirrors the sky, which is colder by day than the walls by more than at night; some rooms are heated.
+    cold, rare, heating = (-4.0, 0.85, 3.0) if climate.sky > 0.3 else (-2.0, 0.7, 4.0)
+    inside = np.where(windows.chance > rare, heating, 0.0)
+    heat = heat + glass * (cold + inside - 0.5 * rough) + frame * 1.2 + 1.0 * windows.ledge + 0.8 * windows.band
+    glow = _lit_windows(facade, climate, windows, v, rough)
     if facade.shop:
-        shop = cover(v, 0.5, floor * 0.78, pixel) * cover(np.mod(u, bay * 1.5), 0.2, bay * 1.5 - 0.2, pixel)
-        glass = np.maximum(glass, shop)
-    reveal = np.clip(0.35 + 0.5 * chance, 0, 1) * np.clip(1 - dv / (2.2 * half_h), 0.4, 1.3)
-    sky = rgb((0.20, 0.25, 0.30)) * 0.7
-    albedo += (frame - glass)[..., None] * (rgb((0.55, 0.54, 0.52)) - albedo)
-    albedo += glass[..., None] * (sky * reveal[..., None] - albedo)
-    albedo += (np.maximum(ledge, 0.6 * band) * 0.35)[..., None]
-    cold = -4.0 if climate.sky > 0.3 else -2.0
-    inside = np.where(chance > 0.7, 4.0, 0.0) if climate.sky <= 0.3 else np.where(chance > 0.85, 3.0, 0.0)
-    heat = heat + glass * (cold + inside - 0.5 * rough) + (frame - glass) * 1.2 + 1.0 * ledge + 0.8 * band
-
-    lit = np.zeros_like(glass)
-    if climate.lamps:
-        lit = glass * ((chance > 0.72) | ((v < floor) & (facade.shop and bool(facade.table[0] > 0.35))))
-        lit = (
-            lit
-            * (0.55 + 0.35 * np.clip(rough + 1, 0, 1.6))
-            * (0.4 + 1.2 * facade.table[(index + 9) % facade.table.size])
-        )
-    glow = lit[..., None] * rgb((1.0, 0.78, 0.45)) * 0.5
-    if facade.shop:
-        board = cover(v, floor * 0.82, floor * 1.12, pixel) * cover(u, 0.3, facade.width - 0.3, pixel)
+        board = cover(v, facade.floor * 0.82, facade.floor * 1.12, pixel) * cover(u, 0.3, facade.width - 0.3, pixel)
         letters = _sign(facade, u, v) * board
         face = rgb(facade.sign) * (1 - letters[..., None]) + 0.85 * letters[..., None]
         albedo += board[..., None] * (face - albedo)

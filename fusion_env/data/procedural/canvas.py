@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-__all__ = ["Camera", "Canvas", "Climate", "Light", "capsule", "rgb"]
+__all__ = ["Camera", "Canvas", "Climate", "Light", "Value", "capsule", "rgb"]
 
 _SHIFT = 4
 _CHANNELS = 9
 _REACH = 2**18
 Value = np.ndarray | float | tuple[float, float, float]
+"""What a layer can be painted with: one number, one colour, or a value per pixel."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Put a street together: draw the weather, the road and everything that stands along it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -123,50 +123,41 @@ class _Builder:
         return float(np.exp(self.rng.uniform(np.log(near), np.log(far))))
 
     def row_of_buildings(self, side: float) -> None:
-        """Line one side of the road with buildings, from far to near, or close the view with fronts."""
-        rng, canvas, road = self.rng, self.canvas, self.road
+        """Line one side of the road with buildings."""
+        rng, road = self.rng, self.road
         setback = self.edge + float(rng.uniform(0.3, 6.0 if self.park else 2.5))
         z = float(rng.uniform(self.near * 0.8, 18))
-        shift = canvas.climate.sun_shift
-        before, contiguous = 0.0, False
+        neighbour = 0.0
         while z < 110:
-            width = float(rng.uniform(8, 22))
+            width, height = float(rng.uniform(8, 22)), 0.0
             if rng.random() < 0.82:
-                facade = buildings.draw_facade(rng, width)
                 x = float(road.shift(z + width / 2)) + side * setback
-                facing = float(np.clip(0.55 + 0.45 * side * np.sign(shift[0]) * min(abs(shift[0]), 1.0), 0.12, 1.0))
-                front = float(np.clip(0.5 + 0.4 * np.sign(shift[1]), 0.12, 1.0))
-                flank = buildings.draw_facade(rng, float(rng.uniform(8, 14)))
-                flank = flank.__class__(
-                    **{
-                        **flank.__dict__,
-                        "height": facade.height,
-                        "floor": facade.floor,
-                        "wall": facade.wall,
-                        "brick": facade.brick,
-                        "shop": False,
-                    }
-                )
-                left = x if side > 0 else x - flank.width
-                corners = np.array([[x, h, zz] for h in (0.0, facade.height) for zz in (z, z + width)])
-                back = corners + np.array([side * flank.width, 0.0, 0.0])
-
-                hidden = before if contiguous else 0.0
-
-                def paint(f=facade, k=flank, at=x, near=z, edge=left, a=facing, b=front, above=hidden) -> None:
-                    buildings.paint_side(canvas, f, at, near, a)
-                    if f.ridge:
-                        buildings.paint_roof(canvas, f, at, near, side * k.width, a)
-                    if k.height > above:
-                        buildings.paint_front(canvas, k, edge, near, b, above)
-
-                self.add(z + 0.5 * width, paint, np.concatenate([corners, back]))
-                before, contiguous = facade.height, True
-            else:
-                contiguous = False
+                height = self.building(x, z, width, side, hidden=neighbour)
             gap = float(rng.uniform(2, 12)) if rng.random() < 0.35 else 0.0
-            contiguous = contiguous and gap == 0.0 and road.curvature == 0.0
+            # On a straight road the flank of a house vanishes behind the neighbour that touches it.
+            neighbour = height if gap == 0.0 and road.curvature == 0.0 else 0.0
             z += width + gap
+
+    def building(self, x: float, z: float, width: float, side: float, hidden: float) -> float:
+        """Set a building along the road, its flank hidden up to a height; return its own height in metres."""
+        canvas, shift = self.canvas, self.canvas.climate.sun_shift
+        wall = buildings.draw_facade(self.rng, width)
+        look = {"height": wall.height, "floor": wall.floor, "wall": wall.wall, "brick": wall.brick, "shop": False}
+        flank = replace(buildings.draw_facade(self.rng, float(self.rng.uniform(8, 14))), **look)
+        to_road = float(np.clip(0.55 + 0.45 * side * np.sign(shift[0]) * min(abs(shift[0]), 1.0), 0.12, 1.0))
+        to_camera = float(np.clip(0.5 + 0.4 * np.sign(shift[1]), 0.12, 1.0))
+        corners = np.array([[x, up, at] for up in (0.0, wall.height) for at in (z, z + width)])
+        back = corners + np.array([side * flank.width, 0.0, 0.0])
+
+        def paint() -> None:
+            buildings.paint_side(canvas, wall, x, z, to_road)
+            if wall.ridge:
+                buildings.paint_roof(canvas, wall, x, z, side * flank.width, to_road)
+            if flank.height > hidden:
+                buildings.paint_front(canvas, flank, x if side > 0 else x - flank.width, z, to_camera, hidden)
+
+        self.add(z + 0.5 * width, paint, np.concatenate([corners, back]))
+        return wall.height
 
     def closing_building(self) -> None:
         """Close the view with a large building that faces the camera."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusion_env.data.procedural.canvas import Canvas, capsule
+from fusion_env.data.procedural.canvas import Canvas, Value, capsule
 
 __all__ = ["Person", "draw_person", "paint_person", "person_outline"]
 
@@ -113,7 +113,7 @@ class _Figure:
         b: tuple[float, float],
         ra: float,
         rb: float,
-        colour: object,
+        colour: Value,
         heat: float,
         shade: float,
     ) -> None:
@@ -122,7 +122,7 @@ class _Figure:
         self.canvas.polygon(outline, np.asarray(colour, float), heat, self.person.z, shade, 0.0, self.owner)
 
     def shape(
-        self, points: list[tuple[float, float]], colour: object, heat: float, shade: float, falloff: float = 0.0
+        self, points: list[tuple[float, float]], colour: Value, heat: float, shade: float, falloff: float = 0.0
     ) -> None:
         """Paint a polygon."""
         outline = np.array([self.at(*p) for p in points])
@@ -130,6 +130,7 @@ class _Figure:
 
 
 def _legs(figure: _Figure) -> None:
+    """Paint trousers and shoes in the phase of the walk."""
     person = figure.person
     heat, shoe = figure.warmth(0.55), figure.warmth(0.8)
     swing = 0.11 * np.sin(person.stride)
@@ -147,6 +148,7 @@ def _legs(figure: _Figure) -> None:
 
 
 def _arm(figure: _Figure, arm: float) -> None:
+    """Paint one arm (-1 or 1), which swings against the leg of its side."""
     person = figure.person
     heat = figure.warmth(person.insulation + 0.05)
     swing = -0.12 * arm * np.sin(person.stride) * person.heading if person.side else 0.0
@@ -159,6 +161,7 @@ def _arm(figure: _Figure, arm: float) -> None:
 
 
 def _torso(figure: _Figure) -> None:
+    """Paint the coat, warmer on one half, and the bag."""
     person = figure.person
     heat = figure.warmth(person.insulation)
     shoulder, waist, hem = (0.062, 0.055, 0.058) if person.side else (0.118, 0.085, 0.092)
@@ -193,6 +196,7 @@ def _torso(figure: _Figure) -> None:
 
 
 def _head(figure: _Figure) -> None:
+    """Paint neck, face and hair."""
     person = figure.person
     face, hair = figure.warmth(0.02), figure.warmth(0.32)
     figure.limb((0, 0.83), (0, 0.87), 0.028, 0.027, person.skin, face, 0.7)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fusion_env.data.procedural.canvas import Canvas, Light
+from fusion_env.data.procedural.canvas import Canvas, Light, Value
 
 __all__ = ["Vehicle", "draw_vehicle", "paint_vehicle", "vehicle_outline"]
 
@@ -88,6 +88,7 @@ _PAINT = (
 )
 _GLASS = np.array([0.035, 0.045, 0.05])
 _BELT = 0.66
+_NEAREST = 0.7
 
 
 @dataclass(frozen=True)
@@ -183,11 +184,11 @@ class _Painter:
         heat: float,
         gloss: float = 0.12,
         falloff: float = 0.0,
-        glow: object = 0.0,
+        glow: Value = 0.0,
     ) -> bool:
         """Paint one face if it is visible; ``gloss`` is the share of sky that it mirrors."""
         normal = self.facing(points)
-        if normal is None or points[:, 2].min() < 0.7:
+        if normal is None or points[:, 2].min() < _NEAREST:
             return False
         climate = self.canvas.climate
         shade = float(np.clip(0.30 + 0.75 * (normal @ self.sun) + 0.15 * normal[1], 0.08, 1.0))
@@ -265,11 +266,10 @@ def _wheels(painter: _Painter) -> None:
     heat = climate.heated(5.0, 1.5) + 7.0 * vehicle.running
     for at in (-0.62, 0.63):
         for side in (-1.0, 1.0):
-            along, up = (
-                at + radius * np.cos(angle) / (painter.length / 2),
-                (radius + radius * np.sin(angle)) / painter.height,
+            along = at + radius * np.cos(angle) / (painter.length / 2)
+            points = painter.corners(
+                along, np.full(16, side * 1.01), (radius + radius * np.sin(angle)) / painter.height
             )
-            points = painter.corners(along, np.full(16, side * 1.01), up)
             hub = points.mean(axis=0)
             arch = hub + (points - hub) * 1.22 + (0.0, 0.03, 0.0)
             if not painter.face(arch, np.full(3, 0.015), heat - 3.0, 0.0):
@@ -280,53 +280,53 @@ def _wheels(painter: _Painter) -> None:
             )
 
 
-def _end_details(painter: _Painter) -> None:
-    """Lamps, grille, bumper and plate of the end that is seen."""
-    vehicle, climate = painter.vehicle, painter.canvas.climate
-    body = np.array(_BODY[vehicle.kind])
-    cold = climate.heated(6.0, 0.0)
-    away = 1.004
+def _panel(
+    painter: _Painter,
+    end: float,
+    sides: tuple[float, float],
+    heights: tuple[float, float],
+    colour: tuple[float, float, float],
+    heat: float,
+    glow: Value = 0.0,
+) -> bool:
+    """Paint a rectangle on the front (``end`` 1) or the rear (-1); tell whether that end is seen."""
+    (left, right), (low, high) = sides, heights
+    quad = painter.corners([end * 1.004] * 4, [left, right, right, left], [low, low, high, high])
+    return painter.face(quad, np.asarray(colour, float), heat, 0.05, 0.0, glow)
 
-    def panel(
-        end: float, left: float, right: float, low: float, high: float, colour: object, heat: float, glow: object = 0.0
-    ) -> bool:
-        quad = painter.corners([end * away] * 4, [left, right, right, left], [low, low, high, high])
-        return painter.face(quad, np.asarray(colour, float), heat, 0.05, 0.0, glow)
 
-    front, rear = body[-2, 1], body[1, 1]
-    hot = 8.0 * vehicle.running
-    if panel(1.0, -0.92, 0.92, 0.62 * front, 0.40 * front, (0.05, 0.05, 0.05), cold + hot):
-        panel(1.0, -0.55, 0.55, 0.66 * front, 0.92 * front, (0.04, 0.04, 0.045), cold + hot)
-        panel(1.0, -0.24, 0.24, 0.48 * front, 0.62 * front, (0.7, 0.7, 0.65), cold)
-        for side in (-1.0, 1.0):
-            glow = np.array([6.0, 5.6, 4.8]) if vehicle.lights else 0.0
-            panel(
-                1.0,
-                side * 0.93,
-                side * 0.60,
-                0.72 * front,
-                0.98 * front,
-                (0.6, 0.62, 0.64),
-                cold + 6.0 * vehicle.lights,
-                glow,
-            )
-            _lamp(painter, 1.0, side * 0.75, 0.85 * front, (1.0, 0.95, 0.82), 9.0 if vehicle.lights else 0.0)
-    if panel(-1.0, -0.92, 0.92, 0.22 + 0.02, 0.62 * rear, (0.06, 0.06, 0.06), cold + 1.0):
-        panel(-1.0, -0.26, 0.26, 0.68 * rear, 0.84 * rear, (0.7, 0.68, 0.55), cold - 0.5)
-        panel(-1.0, 0.45, 0.65, 0.20, 0.27, (0.2, 0.2, 0.2), cold + 25.0 * vehicle.running)
-        level = 1.6 if vehicle.braking else 0.35 * vehicle.lights
-        for side in (-1.0, 1.0):
-            panel(
-                -1.0,
-                side * 0.96,
-                side * 0.66,
-                0.80 * rear,
-                1.08 * rear,
-                (0.35, 0.02, 0.02),
-                cold + 1.5,
-                np.array([2.0, 0.10, 0.05]) * level,
-            )
-            _lamp(painter, -1.0, side * 0.8, rear, (1.0, 0.08, 0.04), 0.9 * level)
+def _front_end(painter: _Painter) -> None:
+    """Bumper, grille, plate and headlamps, if the front is seen."""
+    vehicle = painter.vehicle
+    top = float(_BODY[vehicle.kind][-2][1])
+    cold = painter.canvas.climate.heated(6.0, 0.0)
+    hot = cold + 8.0 * vehicle.running
+    if not _panel(painter, 1.0, (-0.92, 0.92), (0.62 * top, 0.40 * top), (0.05, 0.05, 0.05), hot):
+        return
+    _panel(painter, 1.0, (-0.55, 0.55), (0.66 * top, 0.92 * top), (0.04, 0.04, 0.045), hot)
+    _panel(painter, 1.0, (-0.24, 0.24), (0.48 * top, 0.62 * top), (0.7, 0.7, 0.65), cold)
+    glow = (6.0, 5.6, 4.8) if vehicle.lights else 0.0
+    for side in (-1.0, 1.0):
+        lens, warmth = (side * 0.93, side * 0.60), cold + 6.0 * vehicle.lights
+        _panel(painter, 1.0, lens, (0.72 * top, 0.98 * top), (0.6, 0.62, 0.64), warmth, glow)
+        _lamp(painter, 1.0, side * 0.75, 0.85 * top, (1.0, 0.95, 0.82), 9.0 if vehicle.lights else 0.0)
+
+
+def _rear_end(painter: _Painter) -> None:
+    """Bumper, plate, exhaust and tail lamps, if the rear is seen."""
+    vehicle = painter.vehicle
+    top = float(_BODY[vehicle.kind][1][1])
+    cold = painter.canvas.climate.heated(6.0, 0.0)
+    if not _panel(painter, -1.0, (-0.92, 0.92), (0.24, 0.62 * top), (0.06, 0.06, 0.06), cold + 1.0):
+        return
+    _panel(painter, -1.0, (-0.26, 0.26), (0.68 * top, 0.84 * top), (0.7, 0.68, 0.55), cold - 0.5)
+    _panel(painter, -1.0, (0.45, 0.65), (0.20, 0.27), (0.2, 0.2, 0.2), cold + 25.0 * vehicle.running)
+    level = 1.6 if vehicle.braking else 0.35 * vehicle.lights
+    glow = (2.0 * level, 0.10 * level, 0.05 * level)
+    for side in (-1.0, 1.0):
+        lens = (side * 0.96, side * 0.66)
+        _panel(painter, -1.0, lens, (0.80 * top, 1.08 * top), (0.35, 0.02, 0.02), cold + 1.5, glow)
+        _lamp(painter, -1.0, side * 0.8, top, (1.0, 0.08, 0.04), 0.9 * level)
 
 
 def _lamp(
@@ -338,29 +338,34 @@ def _lamp(
         painter.canvas.lights.append(Light(float(x), float(y), float(z), colour, power * 0.3))
 
 
-def paint_vehicle(canvas: Canvas, vehicle: Vehicle, owner: int) -> None:
-    """Paint a vehicle with the dark (and, if it runs, warm) ground below it."""
-    painter = _Painter(canvas, vehicle, owner)
+def _underside(painter: _Painter) -> None:
+    """Paint what is seen below the body: shadow or engine heat on the ground, and the tyres of the near end."""
+    canvas, vehicle = painter.canvas, painter.vehicle
+    climate = canvas.climate
     foot = painter.corners([-1, 1, 1, -1], [-1, -1, 1, 1], [0, 0, 0, 0])
-    if foot[:, 2].min() < 0.7:
-        return
-    pixels = canvas.camera.project(foot)
-    soft = 0.2 * canvas.camera.focal / vehicle.z
-    canvas.shadow(pixels, 0.85, -5.0 if vehicle.running else 1.5, soft)
+    softness = 0.2 * canvas.camera.focal / vehicle.z
+    canvas.shadow(canvas.camera.project(foot), 0.85, -5.0 if vehicle.running else 1.5, softness)
     dark = painter.corners([-0.93, 0.93, 0.93, -0.93], [-0.9, -0.9, 0.9, 0.9], [0.02, 0.02, 0.02, 0.02])
-    below = canvas.climate.heated(2.0, 2.0) + 4.0 * vehicle.running
-    canvas.polygon(canvas.camera.project(dark), 0.02, below, vehicle.z, 0.1, 0.0, owner)
-    skirt = np.array([[-0.9, 0.9, 0.9, -0.9], [0.1, 0.1, 0.24, 0.24]])
+    below = climate.heated(2.0, 2.0) + 4.0 * vehicle.running
+    canvas.polygon(canvas.camera.project(dark), 0.02, below, vehicle.z, 0.1, 0.0, painter.owner)
     for side in (-0.9, 0.9):
-        painter.face(painter.corners(skirt[0], np.full(4, side), skirt[1]), np.full(3, 0.02), below, 0.0)
-    _wheels_first = abs(np.sin(vehicle.yaw)) < 0.05
-    if _wheels_first:
-        for across in (-0.85, 0.85):
-            end = -1.0 if np.cos(vehicle.yaw) > 0 else 1.0
-            tyre = painter.corners(
-                [end * 0.8] * 4, [across - 0.12, across + 0.12, across + 0.12, across - 0.12], [0, 0, 0.3, 0.3]
-            )
-            painter.face(tyre, np.full(3, 0.02), canvas.climate.ambient + 3.0 + 8.0 * vehicle.running, 0.0)
+        skirt = painter.corners([-0.9, 0.9, 0.9, -0.9], [side] * 4, [0.1, 0.1, 0.24, 0.24])
+        painter.face(skirt, np.full(3, 0.02), below, 0.0)
+    if abs(math.sin(vehicle.yaw)) < 0.05:
+        near_end = -0.8 if math.cos(vehicle.yaw) > 0 else 0.8
+        for middle in (-0.85, 0.85):
+            sides = [middle - 0.12, middle + 0.12, middle + 0.12, middle - 0.12]
+            tyre = painter.corners([near_end] * 4, sides, [0, 0, 0.3, 0.3])
+            painter.face(tyre, np.full(3, 0.02), climate.ambient + 3.0 + 8.0 * vehicle.running, 0.0)
+
+
+def paint_vehicle(canvas: Canvas, vehicle: Vehicle, owner: int) -> None:
+    """Paint a vehicle with the dark (and, if it runs, warm) ground below it; nothing if it reaches the camera."""
+    painter = _Painter(canvas, vehicle, owner)
+    if painter.corners([-1, 1, 1, -1], [-1, -1, 1, 1], [0, 0, 0, 0])[:, 2].min() < _NEAREST:
+        return
+    _underside(painter)
     _shell(painter)
     _wheels(painter)
-    _end_details(painter)
+    _front_end(painter)
+    _rear_end(painter)

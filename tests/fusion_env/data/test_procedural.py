@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fusion_env.data import PairSource, ProceduralScenes, luma_levels
-from fusion_env.data.procedural import CONDITIONS, render_scene
+from fusion_env.data.procedural import CONDITIONS, SCENE_VERSION, render_scene
 from fusion_env.errors import FusionEnvError, UnknownNameError
 
 SEEDS = range(12)
@@ -107,6 +107,42 @@ def test_boxes_lie_inside_and_people_glow_at_night() -> None:
     assert warmer > 0.85 * people
 
 
+def test_people_at_night_are_warmer_than_what_surrounds_them() -> None:
+    differences = []
+    for seed in range(40):
+        scene = render_scene(seed, 128, 160, "night")
+        ir = scene.ir[0].float()
+        for box in (b for b in scene.boxes if b.label == "person" and b.y1 - b.y0 >= 12):
+            body = ir[box.y0 : box.y1, box.x0 : box.x1]
+            around = ir[max(box.y0 - 4, 0) : box.y1 + 4, max(box.x0 - 4, 0) : box.x1 + 4]
+            ring = (around.sum() - body.sum()) / max(around.numel() - body.numel(), 1)
+            differences.append(float(body.mean() - ring))
+    assert len(differences) > 15
+    assert np.median(differences) > 15
+    assert np.mean(np.array(differences) > 0) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("seed", "condition", "vis", "ir", "objects"),
+    [
+        (11, "day", [176, 172, 133, 135, 146, 138], [12, 20, 58, 108, 112, 90], 2),
+        (12, "night", [53, 48, 26, 28, 38, 27], [157, 112, 128, 159, 173, 190], 8),
+        (13, "fog", [165, 168, 161, 124, 105, 105], [72, 71, 105, 144, 139, 165], 3),
+        (14, "glare", [68, 74, 75, 60, 69, 54], [165, 51, 30, 138, 135, 131], 5),
+    ],
+)
+def test_changed_rendering_needs_a_new_version(
+    seed: int, condition: str, vis: list[int], ir: list[int], objects: int
+) -> None:
+    # Means over a 2 x 3 grid, made with SCENE_VERSION 1: coarse enough for every OpenCV, fine enough to see a change.
+    assert SCENE_VERSION == 1, "replace the numbers by those of the new version"
+    scene = render_scene(seed, 96, 128, condition)
+    for image, expected in ((scene.vis, vis), (scene.ir, ir)):
+        means = torch.nn.functional.adaptive_avg_pool2d(image.float().mean(0, keepdim=True), (2, 3)).flatten()
+        np.testing.assert_allclose(means, expected, atol=1.0, err_msg="the scenes changed: raise SCENE_VERSION")
+    assert len(scene.boxes) == objects
+
+
 def test_source() -> None:
     source = ProceduralScenes(3, 64, 80, 7)
     assert isinstance(source, PairSource)
@@ -126,5 +162,11 @@ def test_errors() -> None:
         render_scene(0, 63, 80)
     with pytest.raises(UnknownNameError, match="Did you mean 'night'"):
         render_scene(0, 64, 80, "nigt")
+    with pytest.raises(FusionEnvError, match="width must be at least 64"):
+        ProceduralScenes(1, 64, 63, 0)
     with pytest.raises(FusionEnvError, match="count"):
         ProceduralScenes(0, 64, 80, 0)
+    with pytest.raises(FusionEnvError, match="seed"):
+        render_scene(-1, 64, 80)
+    with pytest.raises(IndexError, match=r"0\.\.2"):
+        ProceduralScenes(3, 64, 80, 0).load(3)

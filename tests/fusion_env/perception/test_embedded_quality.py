@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.embedded_common import Lumas, load_lumas, spearman, to_batch
-from experiments.train_quality import EVALUATED, train
+from experiments.embedded_common import Lumas, gaussian_blur, load_lumas, spearman, to_batch
+from experiments.train_quality import EVALUATED, Damage, train
 from fusion_env.data import PairedFolder, ProceduralScenes
 from fusion_env.perception import load_quality
 from fusion_env.perception.embedded_quality import EmbeddedQuality
@@ -45,6 +45,25 @@ def test_score_falls_on_real_images(score: EmbeddedQuality, reference_dir) -> No
     for change in EVALUATED:
         limit = -0.7 if "er" in change.split()[0] else -0.8
         assert mean_correlation(score, lumas, change) <= limit, change
+
+
+def test_a_crisp_fusion_outscores_a_blurred_average(score: EmbeddedQuality, scenes: Lumas) -> None:
+    blurred = to_batch([gaussian_blur(image, 1.0) for image in scenes["average"]])
+    assert (score(to_batch(scenes["laplacian"])) > score(blurred)).all()
+
+
+def test_small_damage_is_noticed(score: EmbeddedQuality, scenes: Lumas) -> None:
+    clean = score(to_batch(scenes["laplacian"]))
+    for damage in (Damage(blur=0.3), Damage(noise=0.2), Damage(jpeg=0.3), Damage(contrast=0.2)):
+        noise = np.random.default_rng(0).standard_normal((160, 192), dtype=np.float32)
+        damaged = score(to_batch([damage.apply(image, noise) for image in scenes["laplacian"]]))
+        assert 0.01 < (clean - damaged).mean() < 0.4, damage
+
+
+def test_crops_and_whole_images_are_on_one_scale(score: EmbeddedQuality, scenes: Lumas) -> None:
+    wholes = to_batch(scenes["average"])
+    tiles = wholes.unfold(2, 64, 32).unfold(3, 64, 32).reshape(-1, 1, 64, 64)
+    assert abs(float(score(tiles).mean() - score(wholes).mean())) < 0.1
 
 
 def test_range_shape_and_independence(score: EmbeddedQuality) -> None:
