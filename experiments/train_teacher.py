@@ -4,7 +4,8 @@
 
 The network learns to do in one pass what multi-scale fusion does with Laplacian pyramids (`fuse_laplacian`): at every
 scale the stronger detail, over a base that keeps hot targets and lit areas. In the second half it is also held to the
-visual information fidelity to both sources. An interrupted training continues from its checkpoint beside the output.
+visual information fidelity to both sources, and in a short refinement of the stored file most of all to that. An
+interrupted training continues from its checkpoint beside the output; ``--refine`` starts at the refinement.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from student.checkpoint import load_into, load_state, save_state, write_atomic
 GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 2.0, 0.5
 FIDELITY_WEIGHTS = ((0.6, 0.6), (0.5, 0.2), (0.0, 0.0))
 """Weights of the fidelity to the sources, from these shares of the iterations on: a blurred image has next to none."""
+REFINE_FIDELITY_WEIGHT = 1.5
 CHECKPOINT_EVERY = 500
 NOISE_VARIANCE = 2.0
 SMALL_CROPS_UNTIL = 0.9
@@ -46,6 +48,10 @@ class Settings:
     height: int = 192
     width: int = 256
     learning_rate: float = 1e-3
+    refine_iterations: int = 1500
+    refine_batch_size: int = 2
+    refine_crop_size: int = 128
+    refine_learning_rate: float = 4e-4
     seed: int = 0
     threads: int = 1
 
@@ -146,7 +152,6 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
         generator.set_state(state["generator"])
         start = state["iteration"]
     images = load_images(settings)
-    multi_scale = LaplacianTeacher()
     smoothed = None
     bar = tqdm(range(start, settings.iterations), desc="teacher", initial=start, total=settings.iterations)
     for iteration in bar:
@@ -154,17 +159,10 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
         batch = settings.batch_size if small else settings.last_batch_size
         size = settings.crop_size if small else settings.last_crop_size
         vis, ir = draw_batch(images, batch, size, generator).split(1, dim=1)
-        fused = network.forward_signed(vis, ir)[..., :size, :size]
-        loss = objective(fused, multi_scale.fuse_luma(vis, ir))
         fidelity = next(weight for share, weight in FIDELITY_WEIGHTS if iteration >= share * settings.iterations)
-        if fidelity > 0:
-            loss = loss - fidelity * visual_information(fused, vis, ir)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
+        loss = training_step(network, optimizer, vis, ir, fidelity)
         schedule.step()
-        smoothed = loss.item() if smoothed is None else 0.98 * smoothed + 0.02 * loss.item()
+        smoothed = loss if smoothed is None else 0.98 * smoothed + 0.02 * loss
         bar.set_postfix(loss=f"{smoothed:.4f}")
         if (iteration + 1) % CHECKPOINT_EVERY == 0:
             state = {
@@ -177,6 +175,45 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
             part = checkpoint.with_suffix(".part")
             torch.save(state, part)
             part.replace(checkpoint)
+    return network.eval()
+
+
+def training_step(
+    network: LDFusion, optimizer: torch.optim.Optimizer, vis: Tensor, ir: Tensor, fidelity: float
+) -> float:
+    """Take one step on a batch; return its loss."""
+    fused = network.forward_signed(vis, ir)[..., : vis.shape[-2], : vis.shape[-1]]
+    loss = objective(fused, LaplacianTeacher().fuse_luma(vis, ir))
+    if fidelity > 0:
+        loss = loss - fidelity * visual_information(fused, vis, ir)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
+def refine(network: LDFusion, settings: Settings) -> LDFusion:
+    """Go on from trained weights with small steps and a high weight of the fidelity to both sources."""
+    torch.set_num_threads(settings.threads)
+    total, rate = settings.refine_iterations, settings.refine_learning_rate
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total, pct_start=0.05)
+    generator = torch.Generator().manual_seed(settings.seed + 1)
+    images = load_images(settings)
+    bar = tqdm(range(total), desc="refinement")
+    for _ in bar:
+        crops = draw_batch(images, settings.refine_batch_size, settings.refine_crop_size, generator)
+        loss = training_step(network.train(), optimizer, *crops.split(1, dim=1), REFINE_FIDELITY_WEIGHT)
+        schedule.step()
+        bar.set_postfix(loss=f"{loss:.4f}")
+    return network.eval()
+
+
+def stored(path: Path) -> LDFusion:
+    """Load the teacher from a file."""
+    network = LDFusion()
+    load_into(network, load_state(path), str(path))
     return network.eval()
 
 
@@ -201,19 +238,20 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, help="folder of real pairs to evaluate on as well")
     parser.add_argument("--evaluate", action="store_true", help="only evaluate the stored file")
+    parser.add_argument("--refine", action="store_true", help="only refine the stored file")
     for item in fields(Settings):
         parser.add_argument(f"--{item.name.replace('_', '-')}", type=item.type, default=item.default)
     args = parser.parse_args()
     settings = Settings(**{item.name: getattr(args, item.name) for item in fields(Settings)})
     path = args.out / "teacher.safetensors"
-    if not args.evaluate:
+    if not (args.evaluate or args.refine):
         args.out.mkdir(parents=True, exist_ok=True)
         checkpoint = args.out / "teacher.checkpoint.pt"
         save_state(train(settings, checkpoint).state_dict(), path, half=True)
         checkpoint.unlink(missing_ok=True)
-    network = LDFusion()
-    load_into(network, load_state(path), str(path))
-    table = evaluate(network.eval(), args.data)
+    if not args.evaluate:
+        save_state(refine(stored(path), settings).state_dict(), path, half=True)
+    table = evaluate(stored(path), args.data)
     print(table)
     if not args.evaluate:
         write_atomic(args.out / "teacher.md", card(settings, table).encode())
