@@ -20,14 +20,14 @@ from student.checkpoint import write_atomic
 __all__ = ["main"]
 
 STARTS = ("prune", "random")
-SHOWN = (1, 5, 10, 25, 50, 100)
+SHOWN = (1, 5, 10, 25, 50)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for stage0-curves.png and .md")
-    parser.add_argument("--rounds", type=int, default=100, help="rounds of stage 0, of four iterations each")
+    parser.add_argument("--rounds", type=int, default=60, help="rounds of stage 0, of four iterations each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args(arguments)
     config = preset("demo", scenes=120, bank_size=480, threads=1)

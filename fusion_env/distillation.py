@@ -1,6 +1,5 @@
 """The distillation engine: one student, its optimiser, and rounds of training under an action. Free of gymnasium."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from fusion_env.crop_bank import CropBank
 from fusion_env.degradation import Degradation, degrade, draw_noise
 from fusion_env.errors import SnapshotError
 from fusion_env.losses import LossScales, guidance_loss, self_learning_loss, total_loss
+from fusion_env.snapshot import read_generator, write_generator
 from student import FusionStudent
 
 __all__ = ["GUIDANCE_ONLY", "Distillation", "RoundResult", "epoch_iterations"]
@@ -66,15 +66,14 @@ class _BankOrder:
         return np.concatenate(parts)
 
     def state_dict(self) -> dict[str, Any]:
-        # The generator's 128-bit integers fit no tensor: JSON keeps them exactly.
         return {
-            "rng": json.dumps(self._rng.bit_generator.state),
+            "rng": write_generator(self._rng),
             "order": torch.from_numpy(self._order.copy()),
             "next": self._next,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._rng.bit_generator.state = json.loads(state["rng"])
+        self._rng = read_generator(state["rng"])
         self._order, self._next = state["order"].numpy().copy(), int(state["next"])
 
 

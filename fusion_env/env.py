@@ -20,6 +20,7 @@ from fusion_env.errors import ConfigError, SnapshotError
 from fusion_env.render import draw_round, has_display, show
 from fusion_env.report import Report
 from fusion_env.scoring import Scores, observation_size
+from fusion_env.snapshot import check_same_task, read_generator, write_generator
 from fusion_env.task import DistillationTask, build_task
 
 __all__ = ["FusionDistillEnv", "LastRun"]
@@ -396,9 +397,9 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         return {
             "config": json.dumps(self.config.to_dict(), sort_keys=True),
             "engine": self._engine.state_dict(),
-            "env_rng": json.dumps(self.np_random.bit_generator.state),
+            "env_rng": write_generator(self.np_random),
             "env_seed": self._np_random_seed,
-            "score_rng": json.dumps(self._score_rng.bit_generator.state),
+            "score_rng": write_generator(self._score_rng),
             "progress": json.dumps(progress),
         }
 
@@ -411,7 +412,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         missing = {"config", "engine", "env_rng", "score_rng", "progress"} - set(state)
         if missing:
             raise SnapshotError(f"not a snapshot of this environment: {', '.join(sorted(missing))} missing")
-        _check_same_task(self.config, DistillConfig.from_dict(json.loads(state["config"])))
+        check_same_task(self.config, DistillConfig.from_dict(json.loads(state["config"])))
         engine = self.task.new_run(0, 0)
         engine.student.eval()
         engine.load_state_dict(state["engine"])
@@ -419,8 +420,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         progress["observation"] = np.asarray(progress["observation"], np.float32)
         progress["degradation"] = Degradation(**progress["degradation"])
         self._engine, self._run = engine, _Progress(**progress)
-        self._np_random, self._np_random_seed = _generator(state["env_rng"]), state.get("env_seed")
-        self._score_rng = _generator(state["score_rng"])
+        self._np_random, self._np_random_seed = read_generator(state["env_rng"]), state.get("env_seed")
+        self._score_rng = read_generator(state["score_rng"])
 
     def fork(self) -> "FusionDistillEnv":
         """Return an independent environment in the same state, ready to step.
@@ -439,17 +440,3 @@ def _configuration(name: str, config: DistillConfig | None, overrides: dict[str,
 
 def _losses(result: RoundResult) -> dict[str, float]:
     return {"guidance": result.guidance, "self_learning": result.self_learning, "total": result.total}
-
-
-def _generator(state: str) -> np.random.Generator:
-    generator = np.random.Generator(np.random.PCG64())
-    generator.bit_generator.state = json.loads(state)
-    return generator
-
-
-def _check_same_task(own: DistillConfig, other: DistillConfig) -> None:
-    machine = {"device": "auto", "threads": None, "cache_dir": None}
-    mine, theirs = own.replace(**machine).to_dict(), other.replace(**machine).to_dict()
-    differing = [f"{name} ({theirs[name]!r}, here {mine[name]!r})" for name in mine if mine[name] != theirs[name]]
-    if differing:
-        raise SnapshotError(f"the snapshot is of another configuration: {', '.join(differing)}")
