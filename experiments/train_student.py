@@ -19,7 +19,7 @@ from student.checkpoint import load_into, load_state, save_state, write_atomic
 
 __all__ = ["main"]
 
-SETTINGS = {"student_init": "prune", "stage0_rounds": 150, "scenes": 120, "bank_size": 480, "threads": 1}
+SETTINGS = {"student_init": "prune", "stage0_rounds": 15, "scenes": 120, "bank_size": 480, "threads": 1}
 
 
 def main(arguments: list[str] | None = None) -> int:
