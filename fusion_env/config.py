@@ -6,13 +6,17 @@ is made. "Chosen" in a sentence marks a value that arXiv 2509.02424 leaves open.
 
 import dataclasses
 import json
-import math
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from fusion_env.errors import ConfigError, unknown_name
 
 __all__ = ["INDICATORS", "PRESETS", "DistillConfig", "preset", "type_name"]
+
+_LARGEST_SEED = 2**63 - 1
+_LONGEST_SHOWN = 200
 
 INDICATORS = ("ag", "ei", "vif", "sd", "iqa")
 """The performance indicators of Eq. 4, in the order of the observation."""
@@ -45,7 +49,7 @@ class DistillConfig:
     scenes: int = _setting(48, "Number of procedural scenes; ignored for a folder.", low=3, high=100_000)
     scene_height: int = _setting(160, "Height of a procedural scene in pixels.", low=64, high=4096)
     scene_width: int = _setting(192, "Width of a procedural scene in pixels.", low=64, high=4096)
-    data_seed: int = _setting(0, "Seed of scenes, splits, target bank and scored crops.", low=0)
+    data_seed: int = _setting(0, "Seed of scenes, splits, target bank and scored crops.", low=0, high=_LARGEST_SEED)
     small_images: str = _setting(
         "error", "What to do with images smaller than a crop: refuse or reflect them up.", choices=("error", "reflect")
     )
@@ -63,7 +67,7 @@ class DistillConfig:
         "embedded", "Student before stage 0: 'prune' (from an LDFusion teacher), 'embedded', 'random' or a file."
     )
     stage0_rounds: int = _setting(0, "Rounds of guidance-only training before the first step.", low=0)
-    stage0_seed: int = _setting(0, "Seed of stage 0.", low=0)
+    stage0_seed: int = _setting(0, "Seed of stage 0.", low=0, high=_LARGEST_SEED)
 
     # Training
     rounds: int = _setting(25, "Rounds (environment steps) in a run.", low=1)
@@ -133,7 +137,7 @@ class DistillConfig:
             ):
                 raise ConfigError(
                     "normalisation='minmax' needs minmax_bounds with ten numbers, low < high for each of "
-                    f"{', '.join(name.upper() for name in INDICATORS)}. Got {bounds}"
+                    f"{', '.join(name.upper() for name in INDICATORS)}. Got {_shown(bounds)}"
                 )
             foreign = [name for name in self.score_metrics if name not in INDICATORS]
             if foreign:
@@ -146,6 +150,13 @@ class DistillConfig:
             raise ConfigError(f"score_images={self.score_images} is more than score_crops={self.score_crops}")
         if self.teacher == "folder" and self.teacher_weights is None:
             raise ConfigError("teacher='folder' needs teacher_weights=DIR with the fused images")
+        if self.data == "procedural":
+            for name in ("crop_size", "score_size"):
+                if getattr(self, name) > min(self.scene_height, self.scene_width):
+                    raise ConfigError(
+                        f"{name}={getattr(self, name)} is larger than a procedural scene: set scene_height "
+                        f"({self.scene_height}) and scene_width ({self.scene_width}) to at least that"
+                    )
 
     def replace(self, **changes: Any) -> "DistillConfig":
         """Return a copy with some fields changed.
@@ -161,15 +172,24 @@ class DistillConfig:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DistillConfig":
-        """Build a configuration from ``to_dict``'s output; missing fields take their defaults."""
+    def from_dict(cls, values: Mapping[str, Any]) -> "DistillConfig":
+        """Build a configuration from ``to_dict``'s output; missing fields take their defaults.
+
+        Raises:
+            UnknownNameError: A name is not a field; the message suggests the nearest one.
+            ConfigError: `values` is no mapping from names, or a value cannot be used.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"a configuration must be a mapping from setting to value. Got {_shown(values)}")
         _check_names(values)
         return cls(**values)
 
 
-def _check_names(values: dict[str, Any]) -> None:
+def _check_names(values: Mapping[str, Any]) -> None:
     known = [item.name for item in dataclasses.fields(DistillConfig)]
     for name in values:
+        if not isinstance(name, str):
+            raise ConfigError(f"the name of a setting must be a string. Got {_shown(name)}")
         if name not in known:
             raise unknown_name("setting", name, known)
 
@@ -189,17 +209,17 @@ def _checked(item: dataclasses.Field, value: Any) -> Any:
     value = _converted(item.name, kind, value)
     low, high, choices = (item.metadata[key] for key in ("low", "high", "choices"))
     if choices and value not in choices:
-        raise ConfigError(f"{item.name} must be one of {', '.join(choices)}. Got {value!r}")
+        raise ConfigError(f"{item.name} must be one of {', '.join(choices)}. Got {_shown(value)}")
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"in {low}..{high}"
-        raise ConfigError(f"{item.name} must be {bounds}. Got {value!r}")
+        raise ConfigError(f"{item.name} must be {bounds}. Got {_shown(value)}")
     return value
 
 
 def _converted(name: str, kind: str, value: Any) -> Any:
     if kind.startswith("tuple"):
         if isinstance(value, str) or not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{name} must be a list. Got {value!r}")
+            raise ConfigError(f"{name} must be a list. Got {_shown(value)}")
         member = "float" if "float" in kind else "str"
         return tuple(_converted(name, member, part) for part in value)
     if kind == "bool":
@@ -209,11 +229,20 @@ def _converted(name: str, kind: str, value: Any) -> Any:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
     elif kind.startswith("float"):
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
             return float(value)
-    elif isinstance(value, str) and value:
+    elif isinstance(value, str) and value and "\0" not in value:
         return value
-    raise ConfigError(f"{name} must be of type {kind}. Got {value!r}")
+    raise ConfigError(f"{name} must be of type {kind}. Got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """Return a value for an error message: it may come from anywhere, be very long or refuse to be written out."""
+    try:
+        text = repr(value)
+    except Exception:  # such as an integer of too many digits
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -284,6 +313,6 @@ def preset(name: str, **overrides: Any) -> DistillConfig:
     >>> preset("tiny", rounds=3).rounds
     3
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     return DistillConfig().replace(**{**PRESETS[name], **overrides})

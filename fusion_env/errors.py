@@ -36,7 +36,7 @@ class SnapshotError(FusionEnvError):
 
 
 class CacheError(FusionEnvError):
-    """The cache directory cannot be written."""
+    """The cache directory cannot exist: a part of its path is a file."""
 
 
 class UnknownNameError(FusionEnvError, ValueError):

@@ -16,9 +16,16 @@ def write_generator(generator: np.random.Generator) -> str:
 
 
 def read_generator(state: str) -> np.random.Generator:
-    """Return a generator in the state that `write_generator` returned."""
+    """Return a generator in the state that `write_generator` returned.
+
+    Raises:
+        SnapshotError: The text is not such a state.
+    """
     generator = np.random.Generator(np.random.PCG64())
-    generator.bit_generator.state = json.loads(state)
+    try:
+        generator.bit_generator.state = json.loads(state)
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise SnapshotError(f"the snapshot holds no random generator but {str(state)[:80]!r}") from error
     return generator
 
 

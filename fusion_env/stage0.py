@@ -48,9 +48,10 @@ def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]
                 f"student_init='prune' needs a teacher of the LDFusion architecture, {teacher.name!r} is not one: "
                 "use student_init='embedded', 'random' or a weights file"
             )
-        return prune_ldfusion(teacher.state_dict()).state_dict()
-    with torch.random.fork_rng(devices=[]):  # leaves the global generator as it was
-        torch.manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):  # a new network draws first weights from the CPU's global generator
+            return prune_ldfusion(teacher.state_dict()).state_dict()
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
         student = FusionStudent()
     if init == "embedded":
         asset = resources.files("fusion_env") / "assets" / "student.safetensors"

@@ -1,12 +1,15 @@
 """Weights on disk: read safely, checked before use, written atomically.
 
-Files are safetensors, or PyTorch files read with ``weights_only=True`` (no code is run). Every problem is a
-`WeightsError` that names the file.
+Files are safetensors, or PyTorch files read with ``weights_only=True`` (no code is run). Every problem with a file's
+content is a `WeightsError` that names the file.
 """
 
 import os
 import pickle
+import re
 import uuid
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +23,7 @@ from student.network import FusionStudent
 
 __all__ = [
     "WeightsError",
+    "build_student",
     "load_into",
     "load_metadata",
     "load_state",
@@ -45,12 +49,13 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         Tensors by key on the CPU, floating ones as float32.
 
     Raises:
-        WeightsError: If the file is missing, truncated, holds code or anything but tensors by name, or has non-finite
-            values.
+        WeightsError: If the file is missing, truncated, holds code or anything but plain tensors by name, tensors
+            larger than itself, or non-finite values.
     """
     path = Path(path)
     with _open_weights(path) as file:
         head = file.read(9)
+        size = os.fstat(file.fileno()).st_size
     # A safetensors file is an 8-byte length and a JSON object; PyTorch's are zip archives or pickles.
     if head[8:] == b"{":
         content = _read_safetensors(path)
@@ -58,7 +63,7 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         content = _read_torch(path)
     else:
         raise WeightsError(f"{path} is neither a safetensors nor a PyTorch file (it starts with {head!r}).")
-    state = {key: _to_float32(value) for key, value in _check_state_dict(content, path).items()}
+    state = {key: _to_float32(key, value, size, path) for key, value in _check_state_dict(content, path).items()}
     _check_finite(state, str(path))
     return state
 
@@ -77,7 +82,7 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}
-    except safetensors.SafetensorError as error:
+    except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a complete safetensors file ({error}).") from error
 
 
@@ -116,24 +121,9 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source_name: str) 
         source_name: Where the state is from, for the error message.
 
     Raises:
-        WeightsError: If a key is missing or unexpected, or a shape differs.
+        WeightsError: If a key is missing or unexpected, or a shape or the kind of numbers differs.
     """
-    own = module.state_dict()
-    problems = []
-    for what, keys in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
-        if keys:
-            problems.append(f"{len(keys)} {what} keys: {_brief(sorted(keys))}")
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if shapes:
-        problems.append(f"{len(shapes)} wrong shapes: {_brief(shapes)}")
-    if problems:
-        raise WeightsError(
-            f"{source_name} does not fit {type(module).__name__} ({len(own)} tensors): {'; '.join(problems)}."
-        )
+    _check_fits(module, state, source_name)
     module.load_state_dict(state)
 
 
@@ -146,11 +136,26 @@ def load_student(path: str | os.PathLike[str]) -> FusionStudent:
     Raises:
         WeightsError: If the file cannot be read or holds no student.
     """
-    state = load_state(path)
+    return build_student(load_state(path), str(path))
+
+
+def build_student(state: Mapping[str, Tensor], source_name: str) -> FusionStudent:
+    """Build a student of the width that a state dict has, with its weights, on the CPU in evaluation mode.
+
+    Args:
+        state: Tensors by key.
+        source_name: Where the state is from, for the error message.
+
+    Raises:
+        WeightsError: If it is no student's.
+    """
     first = state.get("encoder.content_encoder1.model.1.bias")
-    # Without the tensor that tells the width, load_into reports what the file holds instead.
-    student = FusionStudent(len(first)) if first is not None and first.ndim == 1 and len(first) else FusionStudent()
-    load_into(student, state, str(path))
+    # Without the tensor that tells the width, the check reports what the state holds instead.
+    width = (len(first),) if first is not None and first.ndim == 1 and len(first) else ()
+    with torch.device("meta"):  # no memory until the state is known to fill it, and no random first weights
+        student = FusionStudent(*width)
+    _check_fits(student, state, source_name)
+    student.to_empty(device="cpu").load_state_dict(state)
     return student.eval()
 
 
@@ -176,43 +181,103 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
 
 def _open_weights(path: Path) -> BinaryIO:
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():  # opening a named pipe could wait for ever
+            raise WeightsError(f"Weights file {path} cannot be opened: not a regular file.")
         return path.open("rb")
-    except OSError as error:
-        raise WeightsError(f"Weights file {path} cannot be opened: {error.strerror}.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WeightsError(f"Weights file {path} cannot be opened: {reason}.") from error
 
 
 def _read_safetensors(path: Path) -> object:
     try:
         return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
+    except Exception as error:  # which types there are, and which of them old versions raise, is not documented
         raise WeightsError(f"{path} is not a complete safetensors file ({error}); fetch or write it again.") from error
 
 
 def _read_torch(path: Path) -> object:
     try:
         # A handle, because torch.load also goes by the file's extension.
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats that are refused or read all the same
+            _refuse_compressed(file, path)
             return torch.load(file, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds Python objects other than tensors, which could run code and are refused (or it is damaged). "
             "Save the network's state_dict() alone instead."
         ) from error
-    except (EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError) as error:
-        reason = str(error).split(". ")[0] or type(error).__name__
+    # Hostile bytes make the unpickler raise nearly anything: EOFError, KeyError, IndexError, RuntimeError, ...
+    except Exception as error:
+        text = re.sub(r"^\[enforce fail at [^]]*\][ .]*", "", str(error))
+        reason = text.partition("\n")[0].split(". ")[0] or type(error).__name__
         raise WeightsError(f"{path} is not a complete PyTorch file ({reason}); fetch or write it again.") from error
+
+
+def _refuse_compressed(file: BinaryIO, path: Path) -> None:
+    """Refuse a zip archive that unpacks to much more than itself: PyTorch stores tensors without compression."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > 2 * os.fstat(file.fileno()).st_size:
+            raise WeightsError(f"{path} is a compressed archive, not a file that torch.save wrote; unpack it first.")
+    file.seek(0)
 
 
 def _check_state_dict(content: object, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict (tensors by name).")
     for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
+        if not isinstance(value, Tensor):
             raise WeightsError(
                 f"{path} is not a state dict: entry {key!r} is a {type(value).__name__}, not a tensor. "
                 "If the weights are under an entry of their own, save that entry alone."
             )
+        if not isinstance(key, str):
+            raise WeightsError(f"{path} is not a state dict: {key!r} is a {type(key).__name__}, not a tensor's name.")
     return dict(content)
+
+
+def _to_float32(key: str, value: Tensor, file_size: int, path: Path) -> Tensor:
+    """Return a plain tensor, floating ones as float32; refuse what only looks like one."""
+    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta:
+        raise WeightsError(f"{path}: {key!r} is a sparse, nested, quantised or empty (meta) tensor, not a plain one.")
+    # A view can repeat one stored number without end.
+    if value.numel() * value.element_size() > file_size:
+        raise WeightsError(f"{path}: {key!r} has shape {tuple(value.shape)}, more than the file's {file_size} bytes.")
+    try:
+        return value.detach().float() if value.is_floating_point() else value.detach()
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: {key!r} holds {value.dtype}, which cannot be read as float32.") from error
+
+
+def _check_fits(module: nn.Module, state: Mapping[str, Tensor], source_name: str) -> None:
+    """Compare names, shapes and kinds; the module may be on the meta device."""
+    own = module.state_dict()
+    problems = []
+    for what, keys in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
+        if keys:
+            problems.append(f"{len(keys)} {what} keys: {_brief(sorted(keys))}")
+    shared = [(key, own[key], state[key]) for key in own if key in state]
+    shapes = [f"{k} {tuple(b.shape)} instead of {tuple(a.shape)}" for k, a, b in shared if a.shape != b.shape]
+    if shapes:
+        problems.append(f"{len(shapes)} wrong shapes: {_brief(shapes)}")
+    kinds = [f"{k} {_kind(b)} instead of {_kind(a)}" for k, a, b in shared if _kind(a) != _kind(b)]
+    if kinds:
+        problems.append(f"{len(kinds)} wrong types: {_brief(kinds)}")
+    if problems:
+        raise WeightsError(
+            f"{source_name} does not fit {type(module).__name__} ({len(own)} tensors): {'; '.join(problems)}."
+        )
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_floating_point():
+        return "floating-point"
+    return "complex" if tensor.is_complex() else "boolean" if tensor.dtype == torch.bool else "integer"
 
 
 def _check_finite(state: Mapping[str, Tensor], source_name: str) -> None:
@@ -223,10 +288,6 @@ def _check_finite(state: Mapping[str, Tensor], source_name: str) -> None:
         )
 
 
-def _to_float32(value: Tensor) -> Tensor:
-    return value.detach().float() if value.is_floating_point() else value.detach()
-
-
 def _brief(items: Sequence[str]) -> str:
     more = ", ..." if len(items) > _SHOWN_KEYS else ""
-    return ", ".join(items[:_SHOWN_KEYS]) + more
+    return ", ".join(ascii(item)[1:-1] for item in items[:_SHOWN_KEYS]) + more

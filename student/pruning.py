@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from student.checkpoint import WeightsError, load_into
+from student.checkpoint import WeightsError, build_student
 from student.network import FusionStudent
 
 __all__ = ["EncoderPlan", "PruningPlan", "plan_pruning", "prune_ldfusion"]
@@ -141,9 +141,7 @@ def prune_ldfusion(teacher_state: Mapping[str, Tensor], width: int = 8) -> Fusio
             state[f"decoder.{key}"] = _take(teacher_state, f"Dec.{key}", outputs)
     state["decoder.model_up.10.weight"] = _take(teacher_state, "Dec.model_up.10.weight", (0,), plan.up[2])
     state["decoder.model_up.10.bias"] = _take(teacher_state, "Dec.model_up.10.bias", (0,))
-    student = FusionStudent(width)
-    load_into(student, state, "pruned LDFusion state")
-    return student
+    return build_student(state, "pruned LDFusion state")
 
 
 def _plan_encoder(state: Mapping[str, Tensor], prefix: str, width: int) -> EncoderPlan:

@@ -3,8 +3,11 @@
 import difflib
 import hashlib
 import operator
+import os
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fusion_env.data.images import Pixels, read_infrared, read_size, read_visible
-from fusion_env.data.pairs import ImagePair, Progress, joint_error, no_progress
+from fusion_env.data.pairs import ImagePair, Progress, joint_error, no_progress, printable
 from fusion_env.errors import ConfigError, DataError
 
 __all__ = ["PairedFolder"]
@@ -36,14 +39,16 @@ class PairedFolder:
         ROOT/val.txt
 
     Files pair up by stem, case-sensitively; extensions may differ, the content decides the format (see
-    `fusion_env.data.images`). Hidden files, subfolders, other folders of ROOT (such as ``labels``) and side files
-    (text, tables, ``Thumbs.db``) are ignored; any other file must be an image. Pairs are ordered by name.
+    `fusion_env.data.images`). If no stem is on both sides, marks of the side are left out first: ``ir/IR_01.png`` and
+    ``vi/VIS_01.png``, or ``01-infrared`` and ``01-visible``, are the pair ``01``. Hidden files, subfolders, other
+    folders of ROOT (such as ``labels``) and side files (text, tables, ``Thumbs.db``) are ignored; any other file must
+    be an image. Symbolic links are followed. Pairs are ordered by name.
 
     Building the object reads headers only and reports every problem at once. Corrupt pixel data shows when a pair is
     loaded; `verify` looks for it in all files.
 
-    ``train.txt`` and ``val.txt`` hold one name per line, with or without extension; blank lines and lines that start
-    with ``#`` are ignored. Pairs in neither list are not used by `fusion_env.data.make_splits`.
+    ``train.txt`` and ``val.txt`` hold one name per line, with or without mark and extension; blank lines and lines
+    that start with ``#`` are ignored. Pairs in neither list are not used by `fusion_env.data.make_splits`.
 
     Args:
         root: Folder as above.
@@ -54,7 +59,7 @@ class PairedFolder:
     Attributes:
         root: The folder.
         name: The folder's own name.
-        names: Stems of the pairs, sorted.
+        names: Names of the pairs, sorted.
         sizes: Height and width of each pair as `load` returns it, that is after EXIF rotation and enlargement.
         split_names: ``{"train": (...), "val": (...)}`` from the lists, or None without them.
 
@@ -71,17 +76,20 @@ class PairedFolder:
             raise ConfigError(f"small_images must be 'error' or 'reflect'. Got {small_images!r}")
         if minimum_size < 1:
             raise ConfigError(f"minimum_size must be at least 1 pixel. Got {minimum_size}")
-        self.root = Path(root).expanduser()
-        self.name = self.root.resolve().name
+        self.root = Path(os.path.expanduser(root))
         ir_folder, vis_folder = _find_sides(self.root)
+        self.name = self.root.resolve().name
 
         problems: list[str] = []
         ir_files, vis_files = _by_stem(ir_folder, problems), _by_stem(vis_folder, problems)
+        if not ir_files.keys() & vis_files.keys():
+            ir_files, vis_files = _unmarked(ir_files, _INFRARED_FOLDERS), _unmarked(vis_files, _VISIBLE_FOLDERS)
         problems += _unpaired(ir_files, vis_folder, vis_files) + _unpaired(vis_files, ir_folder, ir_files)
         paired = {stem: (ir_files[stem], vis_files[stem]) for stem in sorted(ir_files.keys() & vis_files.keys())}
         smallest = minimum_size if small_images == "error" else 1
         stored = {stem: _common_size(*files, smallest, problems) for stem, files in paired.items()}
-        self.split_names = _read_split_lists(self.root, paired.keys(), problems)
+        by_stem = {file.stem: name for name, files in paired.items() for file in files}
+        self.split_names = _read_split_lists(self.root, by_stem | {name: name for name in paired}, problems)
         if not ir_files and not vis_files:
             problems.append(f"{ir_folder.name}/ and {vis_folder.name}/ hold no images")
         if problems:
@@ -154,80 +162,111 @@ class PairedFolder:
                 try:
                     digest.update(_length_and_ends(file))
                 except OSError as error:
-                    raise DataError(f"{file}: cannot be read, {error.strerror}") from error
+                    raise DataError(printable(f"{file}: cannot be read, {error.strerror}")) from error
         return digest.hexdigest()
 
     def _decode(self, index: int, file: Path, reader: Callable[[Path], Pixels]) -> Pixels:
         pixels = reader(file)
         if pixels.shape[:2] != self._stored_sizes[index]:
             raise DataError(
-                f"{file}: {pixels.shape[0]} x {pixels.shape[1]} pixels, but its header said "
-                f"{_text(self._stored_sizes[index])} when the folder was opened"
+                printable(f"{file}: {pixels.shape[0]} x {pixels.shape[1]} pixels, but its header said ")
+                + f"{_text(self._stored_sizes[index])} when the folder was opened"
             )
         return pixels
 
 
 def _find_sides(root: Path) -> tuple[Path, Path]:
     """Return the infrared and the visible folder, or explain why there are none."""
-    if not root.is_dir():
-        raise DataError(f"{root}: {'is a file, not a folder' if root.exists() else _missing_folder(root)}")
+    if not os.path.isdir(root):
+        reason = "is a file, not a folder" if os.path.exists(root) else _missing_folder(root)
+        raise DataError(printable(f"{root}: {reason}"))
+    inside = _entries(root)[0]
     found = []
     for side, names in (("infrared", _INFRARED_FOLDERS), ("visible", _VISIBLE_FOLDERS)):
-        folders = [entry for entry in _entries(root) if entry.is_dir() and entry.name.casefold() in names]
+        folders = [folder for folder in inside if folder.name.casefold() in names]
         if len(folders) > 1:
-            raise DataError(
-                f"{root}: several folders for {side} images ({', '.join(f.name for f in folders)}); keep one"
-            )
+            listed = ", ".join(folder.name for folder in folders)
+            raise DataError(printable(f"{root}: several folders for {side} images ({listed}); keep one"))
         if not folders:
-            near = [folder for folder in (root.parent, *_entries(root)) if _has_sides(folder)]
+            near = [folder for folder in (root.parent, *inside) if _has_sides(folder)]
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise DataError(f"{root}: no folder for {side} images (one of {', '.join(n + '/' for n in names)}).{hint}")
+            wanted = ", ".join(name + "/" for name in names)
+            raise DataError(printable(f"{root}: no folder for {side} images (one of {wanted}).{hint}"))
         found.append(folders[0])
     return found[0], found[1]
 
 
 def _missing_folder(root: Path) -> str:
-    parent = next(folder for folder in root.absolute().parents if folder.is_dir())
+    parent = next(folder for folder in root.absolute().parents if os.path.isdir(folder))
     if parent != root.absolute().parent:
         return f"no such folder ({parent} exists, nothing below it on this path does)"
-    near = difflib.get_close_matches(root.name, [entry.name for entry in _entries(parent) if entry.is_dir()], n=1)
+    near = difflib.get_close_matches(root.name, [folder.name for folder in _neighbours(parent)], n=1)
     return "no such folder." + (f" Did you mean {parent / near[0]}?" if near else "")
 
 
 def _has_sides(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    names = {entry.name.casefold() for entry in _entries(folder) if entry.is_dir()}
+    names = {entry.name.casefold() for entry in _neighbours(folder)}
     return bool(names & set(_INFRARED_FOLDERS) and names & set(_VISIBLE_FOLDERS))
 
 
-def _entries(folder: Path) -> list[Path]:
-    """List a folder without hidden entries, sorted by name."""
+def _neighbours(folder: Path) -> list[Path]:
+    """List the subfolders of a folder for a hint: one that cannot be listed has none."""
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return _entries(folder)[0]
+    except DataError:
+        return []
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """List the subfolders and the other entries of a folder, both sorted by name, without hidden ones."""
+    folders, others = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if not entry.name.startswith("."):
+                    (folders if os.path.isdir(entry) else others).append(folder / entry.name)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed, {error.strerror}") from error
+        raise DataError(printable(f"{folder}: cannot be listed, {error.strerror}")) from error
+    return folders, others
 
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
-    files = [entry for entry in _entries(folder) if not entry.is_dir() and entry.suffix.lower() not in _SIDECARS]
     by_stem: dict[str, Path] = {}
-    for file in files:
+    for file in _entries(folder)[1]:
+        if file.suffix.lower() in _SIDECARS:
+            continue
         if file.stem in by_stem:
             problems.append(f"{folder.name}/{by_stem[file.stem].name} and {folder.name}/{file.name} have the same stem")
         by_stem.setdefault(file.stem, file)
     return by_stem
 
 
+def _unmarked(files: dict[str, Path], marks: tuple[str, ...]) -> dict[str, Path]:
+    """Leave out marks such as ``IR_`` or ``-visible`` from names, unless two names would become one."""
+    mark = f"(?:{'|'.join(marks)})"
+    pattern = re.compile(rf"{mark}(?:[-_ .]|(?=\d))(.+)|(.+?)(?:[-_ .]|(?<=\d)){mark}", re.IGNORECASE | re.DOTALL)
+    matches = {stem: pattern.fullmatch(stem) for stem in files}
+    names = {stem: match[1] or match[2] if match else stem for stem, match in matches.items()}
+    unique = len(set(names.values())) == len(names)
+    return {names[stem]: file for stem, file in files.items()} if unique else files
+
+
 def _unpaired(files: dict[str, Path], other: Path, others: dict[str, Path]) -> list[str]:
-    by_folded = {stem.casefold(): file for stem, file in others.items()}
+    by_folded = {_folded(stem): stem for stem in others}
     problems = []
     for stem, file in files.items():
         if stem not in others:
-            near = by_folded.get(stem.casefold())
-            hint = f" ({near.name} differs in case)" if near else ""
+            near = by_folded.get(_folded(stem))
+            hint = ""
+            if near is not None:
+                case = near.casefold() == stem.casefold()
+                hint = f" ({others[near].name} {'differs in case' if case else 'encodes its accents differently'})"
             problems.append(f"{file.parent.name}/{file.name} has no partner in {other.name}/{hint}")
     return problems
+
+
+def _folded(stem: str) -> str:
+    return unicodedata.normalize("NFC", stem).casefold()
 
 
 def _common_size(ir_file: Path, vis_file: Path, smallest: int, problems: list[str]) -> tuple[int, int]:
@@ -254,10 +293,10 @@ def _text(size: tuple[int, int]) -> str:
     return f"{size[0]} x {size[1]} (height x width)"
 
 
-def _read_split_lists(root: Path, known: Collection[str], problems: list[str]) -> dict[str, tuple[str, ...]] | None:
+def _read_split_lists(root: Path, known: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, ...]] | None:
     """Read ``train.txt`` and ``val.txt``; what is wrong with them is added to `problems`."""
     lists = {side: root / f"{side}.txt" for side in ("train", "val")}
-    present = [side for side, file in lists.items() if file.is_file()]
+    present = [side for side, file in lists.items() if os.path.lexists(file)]
     if not present:
         return None
     if len(present) == 1:
@@ -268,17 +307,20 @@ def _read_split_lists(root: Path, known: Collection[str], problems: list[str]) -
     return names
 
 
-def _read_list(file: Path, known: Collection[str], problems: list[str]) -> tuple[str, ...]:
+def _read_list(file: Path, known: Mapping[str, str], problems: list[str]) -> tuple[str, ...]:
+    """Read a list of names and return the pairs meant; `known` maps everything that may stand there to a pair."""
+    if not os.path.isfile(file):
+        problems.append(f"{file.name} is not a regular file")
+        return ()
     try:
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{file.name} cannot be read as UTF-8 text, {error}")
         return ()
     entries = [line for line in lines if line and not line.startswith("#")]
-    names = [entry if entry in known else entry.rpartition(".")[0] or entry for entry in entries]
-    problems += [
-        f"{file.name} lists {e!r}, which is no pair" for e, n in zip(entries, names, strict=True) if n not in known
-    ]
+    names = [known.get(entry) or known.get(entry.rpartition(".")[0]) for entry in entries]
+    problems += [f"{file.name} lists {e!r}, which is no pair" for e, n in zip(entries, names, strict=True) if not n]
+    names = [name for name in names if name]
     problems += [f"{file.name} lists {name!r} {n} times" for name, n in Counter(names).items() if n > 1]
     if not entries:
         problems.append(f"{file.name} lists nothing")

@@ -8,12 +8,16 @@ Rules, the same for every reader:
 - An EXIF orientation that stands before the pixel data is applied.
 - 16-bit grey is divided by 257, so that 65535 becomes 255. Of 16-bit colour the decoder keeps the upper byte, which is
   at most one level away from that. 32-bit and floating-point pictures are refused: they have no agreed range.
-- Truncated or corrupt pixel data is an error (PNG checksums are verified), and so are more than 100 megapixels, which
-  is decided before anything is decoded.
+- A truncated file is an error, and so is what the decoder finds damaged: every flipped bit of a PNG file (it holds
+  checksums), not every one of the other formats. More than 100 megapixels, or 65,535 pixels in one direction, are
+  refused before anything is decoded.
+- Every failure is a `DataError` of one line that names the file. The decoder's own warnings are not shown.
 """
 
+import logging
 import os
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,17 +29,43 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from fusion_env.data.colour import luma_levels
+from fusion_env.data.pairs import printable
 from fusion_env.errors import DataError
 
-__all__ = ["MAX_MEGAPIXELS", "Pixels", "read_infrared", "read_luma", "read_size", "read_visible", "write_png"]
+__all__ = [
+    "MAX_MEGAPIXELS",
+    "MAX_SIDE",
+    "Pixels",
+    "read_infrared",
+    "read_luma",
+    "read_size",
+    "read_visible",
+    "write_png",
+]
 
 Pixels = NDArray[np.uint8]
 
 MAX_MEGAPIXELS = 100
+MAX_SIDE = 65_535
+"""Largest height and width in pixels, those of JPEG; a damaged header soon names more."""
+
+_TOO_LARGE = f"more than {MAX_MEGAPIXELS} megapixels (or {MAX_SIDE} in one direction); crop or shrink the image first"
 
 # An explicit list also keeps decoders that start other programs (EPS) away from files that only pretend to be images.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+_SIGNATURES = {
+    "PNG": (b"\x89PNG",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*"),
+    "WEBP": (b"RIFF",),
+    "GIF": (b"GIF8",),
+    "PPM": (b"P5", b"P6"),
+}
 _ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT = 274, 256, 257
+
+# Pillow logs an error before it raises one; where nobody has set up logging, that would go to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
@@ -48,12 +78,12 @@ def read_size(path: str | Path) -> tuple[int, int]:
         Height and width in pixels, after the EXIF orientation.
 
     Raises:
-        DataError: If the file is missing, no image, or larger than 100 megapixels.
+        DataError: If the file is missing, no image, larger than 100 megapixels, or holds 32-bit pixels.
     """
     with _opened(Path(path)) as image:
         width, height = image.size
-        if image.format == "TIFF":  # whether Pillow's own size is the turned one depends on its version
-            width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+        if image.format == "TIFF":
+            width, height = _tiff_size(image)
         return (width, height) if _orientation(image) > 4 else (height, width)
 
 
@@ -137,31 +167,57 @@ def write_png(path: str | Path, image: NDArray[np.generic] | Tensor) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image with its header read and its size checked; every failure inside becomes a one-line DataError."""
+    """Open an image with its header read and checked; every failure inside becomes a one-line DataError."""
     try:
-        if not path.is_file():
-            raise DataError(f"{path}: {'not a regular file' if path.exists() else 'no such file'}")
-        if path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty (0 bytes)")
+        _check_regular(path)
         # Given a path, Pillow maps uncompressed TIFF files into memory, and then fails on turned ones.
-        with path.open("rb") as stream, Image.open(stream, formats=_FORMATS) as image:
-            if image.width * image.height > MAX_MEGAPIXELS * 1_000_000:
-                raise _too_large(path, f"{image.width} x {image.height} pixels are")
-            yield image
-    except DataError:
-        raise
+        with warnings.catch_warnings(), path.open("rb") as stream:
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters in them becomes an error or is harmless
+            with Image.open(stream, formats=_FORMATS) as image:
+                if image.width * image.height > MAX_MEGAPIXELS * 1_000_000 or max(image.size) > MAX_SIDE:
+                    raise DataError(f"{image.width} x {image.height} pixels are {_TOO_LARGE}")
+                _refuse_32_bit(image)
+                yield image
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image in a known format ({', '.join(_FORMATS)})") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(path, "the picture is") from None
+        raise _error(path, _unidentified(path)) from None
+    except Image.DecompressionBombError:
+        raise _error(path, f"the picture is {_TOO_LARGE}") from None
+    except DataError as error:
+        raise _error(path, str(error)) from None
     # Hostile bytes make decoders raise nearly anything: OSError, SyntaxError, struct.error, KeyError, MemoryError, ...
     except Exception as error:
-        reason = " ".join(str(error).split()) or "decoder failed"
-        raise DataError(f"{path}: cannot be read, {type(error).__name__}: {reason}") from error
+        raise _error(path, f"cannot be read: {_reason(error)}") from error
 
 
-def _too_large(path: Path, subject: str) -> DataError:
-    return DataError(f"{path}: {subject} more than {MAX_MEGAPIXELS} megapixels; crop or shrink the image first")
+def _error(path: Path, reason: str) -> DataError:
+    return DataError(printable(f"{path}: {reason}"))
+
+
+def _check_regular(path: Path) -> None:
+    if not path.is_file():  # a named pipe or a device could keep the reader waiting for ever
+        if path.is_symlink() and not path.exists():
+            raise DataError(f"a symbolic link to {os.readlink(path)}, which does not exist")
+        raise DataError("not a regular file" if path.exists() else "no such file")
+    if path.stat().st_size == 0:
+        raise DataError("the file is empty (0 bytes)")
+
+
+def _unidentified(path: Path) -> str:
+    with path.open("rb") as stream:
+        head = stream.read(4)
+    for name, signatures in _SIGNATURES.items():
+        if head.startswith(signatures):
+            return f"a {name} file whose header is cut off, damaged or of a picture without pixels"
+    return f"not an image in a known format ({', '.join(_FORMATS)})"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it"
+    told = isinstance(error, (OSError, SyntaxError, ValueError)) and str(error)
+    return str(error) if told else "damaged image data"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -178,23 +234,46 @@ def _decode(path: Path, refuse_raw_counts: bool = False) -> Pixels:
         if image.format == "PNG":
             image.verify()  # the decoder itself passes over checksums; a verified image must be opened afresh
     with _opened(path) as image:
-        # Pillow turns TIFF pictures itself while it loads them.
-        orientation = 1 if image.format == "TIFF" else _orientation(image)
+        orientation = 1  # Pillow turns TIFF pictures itself while it loads them
+        if image.format == "TIFF":
+            _refuse_missing_strips(image)
+        else:
+            orientation = _orientation(image)
         image.load()
-        if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        if _is_16_bit(image):
             counts = np.asarray(image).astype(np.int32)
             if refuse_raw_counts:
-                _refuse_raw_counts(path, counts)
+                _refuse_raw_counts(counts)
             pixels = ((counts + 128) // 257).astype(np.uint8)
         else:
-            pixels = _eight_bit(path, image)
+            pixels = _eight_bit(image)
         return np.array(_upright(pixels, orientation), order="C")  # Pillow's own memory is read-only
 
 
-def _eight_bit(path: Path, image: Image.Image) -> Pixels:
-    if image.mode in ("I", "F"):
+def _tiff_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height as stored; whether Pillow's own size is the turned one depends on its version."""
+    return image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+
+
+def _refuse_missing_strips(image: Image.Image) -> None:
+    """Refuse a TIFF picture that is stored in part; Pillow would leave the rest black, without a word."""
+    width, height = _tiff_size(image)
+    right, bottom = (max(tile[1][side] for tile in image.tile) for side in (2, 3))
+    if right < width or bottom < height:
+        raise DataError(f"only {right} x {bottom} of its {width} x {height} pixels are stored")
+
+
+def _is_16_bit(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
+def _refuse_32_bit(image: Image.Image) -> None:
+    if image.mode in ("I", "F") and not _is_16_bit(image):
         kind = "32-bit integer" if image.mode == "I" else "floating-point"
-        raise DataError(f"{path}: {kind} pixels have no agreed range; save the image with 8 or 16 bits")
+        raise DataError(f"{kind} pixels have no agreed range; save the image with 8 or 16 bits")
+
+
+def _eight_bit(image: Image.Image) -> Pixels:
     image.info.pop("transparency", None)  # a transparent colour would only make convert() warn
     if image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())  # undo the premultiplied alpha before dropping it
@@ -202,11 +281,11 @@ def _eight_bit(path: Path, image: Image.Image) -> Pixels:
     return np.asarray(image.convert("L" if grey else "RGB"))
 
 
-def _refuse_raw_counts(path: Path, counts: NDArray[np.int32]) -> None:
+def _refuse_raw_counts(counts: NDArray[np.int32]) -> None:
     low, high = int(counts.min()), int(counts.max())
     if 256 <= high - low <= 65535 // 4 and len(np.unique(counts)) > 256:
         raise DataError(
-            f"{path}: 16-bit infrared values span only {low} to {high} of 0 to 65535, which looks like raw counts; "
+            f"16-bit infrared values span only {low} to {high} of 0 to 65535, which looks like raw counts; "
             "convert the data set to 8 bits with one range for all its images"
         )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fusion_env.errors import DataError
 
-__all__ = ["ImagePair", "PairSource", "Progress", "joint_error", "no_progress"]
+__all__ = ["ImagePair", "PairSource", "Progress", "joint_error", "no_progress", "printable"]
 
 Progress = Callable[[Iterable[int], str], Iterable[int]]
 """Wraps an iterable, given a title, in a progress display."""
@@ -89,6 +89,14 @@ class PairSource(Protocol):
         ...
 
 
+def printable(text: str) -> str:
+    """Return a text as one line that any UTF-8 stream can show.
+
+    File names may hold line breaks, control characters and undecodable bytes; these are written as escapes.
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def joint_error(title: str, problems: Sequence[str]) -> DataError:
     """Build one error for many problems, so that a data set is repaired in one go.
 
@@ -103,4 +111,4 @@ def joint_error(title: str, problems: Sequence[str]) -> DataError:
     if len(problems) > _LISTED_PROBLEMS:
         listed.append(f"and {len(problems) - _LISTED_PROBLEMS} more")
     count = f" ({len(problems)} problems)" if len(problems) > 1 else ""
-    return DataError(f"{title}{count}: {'; '.join(listed)}")
+    return DataError(printable(f"{title}{count}: {'; '.join(listed)}"))

@@ -149,7 +149,7 @@ def _without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _published_state() -> Mapping[str, Tensor]:
     published = VGG19_Weights.IMAGENET1K_V1
     try:
-        return published.get_state_dict(progress=False, check_hash=True)
+        return published.get_state_dict(progress=False, check_hash=True, weights_only=True)
     # In this order: no connection or no space, wrong checksum or truncated file, empty file, damaged file.
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise MissingRequirementsError(

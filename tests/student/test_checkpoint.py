@@ -1,11 +1,17 @@
 """Weights on disk: exact round trips, and a clear error for everything that can be wrong with a file."""
 
 import os
+import pickle
 import stat
+import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from student import checkpoint
 from student.checkpoint import WeightsError, load_into, load_metadata, load_state, load_student, save_state
@@ -119,6 +125,29 @@ class TestDamagedFiles:
             load_state("w.pt")
         assert not Path("this-must-never-exist").exists()
 
+    @pytest.mark.parametrize("protocol", [2, 4, 5])
+    def test_code_in_a_bare_pickle_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int, recwarn: pytest.WarningsRecorder
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for content in (RunsCode(), {"a": RunsCode()}, [torch.zeros(1), RunsCode()]):
+            Path("w.pt").write_bytes(pickle.dumps(content, protocol))
+            for read in (load_state, load_student):
+                with pytest.raises(WeightsError, match="could run code and are refused"):
+                    read("w.pt")
+            assert not Path("this-must-never-exist").exists()
+        assert not recwarn.list
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+    def test_what_is_no_file(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "loop").symlink_to("loop")
+        reasons = {"": "Is a directory", "pipe": "not a regular file", "loop": "Too many levels", "a\0b": "null byte"}
+        for name, reason in reasons.items():
+            for read in (load_state, load_metadata, load_student):
+                with pytest.raises(WeightsError, match=f"^Weights file .* cannot be opened: .*{reason}"):
+                    read(tmp_path / name)
+
     def test_whole_module_is_refused(self, tmp_path: Path) -> None:
         torch.save(FusionStudent(1), tmp_path / "w.pt")
         with pytest.raises(WeightsError, match=r"state_dict\(\) alone"):
@@ -126,12 +155,62 @@ class TestDamagedFiles:
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [([torch.zeros(1)], "holds a list, not a state dict"), ({"epoch": 3}, "entry 'epoch' is a int")],
+        [
+            ([torch.zeros(1)], "holds a list, not a state dict"),
+            ({"epoch": 3}, "entry 'epoch' is a int"),
+            ({7: torch.zeros(1)}, "7 is a int, not a tensor's name"),
+            ({"a": torch.eye(3).to_sparse()}, "'a' is a sparse, nested, quantised or empty"),
+            ({"a": torch.ones(2, device="meta")}, "'a' is a sparse, nested, quantised or empty"),
+            ({"a": torch.ones(1).expand(10**6, 10**6)}, r"'a' has shape \(1000000, 1000000\), more than the file's"),
+        ],
     )
     def test_no_state_dict(self, tmp_path: Path, content: object, message: str) -> None:
         torch.save(content, tmp_path / "w.pt")
         with pytest.raises(WeightsError, match=message):
             load_state(tmp_path / "w.pt")
+
+    def test_a_compressed_archive_is_not_unpacked(self, tmp_path: Path) -> None:
+        torch.save({"a": torch.zeros(10**6)}, tmp_path / "w.pt")
+        packed = tmp_path / "packed.pt"
+        with zipfile.ZipFile(tmp_path / "w.pt") as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+            for member in old.infolist():
+                new.writestr(member.filename, old.read(member))
+        assert packed.stat().st_size < 10_000
+        with pytest.raises(WeightsError, match=r"packed\.pt is a compressed archive"):
+            load_state(packed)
+
+    def test_a_type_that_cannot_be_converted(self, tmp_path: Path) -> None:
+        header = b'{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}'
+        (tmp_path / "w").write_bytes(struct.pack("<Q", len(header)) + header + b"\0")
+        with pytest.raises(WeightsError, match=r"w(: 'a' holds torch.float4| is not a complete safetensors file)"):
+            load_state(tmp_path / "w")
+
+    @pytest.mark.filterwarnings("error")
+    @given(
+        st.sampled_from(["zip", "legacy", "safetensors"]),
+        st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=5),
+        st.floats(0, 1),
+    )
+    @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_damaged_files_are_read_or_a_weights_error(
+        self, tmp_path: Path, kind: str, changes: list[tuple[float, int]], kept: float
+    ) -> None:
+        path = tmp_path / "w"
+        state = {"first": torch.arange(6.0).view(2, 3), "second": torch.ones(2, dtype=torch.int64)}
+        if kind == "safetensors":
+            save_state(state, path)
+        else:
+            torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+        data = bytearray(path.read_bytes())
+        for place, value in changes:
+            data[int(place * len(data))] = value
+        path.write_bytes(data[: int(kept * len(data)) + 1])
+        for read in (load_state, load_metadata, load_student):
+            try:
+                assert isinstance(read(path), dict)
+            except WeightsError as error:
+                message = str(error)
+                assert str(path) in message
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
     def test_non_finite(self, state: dict[str, torch.Tensor], tmp_path: Path, value: float) -> None:
@@ -171,8 +250,43 @@ class TestLoadInto:
         with pytest.raises(WeightsError, match=r"1 wrong shapes: decoder.model_up.10.bias \(2,\) instead of \(1,\)"):
             load_into(FusionStudent(1), state, "test")
 
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda tensor: tensor.long(), "wrong types: .*bias integer instead of floating-point"),
+            (lambda tensor: tensor > 0, "wrong types: .*bias boolean instead of floating-point"),
+            (lambda tensor: tensor.to(torch.complex64), "wrong types: .*bias complex instead of floating-point"),
+        ],
+    )
+    @pytest.mark.filterwarnings("error")
+    def test_kinds(
+        self, state: dict[str, torch.Tensor], change: Callable[[torch.Tensor], torch.Tensor], message: str
+    ) -> None:
+        key = "decoder.model_up.10.bias"
+        with pytest.raises(WeightsError, match=message):
+            load_into(FusionStudent(1), {**state, key: change(state[key])}, "test")
+        load_into(FusionStudent(1), {**state, key: state[key].double()}, "test")
+
+    def test_odd_keys_stay_on_one_line(self, state: dict[str, torch.Tensor]) -> None:
+        with pytest.raises(WeightsError, match=r"1 unexpected keys: a\\nb\."):
+            load_into(FusionStudent(1), {**state, "a\nb": torch.zeros(1)}, "test")
+
 
 class TestLoadStudent:
+    def test_a_width_that_the_file_does_not_fill_takes_no_memory(
+        self, state: dict[str, torch.Tensor], tmp_path: Path
+    ) -> None:
+        save_state({**state, "encoder.content_encoder1.model.1.bias": torch.zeros(100_000)}, tmp_path / "w")
+        with pytest.raises(WeightsError, match=r"wrong shapes: .* instead of \(100000, 1, 7, 7\)"):
+            load_student(tmp_path / "w")
+
+    def test_no_random_numbers_are_drawn(self, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+        save_state(state, tmp_path / "w")
+        before = torch.get_rng_state()
+        student = load_student(tmp_path / "w")
+        assert torch.equal(torch.get_rng_state(), before)
+        assert all(torch.equal(value, state[key]) for key, value in student.state_dict().items())
+
     @pytest.mark.parametrize("width", [1, 3, 8])
     def test_width_is_found(self, tmp_path: Path, width: int) -> None:
         save_state(FusionStudent(width).state_dict(), tmp_path / "w")

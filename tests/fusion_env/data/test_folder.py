@@ -1,4 +1,5 @@
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -331,3 +332,134 @@ def test_roadscene_lists_and_lowest_images(reference_dir: Path) -> None:
 def test_image_pair_checks_itself(ir: torch.Tensor, vis: torch.Tensor, message: str) -> None:
     with pytest.raises(DataError, match=message):
         ImagePair("x", ir, vis)
+
+
+@pytest.mark.parametrize(
+    ("ir", "vis"),
+    [
+        ("IR_{}", "VIS_{}"),
+        ("ir-{}", "visible-{}"),
+        ("IR{}", "VIS{}"),
+        ("{}_ir", "{}_vi"),
+        ("{} infrared", "{} Visible"),
+    ],
+)
+def test_names_with_the_mark_of_their_side(tmp_path: Path, ir: str, vis: str) -> None:
+    for number in ("01", "02", "10"):
+        _write(tmp_path / "ir" / f"{ir.format(number)}.png", seed=int(number))
+        _write(tmp_path / "vi" / f"{vis.format(number)}.jpg", seed=int(number))
+    source = PairedFolder(tmp_path)
+    assert source.names == ("01", "02", "10")
+    assert np.array_equal(source.load(2).ir[0], read_infrared(tmp_path / "ir" / f"{ir.format('10')}.png"))
+    (tmp_path / "train.txt").write_text(f"{ir.format('10')}.png\n{vis.format('02')}")
+    (tmp_path / "val.txt").write_text("01.jpg")
+    assert PairedFolder(tmp_path).split_names == {"train": ("10", "02"), "val": ("01",)}
+    _write(tmp_path / "ir" / "map.png")
+    assert _error(tmp_path) == f"cannot use the image pairs in {tmp_path}: ir/map.png has no partner in vi/"
+
+
+def test_marks_count_as_names_where_names_pair_up_or_would_become_one(root: Path, tmp_path: Path) -> None:
+    for side in ("ir", "vi"):
+        _write(root / side / "ir_a.png")
+    assert PairedFolder(root).names == ("a", "b", "c.1", "ir_a")
+    other = tmp_path / "other"
+    for name in ("IR_1", "1_IR"):
+        _write(other / "ir" / f"{name}.png")
+        _write(other / "vi" / f"{name.replace('IR', 'VIS')}.png")
+    assert "(4 problems)" in _error(other)
+
+
+def test_names_that_differ_only_in_the_encoding_of_accents(root: Path) -> None:
+    _write(root / "ir" / "e\u0301.png")
+    _write(root / "vi" / "\u00e9.png")
+    assert "ir/e\u0301.png has no partner in vi/ (\u00e9.png encodes its accents differently)" in _error(root)
+
+
+def test_odd_names(root: Path) -> None:
+    names = ["new\nline", "\udcff\udcfe", " ", "Bäume 図", "-rf", "a" * 200, "100%s{}"]
+    for number, name in enumerate(names):
+        for side in ("ir", "vi"):
+            _write(root / side / f"{name}.png", seed=number)
+    source = PairedFolder(root)
+    assert set(names) < set(source.names)
+    assert all(source.load(index).ir.shape == (1, *source.sizes[index]) for index in range(len(source)))
+    assert len(source.fingerprint()) == 64
+    for name in names:
+        (root / "vi" / f"{name}.png").unlink()
+    text = _error(root)
+    assert r"ir/new\nline.png has no partner" in text
+    assert r"ir/\udcff\udcfe.png has no partner" in text
+    assert "\n" not in text
+    assert text.encode()
+
+
+def test_everything_that_is_no_image_is_named(root: Path) -> None:
+    for side in ("ir", "vi"):
+        os.mkfifo(root / side / "pipe.png")
+        (root / side / "dangling.png").symlink_to(root / "nowhere")
+        (root / side / "device.png").symlink_to("/dev/zero")
+        (root / side / "loop.png").symlink_to("loop.png")
+    text = _error(root)
+    assert "(8 problems)" in text
+    assert f"{root}/ir/pipe.png: not a regular file" in text
+    assert f"{root}/vi/device.png: not a regular file" in text
+    assert f"{root}/ir/dangling.png: a symbolic link to {root}/nowhere, which does not exist" in text
+    assert f"{root}/vi/loop.png: a symbolic link to loop.png, which does not exist" in text
+
+
+def test_symbolic_links_are_followed(root: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    (linked / "ir").mkdir(parents=True)
+    (linked / "vi").symlink_to(root / "vi")
+    for file in (root / "ir").iterdir():
+        (linked / "ir" / file.name).symlink_to(file)
+    assert PairedFolder(linked).names == PairedFolder(root).names
+    (linked / "ir" / "again").symlink_to(linked)  # a folder inside itself is ignored like any other
+    assert torch.equal(PairedFolder(linked).load(0).vis, PairedFolder(root).load(0).vis)
+
+
+@pytest.mark.parametrize("side", ["train", "val"])
+def test_lists_that_are_no_files(root: Path, side: str) -> None:
+    _list(root)
+    (root / f"{side}.txt").unlink()
+    os.mkfifo(root / f"{side}.txt")
+    assert f"{side}.txt is not a regular file" in _error(root)
+    (root / f"{side}.txt").unlink()
+    (root / f"{side}.txt").symlink_to("gone.txt")
+    assert f"{side}.txt is not a regular file" in _error(root)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "~nobody-of-this-name/data", "x" * 300, ""])
+def test_impossible_folders(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "\n" not in _error(path)
+
+
+def test_a_folder_that_is_a_link_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    assert "no such folder" in _error(tmp_path / "loop")
+
+
+def test_float_images_are_found_before_training(root: Path) -> None:
+    for name in ("a", "b"):
+        size = Image.open(root / "ir" / f"{name}.png").size
+        Image.new("F", size).save(root / "ir" / f"{name}.png", format="TIFF")
+    text = _error(root)
+    assert "(2 problems)" in text
+    assert f"{root}/ir/a.png: floating-point pixels have no agreed range" in text
+
+
+def test_large_folders_are_opened_in_linear_time(tmp_path: Path) -> None:
+    seconds = {}
+    for count in (300, 3_000):
+        for side in ("ir", "vi"):
+            first = _write(tmp_path / str(count) / side / "00000.png", 4, 4)
+            for number in range(1, count):
+                os.link(first, first.with_name(f"{number:05}.png"))
+        start = time.process_time()
+        assert len(PairedFolder(tmp_path / str(count))) == count
+        seconds[count] = time.process_time() - start
+    assert seconds[3_000] < 30 * seconds[300]  # quadratic work would cost a hundred times
+    for file in (tmp_path / "3000" / "vi").iterdir():
+        file.unlink()
+    assert "(3000 problems)" in _error(tmp_path / "3000")
