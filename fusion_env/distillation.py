@@ -244,6 +244,11 @@ class Distillation:
         yield
         self.timings[part] = self.timings.get(part, 0.0) + time.perf_counter() - start
 
+    def reseed(self, order_seed: int, noise_seed: int) -> None:
+        """Start new random streams; student and optimiser stay as they are."""
+        self._order = _BankOrder(len(self._bank), order_seed)
+        self._noise.manual_seed(noise_seed)
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next rounds depend on: weights, optimiser, random streams.
 

@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.utils import seeding
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from fusion_env.report import Report
 from fusion_env.scoring import Scores, observation_size
 from fusion_env.snapshot import check_same_task, read_generator, write_generator
 from fusion_env.task import DistillationTask, build_task
+from fusion_env.teachers import Teacher
 
 __all__ = ["FusionDistillEnv", "LastRun"]
 
@@ -141,6 +143,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         preset: ``"tiny"``, ``"bench"``, ``"demo"`` or ``"paper"``.
         render_mode: ``"rgb_array"``, ``"human"`` (needs a display) or None.
         config: A whole configuration in place of a preset.
+        teacher: Name of a teacher, or a `fusion_env.teachers.Teacher` made in Python.
         **overrides: Fields of `DistillConfig`.
 
     Raises:
@@ -163,10 +166,13 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         *,
         render_mode: str | None = None,
         config: DistillConfig | None = None,
+        teacher: Teacher | str | None = None,
         **overrides: Any,
     ) -> None:
+        if isinstance(teacher, str):
+            overrides["teacher"], teacher = teacher, None
         config = _configuration(preset, config, overrides)
-        self._setup(build_task(config), render_mode)
+        self._setup(build_task(config, teacher=teacher), render_mode)
 
     @classmethod
     def from_task(cls, task: DistillationTask, render_mode: str | None = None) -> "FusionDistillEnv":
@@ -412,26 +418,41 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         missing = {"config", "engine", "env_rng", "score_rng", "progress"} - set(state)
         if missing:
             raise SnapshotError(f"not a snapshot of this environment: {', '.join(sorted(missing))} missing")
-        check_same_task(self.config, DistillConfig.from_dict(json.loads(state["config"])))
+        try:
+            config, progress = (json.loads(state[name]) for name in ("config", "progress"))
+            check_same_task(self.config, DistillConfig.from_dict(config))
+        except (ValueError, TypeError) as error:
+            raise SnapshotError(f"the snapshot is damaged: {error}") from error
         engine = self.task.new_run(0, 0)
         engine.student.eval()
         engine.load_state_dict(state["engine"])
-        progress = json.loads(state["progress"])
         progress["observation"] = np.asarray(progress["observation"], np.float32)
         progress["degradation"] = Degradation(**progress["degradation"])
         self._engine, self._run = engine, _Progress(**progress)
         self._np_random, self._np_random_seed = read_generator(state["env_rng"]), state.get("env_seed")
         self._score_rng = read_generator(state["score_rng"])
 
-    def fork(self) -> "FusionDistillEnv":
+    def fork(self, seed: int | None = None) -> "FusionDistillEnv":
         """Return an independent environment in the same state, ready to step.
 
         Weights and random streams are copied; data, teacher and networks are shared.
+
+        Args:
+            seed: Give the copy random streams of its own (order of the crops, degradations, scored images, later
+                runs); None copies those of this environment, so that equal actions have equal results in both.
         """
         other = type(self).from_task(self.task, self.render_mode)
         other.load_state_dict(self.state_dict())
         other.last_run = copy.copy(self.last_run)
+        if seed is not None:
+            other._reseed(seed)
         return other
+
+    def _reseed(self, seed: int) -> None:
+        self._np_random, self._np_random_seed = seeding.np_random(seed)
+        order_seed, noise_seed, score_seed = self.np_random.integers(2**63, size=3).tolist()
+        self._engine.reseed(order_seed, noise_seed)
+        self._score_rng = np.random.default_rng(score_seed)
 
 
 def _configuration(name: str, config: DistillConfig | None, overrides: dict[str, Any]) -> DistillConfig:

@@ -60,16 +60,12 @@ class Scorer:
 
     Raises:
         ConfigError: A mean of the teacher is too small to divide by.
-        UnknownNameError: `config.score_metrics` names an unknown metric.
     """
 
     def __init__(self, config: DistillConfig, bank: CropBank, quality: nn.Module) -> None:
         self._config = config
         self._bank = bank
         self._quality = quality
-        for name in config.score_metrics:
-            if name != "iqa":
-                metrics.get(name)
         self.names = tuple(dict.fromkeys((*INDICATORS, *config.score_metrics)))
         with torch.inference_mode():
             self._teacher = self._values(None, lambda ir, vis, target: target)

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fusion_env import metrics, teachers
 from fusion_env.action import decode_action
 from fusion_env.cache import cache_folder, load_or_compute
-from fusion_env.config import DistillConfig
+from fusion_env.config import INDICATORS, DistillConfig
 from fusion_env.crop_bank import CropPlan, bank_key, build_bank, plan_crops
 from fusion_env.data import PairedFolder, PairSource, ProceduralScenes, Progress, Splits, make_splits, no_progress
 from fusion_env.distillation import Distillation, epoch_iterations
@@ -20,7 +21,6 @@ from fusion_env.perception import load_features, load_quality
 from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
 from fusion_env.stage0 import stage0_student
-from fusion_env.teachers import load as load_teacher
 
 __all__ = ["DistillationTask", "build_task", "open_pairs", "resolve_device"]
 
@@ -76,20 +76,26 @@ def open_pairs(config: DistillConfig) -> PairSource:
     )
 
 
-def check_requirements(config: DistillConfig) -> None:
+def check_requirements(config: DistillConfig, teacher: teachers.Teacher | None = None) -> None:
     """Report everything that a configuration needs and that is not there, in one error, before any work.
+
+    Args:
+        config: The configuration.
+        teacher: A teacher that takes the place of the configuration's.
 
     Raises:
         MissingRequirementsError: Names what is missing, where its makers publish it and which setting points to it.
+        UnknownNameError: `config.score_metrics` names an unknown metric.
     """
+    for name in config.score_metrics:
+        if name not in INDICATORS:
+            metrics.get(name)
     missing = []
     if config.data in _PUBLISHED_DATA and not Path(config.data).is_dir():
         missing.append(f"{_PUBLISHED_DATA[config.data]}: set data=DIR (with ir/ and vi/)")
-    if config.teacher == "ldfusion" and config.teacher_weights is None:
-        missing.append(
-            "LDFusion's weights Enc_final.pt and Dec_final.pt (published at github.com/wyhlaowang/LDFusion): "
-            "set teacher_weights=DIR"
-        )
+    problem = None if teacher else teachers.missing(config.teacher, config.teacher_weights)
+    if problem:
+        missing.append(problem)
     if missing:
         raise MissingRequirementsError(
             f"missing: {'; '.join(missing)}. The preset 'demo' needs none of this (VGG-19 and CLIP weights, where "
@@ -118,19 +124,26 @@ class DistillationTask:
         config: The configuration.
         source: Its image pairs.
         progress: Progress display for the teacher's pass and stage 0.
+        teacher: A teacher that takes the place of the configuration's.
 
     Raises:
         FusionEnvError: Data, weights or settings cannot be used.
         WeightsError: A weights file cannot be used.
     """
 
-    def __init__(self, config: DistillConfig, source: PairSource, progress: Progress = no_progress) -> None:
+    def __init__(
+        self,
+        config: DistillConfig,
+        source: PairSource,
+        progress: Progress = no_progress,
+        teacher: teachers.Teacher | None = None,
+    ) -> None:
         self.config = config
         self.device = resolve_device(config.device)
         self.source = source
         self.splits: Splits = make_splits(source, config.data_seed)
         with torch.random.fork_rng(devices=[]):  # networks draw first weights from the global generator when built
-            self.teacher = load_teacher(config.teacher, config.teacher_weights).to(self.device).eval()
+            self.teacher = (teacher or teachers.load(config.teacher, config.teacher_weights)).to(self.device).eval()
             self.features = load_features(config.perception, config.perception_weights, config.perception_taps)
             self.features.to(self.device)
             self.quality = load_quality(config.iqa, config.iqa_weights).to(self.device)
@@ -222,8 +235,7 @@ class DistillationTask:
         return {
             "data": f"{self.source.name}: {len(splits.train)} training, {len(splits.reward)} reward, "
             f"{len(splits.report)} report pairs",
-            "teacher": f"{config.teacher} (weights {config.teacher_weights or 'of the package'}, "
-            f"{self.teacher.fingerprint()}), targets per {context}",
+            "teacher": f"{self.teacher.describe()}, targets per {context}",
             "student": f"stage 0: {stage0}",
             "perception": self.features.description,
             "iqa": self.quality.description,
@@ -243,20 +255,23 @@ def _verify(source: PairSource, folder: Path, progress: Progress) -> None:
     load_or_compute(folder / "verified" / f"{source.fingerprint()}.safetensors", decode_all)
 
 
-def build_task(config: DistillConfig, progress: Progress = no_progress) -> DistillationTask:
+def build_task(
+    config: DistillConfig, progress: Progress = no_progress, teacher: teachers.Teacher | None = None
+) -> DistillationTask:
     """Build the task of a configuration, or return the one that lives in this process already.
 
     Args:
         config: The configuration; `config.threads` is set for the whole process here.
         progress: Progress display.
+        teacher: A teacher made in Python, which takes the place of the configuration's.
     """
-    check_requirements(config)
+    check_requirements(config, teacher)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     source = open_pairs(config)
-    key = (config, source.fingerprint())
+    key = (config, source.fingerprint(), teacher.fingerprint() if teacher else None)
     task = _tasks.get(key)
     if task is None:
-        task = _tasks[key] = DistillationTask(config, source, progress)
+        task = _tasks[key] = DistillationTask(config, source, progress, teacher)
         _logger.info("built task: %s", task.describe())
     return task

@@ -1,7 +1,9 @@
 """What every teacher offers: fusing a batch on the device, fusing one whole pair, and a fingerprint."""
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +14,28 @@ from torch import Tensor, nn
 from fusion_env.data.colour import rgb_to_luma
 from fusion_env.data.pairs import ImagePair
 
-__all__ = ["Teacher"]
+__all__ = ["Published", "Teacher", "check_batch", "check_fused"]
+
+_SHOWN_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where the makers of a network publish its weights.
+
+    Attributes:
+        summary: What the network is, one line.
+        repository: Where its code and weights are, without ``https://``.
+        licence: Of the repository.
+        files: Names of the files that hold the weights; all of them are needed.
+        folder: Their folder below ``$FUSION_ENV_WEIGHTS``; empty: the teacher's name.
+    """
+
+    summary: str
+    repository: str
+    licence: str
+    files: tuple[str, ...]
+    folder: str = ""
 
 
 class Teacher(nn.Module, ABC):
@@ -24,11 +47,22 @@ class Teacher(nn.Module, ABC):
         name: Name in the registry.
         revision: Raised whenever the method's results change for equal weights; part of the fingerprint.
         whole_image_only: True if the method has results for whole images only, so that crops must be cut from them.
+        published: Where the weights come from, for networks of other makers; see `PublishedTeacher`.
+        needs_weights: False if the teacher takes no weights.
+        checksums: SHA-256 of every file that was read for this teacher, by file name.
+        settings: What beside name, revision and tensors decides the results, JSON-ready; part of the fingerprint.
     """
 
     name: ClassVar[str]
     revision: ClassVar[int] = 1
     whole_image_only: ClassVar[bool] = False
+    published: ClassVar[Published | None] = None
+    needs_weights: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checksums: dict[str, str] = {}
+        self.settings: dict[str, object] = {}
 
     @classmethod
     @abstractmethod
@@ -42,6 +76,18 @@ class Teacher(nn.Module, ABC):
             MissingRequirementsError: If weights are needed and are not there.
             ValueError: If the teacher takes none.
         """
+
+    @classmethod
+    def missing(cls, weights: Path | None) -> str | None:
+        """Say, before any work, which weights `from_weights` would not find.
+
+        Args:
+            weights: As for `from_weights`.
+
+        Returns:
+            What is missing and where its makers publish it; None if nothing is, or if only loading can tell.
+        """
+        return None
 
     @abstractmethod
     def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
@@ -68,13 +114,7 @@ class Teacher(nn.Module, ABC):
         Raises:
             ValueError: If a shape does not fit.
         """
-        if ir.ndim != 4 or ir.shape[1] != 1:
-            raise ValueError(f"ir must have shape [B, 1, H, W]. Got {tuple(ir.shape)}.")
-        if vis.shape != (ir.shape[0], 3, *ir.shape[2:]):
-            expected = (ir.shape[0], 3, *ir.shape[2:])
-            raise ValueError(
-                f"vis must be RGB of shape {expected}, as ir is {tuple(ir.shape)}. Got {tuple(vis.shape)}."
-            )
+        check_batch(ir, vis)
         return self.fuse_luma(rgb_to_luma(vis), ir)
 
     @torch.inference_mode()
@@ -93,13 +133,61 @@ class Teacher(nn.Module, ABC):
         return self(ir, vis)[0]
 
     def fingerprint(self) -> str:
-        """Hash name, revision and every tensor, to tell cached results of different teachers apart.
+        """Hash name, revision, settings and every tensor, to tell cached results of different teachers apart.
 
         Returns:
-            The first 16 hexadecimal digits of a SHA-256; independent of the device.
+            The first 16 hexadecimal digits of a SHA-256; independent of the device and of the weights' file format.
         """
         digest = hashlib.sha256(f"{self.name}/{self.revision}".encode())
+        if self.settings:
+            digest.update(json.dumps(self.settings, sort_keys=True).encode())
         for key, tensor in sorted(self.state_dict().items()):
             digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
+
+    def describe(self) -> str:
+        """Say what is used, for people and result files: name, files read with checksums, settings, fingerprint."""
+        files = [f"{file} sha256 {digest[:_SHOWN_DIGITS]}" for file, digest in self.checksums.items()]
+        has_weights = any(True for _ in self.parameters())
+        origin = "weights given in Python" if self.needs_weights else "weights of the package"
+        origin = ", ".join(files) or (origin if has_weights else "no weights")
+        settings = "".join(f", {key} {value}" for key, value in self.settings.items())
+        return f"{self.name} ({origin}{settings}, {self.fingerprint()})"
+
+
+def check_batch(ir: Tensor, vis: Tensor) -> None:
+    """Check the inputs of `Teacher.forward`.
+
+    Args:
+        ir: Must be [B, 1, H, W].
+        vis: Must be [B, 3, H, W].
+
+    Raises:
+        ValueError: If a shape does not fit.
+    """
+    if ir.ndim != 4 or ir.shape[1] != 1:
+        raise ValueError(f"ir must have shape [B, 1, H, W]. Got {tuple(ir.shape)}.")
+    expected = (ir.shape[0], 3, *ir.shape[2:])
+    if vis.shape != expected:
+        raise ValueError(f"vis must be RGB of shape {expected}, as ir is {tuple(ir.shape)}. Got {tuple(vis.shape)}.")
+
+
+def check_fused(fused: object, ir: Tensor, maker: str) -> Tensor:
+    """Check what foreign code made of a batch.
+
+    Args:
+        fused: Should be fused luma, a floating-point tensor of the shape of ``ir``.
+        ir: The infrared batch, [B, 1, H, W].
+        maker: Who made it, for the error message.
+
+    Returns:
+        ``fused`` as float32.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if not isinstance(fused, Tensor) or not fused.is_floating_point() or fused.shape != ir.shape:
+        got = f"{fused.dtype} {tuple(fused.shape)}" if isinstance(fused, Tensor) else type(fused).__name__
+        raise ValueError(f"{maker} must return fused luma as a float tensor {tuple(ir.shape)}. Got {got}.")
+    return fused.float()

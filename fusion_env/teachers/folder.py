@@ -16,7 +16,7 @@ from fusion_env.teachers.registry import register
 __all__ = ["FolderTeacher"]
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-_SHOWN_NAMES = 5
+_SHOWN_NAMES = 20
 
 
 @register("folder")
@@ -80,12 +80,13 @@ class FolderTeacher(Teacher):
             names: Names of the pairs.
 
         Raises:
-            MissingRequirementsError: If results are missing; counts all and names the first.
+            MissingRequirementsError: If results are missing; names the first 20 and counts all.
         """
         names = list(names)
         missing = [name for name in names if name not in self._paths]
         if missing:
-            shown = ", ".join(missing[:_SHOWN_NAMES]) + (", ..." if len(missing) > _SHOWN_NAMES else "")
+            more = f" and {len(missing) - _SHOWN_NAMES} more" if len(missing) > _SHOWN_NAMES else ""
+            shown = ", ".join(missing[:_SHOWN_NAMES]) + more
             raise MissingRequirementsError(
                 f'teacher "folder": {self.folder} has no fused image for {len(missing)} of {len(names)} pairs: {shown}.'
             )

@@ -53,7 +53,9 @@ def fuse_laplacian(vis_luma: Tensor, ir: Tensor, kernel: Tensor) -> Tensor:
 
 @register("laplacian")
 class LaplacianTeacher(Teacher):
-    """`fuse_laplacian` as a teacher: no weights, any size from 32x32, each sample by itself."""
+    """Laplacian pyramids, a classical method: no weights, any size from 32x32; see `fuse_laplacian`."""
+
+    needs_weights = False
 
     def __init__(self) -> None:
         super().__init__()

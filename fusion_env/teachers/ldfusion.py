@@ -3,6 +3,7 @@
 Layers and parameter names follow github.com/wyhlaowang/LDFusion, so that its official weights load strictly.
 """
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_env.errors import ConfigError, MissingRequirementsError
-from fusion_env.teachers.base import Teacher
+from fusion_env.teachers.base import Published
+from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_part
 from fusion_env.teachers.registry import register
 from student.checkpoint import load_into, load_state
 from student.network import PairEncoder, UpsamplingDecoder, check_pair
@@ -22,8 +24,6 @@ _WIDTH = 16
 _CONTENT = 256
 _STYLE = 8
 _HIDDEN = 256
-
-_OFFICIAL_FILES = {"Enc": "Enc_final.pt", "Dec": "Dec_final.pt"}
 
 
 class AdaptiveInstanceNorm(nn.Module):
@@ -147,46 +147,29 @@ class _Decoder(UpsamplingDecoder):
 
 
 @register("ldfusion")
-class LDFusion(Teacher):
+class LDFusion(PublishedTeacher):
     """The LDFusion network: 5.776977 M parameters, 13.0881 G multiply-adds (thop) at 224x224.
 
     Pre-processing is the official one: visible luma Y = 0.299 R + 0.587 G + 0.114 B and infrared, both in 0..1. Its
     state dict holds the official encoder file under ``Enc.`` and the decoder file under ``Dec.``.
     """
 
+    published = Published(
+        summary="LDFusion: content and style encoders, adaptive instance normalisation",
+        repository="github.com/wyhlaowang/LDFusion",
+        licence="Apache-2.0",
+        files=("Enc_final.pt", "Dec_final.pt"),
+    )
+
     def __init__(self) -> None:
         super().__init__()
         self.Enc = _Encoder()
         self.Dec = _Decoder()
 
-    @classmethod
-    def from_weights(cls, weights: Path | None) -> "LDFusion":
-        """Build the network from the official checkpoint or from a file of our own.
-
-        Args:
-            weights: Folder with ``Enc_final.pt`` and ``Dec_final.pt`` (or either of the two), or one file with the keys
-                ``Enc.*`` and ``Dec.*``.
-
-        Raises:
-            MissingRequirementsError: If no weights are named or a file is missing.
-            student.WeightsError: If a file is damaged or does not fit.
-        """
-        if weights is None:
-            raise _missing("no weights are given")
-        if not weights.exists():
-            raise _missing(f"{weights} does not exist")
-        if weights.name in _OFFICIAL_FILES.values():
-            weights = weights.parent
-        teacher = cls()
-        if weights.is_file():
-            load_into(teacher, load_state(weights), str(weights))
-            return teacher
-        absent = [name for name in _OFFICIAL_FILES.values() if not (weights / name).is_file()]
-        if absent:
-            raise _missing(f"folder {weights} has no {' and no '.join(absent)}")
-        for part, name in _OFFICIAL_FILES.items():
-            load_into(teacher.get_submodule(part), load_state(weights / name), str(weights / name))
-        return teacher
+    def load_official(self, files: Mapping[str, OfficialFile]) -> None:
+        """Load encoder and decoder; see `PublishedTeacher.load_official`."""
+        load_part(self.Enc, files["Enc_final.pt"].content, str(files["Enc_final.pt"].path))
+        load_part(self.Dec, files["Dec_final.pt"].content, str(files["Dec_final.pt"].path))
 
     def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1, H and W at least 16; see `Teacher.fuse_luma`."""
@@ -206,6 +189,9 @@ class LDFusion(Teacher):
 @register("embedded")
 class EmbeddedLDFusion(LDFusion):
     """The LDFusion architecture with weights trained on procedural scenes, which are part of this package."""
+
+    published = None
+    needs_weights = False
 
     @classmethod
     def from_weights(cls, weights: Path | None) -> "EmbeddedLDFusion":
@@ -229,11 +215,3 @@ class EmbeddedLDFusion(LDFusion):
         with resources.as_file(asset) as path:
             load_into(teacher, load_state(path), str(path))
         return teacher
-
-
-def _missing(problem: str) -> MissingRequirementsError:
-    return MissingRequirementsError(
-        f'teacher "ldfusion": {problem}. It needs {" and ".join(_OFFICIAL_FILES.values())}, which its makers '
-        "publish at github.com/wyhlaowang/LDFusion; let the setting teacher_weights point to their folder. "
-        'teacher="embedded" needs no weights.'
-    )

@@ -1,14 +1,18 @@
-"""Find a teacher by name."""
+"""Find a teacher by name: those of this package, those registered in Python, those of installed packages."""
 
 import os
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
-from fusion_env.errors import unknown_name
+from fusion_env.errors import FusionEnvError, unknown_name
 from fusion_env.teachers.base import Teacher
 
-__all__ = ["load", "names", "register"]
+__all__ = ["ENTRY_POINTS", "find", "load", "missing", "names", "register"]
+
+ENTRY_POINTS = "fusion_env.teachers"
+"""Entry-point group of other packages: the teacher's name = its class, or the module that registers it."""
 
 _TEACHERS: dict[str, type[Teacher]] = {}
 
@@ -39,8 +43,26 @@ def register(name: str) -> Callable[[type[T]], type[T]]:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all registered teachers, sorted."""
-    return tuple(sorted(_TEACHERS))
+    """Return the names of all teachers, sorted; those of installed packages are not imported for it."""
+    return tuple(sorted(_TEACHERS.keys() | _entry_points().keys()))
+
+
+def find(name: str) -> type[Teacher]:
+    """Return a teacher's class, importing it if it belongs to another installed package.
+
+    Args:
+        name: One of `names`.
+
+    Raises:
+        UnknownNameError: If no teacher has the name.
+        FusionEnvError: If another package's teacher cannot be imported or is none.
+    """
+    if name not in _TEACHERS:
+        entry = _entry_points().get(name)
+        if entry is None:
+            raise unknown_name("teacher", name, names())
+        _import(name, entry)
+    return _TEACHERS[name]
 
 
 def load(name: str, weights: str | os.PathLike[str] | None = None) -> Teacher:
@@ -59,7 +81,39 @@ def load(name: str, weights: str | os.PathLike[str] | None = None) -> Teacher:
         ConfigError: If weights are given to a teacher that takes none.
         student.WeightsError: If a weights file is damaged or is another network's.
     """
-    if name not in _TEACHERS:
-        raise unknown_name("teacher", name, _TEACHERS)
-    teacher = _TEACHERS[name].from_weights(None if weights is None else Path(weights))
+    teacher = find(name).from_weights(None if weights is None else Path(weights))
     return teacher.eval().requires_grad_(False)
+
+
+def missing(name: str, weights: str | os.PathLike[str] | None = None) -> str | None:
+    """Say, before any work, which weights `load` would not find.
+
+    Args:
+        name: One of `names`.
+        weights: As for `load`.
+
+    Returns:
+        What is missing and where its makers publish it; None if nothing is, or if only loading can tell.
+    """
+    return find(name).missing(None if weights is None else Path(weights))
+
+
+def _entry_points() -> dict[str, metadata.EntryPoint]:
+    return {entry.name: entry for entry in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def _import(name: str, entry: metadata.EntryPoint) -> None:
+    """Register the teacher of an entry point; its module may have done that itself when it was imported."""
+    try:
+        target = entry.load()
+    except Exception as error:  # whatever another package's import raises
+        raise FusionEnvError(
+            f"teacher {name!r} of the installed package behind {entry.value!r} cannot be imported: {error}"
+        ) from error
+    if name not in _TEACHERS and isinstance(target, type) and issubclass(target, Teacher):
+        register(name)(target)
+    if name not in _TEACHERS:
+        raise FusionEnvError(
+            f"entry point {name!r} ({entry.value}) of the group {ENTRY_POINTS!r} is neither a subclass of "
+            f"fusion_env.teachers.Teacher nor a module that registers {name!r}. Got {type(target).__name__}."
+        )

@@ -254,6 +254,19 @@ def test_fork_is_equal_and_independent(tiny_env: MakeEnv) -> None:
     assert env.step(actions[0])[1] == fork.step(actions[0])[1]
 
 
+def test_fork_with_a_seed_has_random_streams_of_its_own(tiny_env: MakeEnv) -> None:
+    env = tiny_env(score_images=2)
+    play(env, 0, 2)
+    action = np.full(7, 0.5)
+    rewards = [fork.step(action)[1] for fork in (env.fork(), env.fork(seed=1), env.fork(seed=1), env.fork(seed=2))]
+    assert rewards[1] == rewards[2]
+    assert len(set(rewards)) == 3
+    first, second = env.fork(seed=1), env.fork(seed=2)
+    assert torch.equal(*(fork.student.state_dict()["decoder.model_up.0.weight"] for fork in (first, second)))
+    assert not np.array_equal(first.reset()[0], second.reset()[0])
+    assert env.step(action)[1] == rewards[0]
+
+
 def test_snapshot_through_a_file(tiny_env: MakeEnv, tmp_path: Path) -> None:
     env = tiny_env(score_images=2)
     play(env, 0, 3)

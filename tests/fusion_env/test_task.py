@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fusion_env import teachers
 from fusion_env.config import DistillConfig, preset
 from fusion_env.data import write_png
+from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, DataError, MissingRequirementsError, UnknownNameError
 from fusion_env.report import REPORT_METRICS
 from fusion_env.task import build_task, resolve_device
@@ -106,3 +108,19 @@ def test_loss_scales_are_the_stage_0_losses(tiny_config: MakeConfig) -> None:
     assert (raw.scales.guidance, raw.scales.self_learning) == (1.0, 1.0)
     assert 0 < scaled.scales.guidance != 1.0
     assert 0 < scaled.scales.self_learning < 1.0
+
+
+def test_a_teacher_made_in_python(tiny_config: MakeConfig) -> None:
+    config = tiny_config()
+    teacher = teachers.from_callable(lambda ir, vis: (ir + vis.mean(1, keepdim=True)) / 2, name="mean", fingerprint="1")
+    task = build_task(config, teacher=teacher)
+    assert task.describe()["teacher"].startswith("mean (no weights")
+    assert task is not build_task(config)
+    assert FusionDistillEnv("tiny", teacher=teacher, cache_dir=config.cache_dir).task.teacher is teacher
+    env = FusionDistillEnv("tiny", teacher="laplacian", cache_dir=config.cache_dir)
+    assert env.task.describe()["teacher"].startswith("laplacian (no weights")
+
+
+def test_an_unknown_score_metric_is_found_before_any_work(tiny_config: MakeConfig) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'viff'"):
+        build_task(tiny_config(score_metrics=("vifff",), teacher="folder", teacher_weights="/no/such"))

@@ -42,6 +42,8 @@ class TestErrors:
         teacher.check(["a", "b"])
         with pytest.raises(MissingRequirementsError, match=r"no fused image for 2 of 3 pairs: c, d\."):
             teacher.check(["c", "a", "d"])
+        with pytest.raises(MissingRequirementsError, match=r"for 25 of 25 pairs: n0, .*, n19 and 5 more\."):
+            teacher.check([f"n{i}" for i in range(25)])
         with pytest.raises(MissingRequirementsError, match="1 of 1 pairs: c"):
             teacher.fuse_pair(pair("c"))
 

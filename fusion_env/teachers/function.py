@@ -1,0 +1,66 @@
+"""Any Python function or module as a teacher."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from fusion_env.errors import ConfigError
+from fusion_env.teachers.base import Teacher, check_batch, check_fused
+
+__all__ = ["FunctionTeacher", "from_callable"]
+
+
+def from_callable(
+    function: Callable[[Tensor, Tensor], Tensor], *, name: str, fingerprint: str | None = None
+) -> "FunctionTeacher":
+    """Make a teacher of a function or a module.
+
+    Args:
+        function: Called with infrared [B, 1, H, W] and visible RGB [B, 3, H, W], float32 in 0..1, on the device of the
+            data; returns fused luma [B, 1, H, W], which is clamped to 0..1. One image's result must not depend on the
+            others of its batch. A module is put into evaluation mode, loses its gradients, and moves with the teacher.
+        name: Name for results.
+        fingerprint: Changes whenever the function's results do, because targets are cached under it: a version or a
+            hash of weights. May be left out for a module, whose tensors are hashed; its code is not.
+
+    Returns:
+        The teacher, for inference.
+
+    Raises:
+        ConfigError: If a function that is no module comes without fingerprint.
+    """
+    return FunctionTeacher(function, name, fingerprint).eval().requires_grad_(False)
+
+
+class FunctionTeacher(Teacher):
+    """A function or module as a teacher; see `from_callable`."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor], name: str, fingerprint: str | None) -> None:
+        super().__init__()
+        if fingerprint is None and not isinstance(function, nn.Module):
+            raise ConfigError(
+                f"fingerprint must be given for teacher {name!r}, as it is a {type(function).__name__} and no module: "
+                "a text that changes whenever its results do."
+            )
+        self.name = name
+        self.function = function
+        self.settings["function"] = fingerprint if fingerprint is not None else type(function).__qualname__
+
+    @classmethod
+    def from_weights(cls, weights: Path | None) -> "FunctionTeacher":
+        """Refuse: a function has no file; see `from_callable`.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(f"a teacher made of a function cannot be loaded from {weights}; use from_callable.")
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse a batch of registered pairs; see `Teacher.forward`."""
+        check_batch(ir, vis)
+        return check_fused(self.function(ir, vis), ir, f"teacher {self.name!r}").clamp(0, 1)
+
+    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+        """Fuse with the visible image as grey RGB; see `Teacher.fuse_luma`."""
+        return self(ir, vis_luma.expand(-1, 3, -1, -1))

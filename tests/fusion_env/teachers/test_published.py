@@ -1,0 +1,148 @@
+"""What networks with published weights share: files found and loaded strictly, one interface, images fused apart."""
+
+import os
+import pickle
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusion_env import teachers
+from fusion_env.errors import MissingRequirementsError
+from fusion_env.teachers.published import sha256_of
+from student.checkpoint import WeightsError, save_state
+
+NETWORKS = {
+    "ldfusion": teachers.LDFusion,
+    "sage": teachers.SAGE,
+    "timfusion": teachers.TIMFusion,
+    "kdfuse": teachers.KDFuse,
+}
+Files = Callable[[str], Path]
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def teacher(request: pytest.FixtureRequest) -> teachers.Teacher:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return NETWORKS[request.param]().eval().requires_grad_(False)
+
+
+class TestInterface:
+    @torch.inference_mode()
+    def test_odd_sizes_and_batches(self, teacher: teachers.Teacher, device: str) -> None:
+        teacher.to(device)
+        ir, vis = draw(3, 1, 65, 66).to(device), draw(3, 3, 65, 66, seed=1).to(device)
+        together = teacher(ir, vis)
+        alone = torch.cat([teacher(ir[i : i + 1], vis[i : i + 1]) for i in range(3)])
+        assert together.shape == ir.shape
+        assert 0 <= together.min() < together.max() <= 1
+        torch.testing.assert_close(together, alone, rtol=0, atol=2e-5)
+        teacher.to("cpu")
+
+    @torch.inference_mode()
+    def test_inputs_and_tensors_stay_as_they_were(self, teacher: teachers.Teacher) -> None:
+        ir, vis = draw(1, 1, 64, 64), draw(1, 3, 64, 64, seed=1)
+        before = teacher.fingerprint()
+        first = teacher(ir, vis)
+        assert torch.equal(ir, draw(1, 1, 64, 64))
+        assert torch.equal(vis, draw(1, 3, 64, 64, seed=1))
+        assert torch.equal(teacher(ir, vis), first)
+        assert teacher.fingerprint() == before
+
+    def test_wrong_shapes(self, teacher: teachers.Teacher) -> None:
+        with pytest.raises(ValueError, match="vis must be RGB"):
+            teacher(torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 64, 64))
+
+    def test_origin_is_stated(self, teacher: teachers.Teacher) -> None:
+        assert teacher.published.repository.startswith("github.com/")
+        assert teacher.published.licence
+        assert teacher.published.files
+
+
+class TestFiles:
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_folder_file_and_own_layout(self, official_files: Files, tmp_path: Path, name: str) -> None:
+        folder = official_files(name)
+        files = NETWORKS[name].published.files
+        loaded = teachers.load(name, folder)
+        assert loaded.checksums == {file: sha256_of(folder / file) for file in files}
+        assert all(file in loaded.describe() and loaded.checksums[file][:12] in loaded.describe() for file in files)
+        save_state(loaded.state_dict(), tmp_path / "own.safetensors")
+        for source in (folder / files[-1], tmp_path / "own.safetensors"):
+            assert teachers.load(name, source).fingerprint() == loaded.fingerprint()
+
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_a_renamed_key(self, official_files: Files, tmp_path: Path, name: str) -> None:
+        shutil.copytree(official_files(name), tmp_path / name)
+        file = tmp_path / name / NETWORKS[name].published.files[-1]
+        state = torch.load(file)
+        key = sorted(state)[-1]
+        torch.save(OrderedDict((f"{k}_old" if k == key else k, v) for k, v in state.items()), file)
+        with pytest.raises(WeightsError) as error:
+            teachers.load(name, tmp_path / name)
+        for part in (str(file), f"1 missing keys: {key}", f"1 unexpected keys: {key}_old", "github.com/"):
+            assert part in str(error.value)
+
+    @pytest.mark.parametrize("change", ["shape", "nan", "number"])
+    def test_values_that_do_not_fit(self, official_files: Files, tmp_path: Path, change: str) -> None:
+        state = torch.load(official_files("sage") / "checkpoints.pt")
+        bias = state["module1.0.bias"]
+        state["module1.0.bias"] = {"shape": bias[:5], "nan": bias / 0 - bias / 0, "number": 3}[change]
+        torch.save(state, tmp_path / "x.pt")
+        message = {
+            "shape": "wrong shapes: module1.0.bias",
+            "nan": "NaN or infinite",
+            "number": "is a int, not a tensor",
+        }
+        with pytest.raises(WeightsError, match=message[change]):
+            teachers.load("sage", tmp_path / "x.pt")
+
+    @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 cut", pickle.dumps([1, 2], 2)])
+    def test_no_checkpoint(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "x.pt").write_bytes(content)
+        with pytest.raises(WeightsError, match=r"x\.pt .*github\.com/RollingPlain/SAGE_IVIF"):
+            teachers.load("sage", tmp_path / "x.pt")
+
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_code_is_refused_and_not_run(self, tmp_path: Path, name: str) -> None:
+        class Malicious:
+            def __reduce__(self) -> tuple:
+                return os.mkdir, (str(tmp_path / "was here"),)
+
+        for file in NETWORKS[name].published.files:
+            torch.save({"weight": Malicious()}, tmp_path / file)
+        with pytest.raises(WeightsError, match="could run code and are refused"):
+            teachers.load(name, tmp_path)
+        assert not (tmp_path / "was here").exists()
+
+
+class TestFinding:
+    @pytest.mark.parametrize("name", NETWORKS)
+    def test_missing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.delenv("FUSION_ENV_WEIGHTS", raising=False)
+        published = NETWORKS[name].published
+        for given, problem in ((None, "no weights are given"), (tmp_path / "x", "not exist"), (tmp_path, "has no")):
+            with pytest.raises(MissingRequirementsError, match=problem) as error:
+                teachers.load(name, given)
+            for part in (*published.files, published.repository, "teacher_weights", "FUSION_ENV_WEIGHTS"):
+                assert part in str(error.value)
+            assert teachers.missing(name, given) == str(error.value)
+
+    def test_nothing_is_missing(self, official_files: Files) -> None:
+        assert teachers.missing("sage", str(official_files("sage"))) is None
+        assert teachers.missing("laplacian") is None
+
+    def test_weights_folder(self, official_files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shutil.copytree(official_files("timfusion"), tmp_path / "timfusion")
+        monkeypatch.setenv("FUSION_ENV_WEIGHTS", str(tmp_path))
+        assert teachers.load("timfusion").checksums == teachers.load("timfusion-eval").checksums != {}
+        with pytest.raises(MissingRequirementsError, match="sage does not exist"):
+            teachers.load("sage")
