@@ -2,31 +2,50 @@
 
 Images are ``uint8`` levels or floats in 0..1; every metric rounds to whole levels and works on the 0..255 scale of the
 literature, so a tensor and the file saved from it score the same. ``float64`` images are computed in double precision,
-all others in float32. NaN in an image gives NaN for that image. Nothing waits for a GPU, and no gradients are recorded,
-except by `ssim_index`. One file holds one family; `registry` lists them all.
+all others in float32, unless a metric says otherwise. NaN in an image gives NaN for that image. Nothing waits for a
+GPU, and no gradients are recorded, except by `ssim_index`. One file holds one family; `registry` lists them all.
 """
 
-from fusion_env.metrics.gradient import ag, ei
-from fusion_env.metrics.information import vif, vif_pair
+from fusion_env.metrics.correlation import cc, psnr, scd
+from fusion_env.metrics.edges import qabf
+from fusion_env.metrics.fidelity import vif, vif_pair, viff
+from fusion_env.metrics.gradient import ag, ag_forward, ei, ei_zero, sf, sf_uint8
+from fusion_env.metrics.images import Images
+from fusion_env.metrics.information import en, mi
 from fusion_env.metrics.levels import gray_levels, to_levels
-from fusion_env.metrics.registry import Metric, compute, get, names
-from fusion_env.metrics.similarity import ssim, ssim_index, ssim_pair
-from fusion_env.metrics.statistics import en, sd
+from fusion_env.metrics.metric import Metric
+from fusion_env.metrics.quality import quality_metric
+from fusion_env.metrics.registry import compute, get, list
+from fusion_env.metrics.similarity import ms_ssim, ssim, ssim_index, ssim_pair
+from fusion_env.metrics.statistics import sd
 
 __all__ = [
+    "Images",
     "Metric",
     "ag",
+    "ag_forward",
+    "cc",
     "compute",
     "ei",
+    "ei_zero",
     "en",
     "get",
     "gray_levels",
-    "names",
+    "list",
+    "mi",
+    "ms_ssim",
+    "psnr",
+    "qabf",
+    "quality_metric",
+    "scd",
     "sd",
+    "sf",
+    "sf_uint8",
     "ssim",
     "ssim_index",
     "ssim_pair",
     "to_levels",
     "vif",
     "vif_pair",
+    "viff",
 ]

@@ -1,34 +1,50 @@
-"""Metrics of the information that a fused image shares with its sources: visual information fidelity."""
+"""Metrics of Shannon information: entropy of a fused image, and what it shares with its sources."""
 
-from math import inf
+from math import log, nan
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from fusion_env.metrics.levels import check_images, to_levels
-from fusion_env.metrics.windows import gaussian_window, halve, local_moments, stack_rows_first
+from fusion_env.metrics.images import Images
+from fusion_env.metrics.metric import Metric
 
-__all__ = ["vif", "vif_pair"]
+__all__ = ["EN", "MI", "en", "histograms", "mi"]
 
-_WINDOWS = tuple(gaussian_window(size, size / 5) for size in (17, 9, 5, 3))
-_NOISE_VARIANCE = 2.0
-_MINIMUM_SIZE = 41
-# Makes 0 / 0 of a constant source 1.
-_TINY = 1e-10
-# Variances up to this are rounding noise of a flat region (levels squared).
-_FLAT = {torch.float64: 1e-10, torch.float32: 1e-4}
+_LEVELS = 256
+# Joint histograms counted at a time: each takes 65536 bins, however small the image.
+_JOINT_IMAGES = 16
 
 
-@torch.no_grad()
-def vif(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
-    """Compute the visual information fidelity (VIF) of fused images: ``vif_pair(vis, F) + vif_pair(ir, F)``.
+def en(fused: Tensor) -> Tensor:
+    """Compute the entropy (EN) of fused images in bits.
 
-    Higher is better (more of the sources' information is kept); about 2 for perfect fidelity to both sources, more
-    where F raises their contrast. At least 41x41 pixels.
+    ``-sum(p_i log2 p_i)`` over the 256-bin histogram of whole levels. Higher is better (more information, but also more
+    noise); 0 for a constant image, at most 8. At least 1x1 pixel.
 
-    Variants: CDDFuse publishes this sum as "VIFF", TDFusion half of it; Han's VIFF is another metric, and so is the
-    wavelet VIF of pyiqa. IVIF_ZOO pads with zeros and shifts the window, +2.5 %.
+    Source: Roberts et al., "Assessment of image fusion procedures using entropy ...", J. Applied Remote Sensing 2008;
+    the EN of the AgentFuse paper. Variants: IVIF_ZOO adds 1e-7 inside the logarithm, -5e-6.
+
+    Args:
+        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
+
+    Returns:
+        ``[B]``, computed in double precision whatever the dtype.
+    """
+    return EN(fused)
+
+
+def mi(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
+    """Compute the mutual information (MI) of fused images and their sources in bits: ``I(A; F) + I(B; F)``.
+
+    ``I(A; F) = H(A) + H(F) - H(A, F)`` with the entropies of the 256-bin histograms and of the 256x256-bin joint one of
+    whole levels. Higher is better; 0 where F tells nothing (as a constant one), at most 16 and twice the entropy of F.
+    The order of the sources does not matter. At least 1x1 pixel; on few pixels it is far too high, as nearly every pair
+    of levels is unique.
+
+    Source: Qu, Zhang & Yan, "Information measure for performance of image fusion", Electronics Letters 2002. Variants:
+    CDDFuse and VIFB take the natural logarithm, x 0.6931; a MATLAB version that adds 1 to ``uint8`` data merges the
+    levels 254 and 255, +1e-5 to +1e-4.
 
     Args:
         fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
@@ -36,52 +52,98 @@ def vif(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
         vis: Luma of the visible images, same shape and dtype.
 
     Returns:
-        ``[B]``; see `vif_pair` for the precision.
+        ``[B]``, computed in double precision whatever the dtype.
     """
-    check_images(_MINIMUM_SIZE, fused=fused, ir=ir, vis=vis)
-    return _vifp(stack_rows_first(to_levels(fused), to_levels(ir), to_levels(vis))).sum(dim=0)
+    return MI(fused, ir, vis)
 
 
-@torch.no_grad()
-def vif_pair(source: Tensor, fused: Tensor) -> Tensor:
-    """Compute the pixel-domain VIF of fused images against one source; the order of the arguments matters.
+class _Bins(NamedTuple):
+    """Levels of images as indices of bins."""
 
-    On four scales, with local moments under Gaussian windows of 17, 9, 5 and 3 pixels (sigma = size / 5, no padding),
-    F is modelled as ``g S + v``. The value is ``sum log(1 + g^2 s_S^2 / (s_v^2 + 2)) / sum log(1 + s_S^2 / 2)``, both
-    sums over all pixels of all scales. From the second scale on, the images are first filtered and every second pixel
-    is kept. Higher is better; 0 where nothing of S is left, 1 for F = S, above 1 where F has more contrast. A constant
-    source has nothing to lose and gives 1. At least 41x41 pixels.
+    index: Tensor
+    """``[B, N]`` ``int32``, 0..255; 0 for NaN, which as an integer could be anything."""
+    unknown: Tensor
+    """``[B]``, whether an image has NaN."""
 
-    Source: Sheikh & Bovik, "Image information and visual quality", IEEE TIP 2006, in the authors' pixel-domain version
-    ``vifp_mscale``; sewar, piq (``vif_p``), torchmetrics and CDDFuse compute the same.
+
+def _bins(levels: Tensor) -> _Bins:
+    flat = levels.flatten(1)
+    return _Bins(flat.nan_to_num(nan=0.0).int(), flat.sum(dim=1).isnan())
+
+
+def _fused_bins(images: Images) -> _Bins:
+    return _bins(images.fused)
+
+
+def _fused_entropy(images: Images) -> Tensor:
+    return _entropy_of_bins(images.once(_fused_bins))
+
+
+def _entropy_of_bins(bins: _Bins) -> Tensor:
+    return _entropy(histograms(bins.index, _LEVELS)).masked_fill_(bins.unknown, nan)
+
+
+def _entropy(counts: Tensor) -> Tensor:
+    """Compute the entropies, in bits, of histograms ``[B, bins]`` -> ``[B]`` float64."""
+    share = counts.double() / counts.sum(dim=1, keepdim=True)
+    return -torch.xlogy(share, share).sum(dim=1) / log(2.0)
+
+
+def _en(images: Images) -> Tensor:
+    return images.once(_fused_entropy).to(images.fused.dtype)
+
+
+def _mi(images: Images) -> Tensor:
+    fused = images.once(_fused_bins).index
+    shared = 2 * images.once(_fused_entropy)
+    for levels in (images.vis, images.ir):
+        source = _bins(levels)
+        shared = shared + _entropy_of_bins(source) - _joint_entropy(source.index, fused)
+    return shared.clamp_(min=0.0).to(images.fused.dtype)
+
+
+def _joint_entropy(some: Tensor, others: Tensor) -> Tensor:
+    groups = zip(some.split(_JOINT_IMAGES), others.split(_JOINT_IMAGES), strict=True)
+    return torch.cat([_entropy(histograms(_LEVELS * a + b, _LEVELS**2)) for a, b in groups])
+
+
+def histograms(index: Tensor, bins: int) -> Tensor:
+    """Count how often each bin occurs in each row.
 
     Args:
-        source: Luma ``[B, 1, H, W]`` of the reference, ``uint8`` or floats in 0..1.
-        fused: Luma of the fused images, same shape and dtype.
+        index: ``[B, N]`` ``int32`` bin of each element, 0..bins-1.
+        bins: Number of bins; ``B * bins`` must fit ``int32``.
 
     Returns:
-        ``[B]``; float32 is within 2e-4 (relative) of float64, typically within 2e-6.
+        ``[B, bins]`` ``int64`` counts.
     """
-    check_images(_MINIMUM_SIZE, source=source, fused=fused)
-    return _vifp(stack_rows_first(to_levels(fused), to_levels(source)))[0]
+    batch = len(index)
+    flat = (index + bins * torch.arange(batch, dtype=torch.int32, device=index.device)[:, None]).flatten()
+    # bincount is the fastest on a CPU; on a GPU it makes the host wait, to size its output.
+    counts = torch.bincount(flat, minlength=batch * bins) if flat.is_cpu else _scattered_counts(flat, batch * bins)
+    return counts.view(batch, bins)
 
 
-def _vifp(images: Tensor) -> Tensor:
-    """Compute VIF of ``images[:, 0]`` against the others: levels ``[H, 1 + S, B, W]``, overwritten -> ``[S, B]``."""
-    # No variance depends on the mean, but float32 keeps two more digits of a variance without it.
-    images -= images.mean(dim=(0, 3), keepdim=True)
-    kept = available = images.new_zeros(images.shape[1] - 1, images.shape[2])
-    flat = _FLAT[images.dtype]
-    for scale, window in enumerate(_WINDOWS):
-        if scale > 0:
-            images = halve(images, window)
-        _, _, variance_f, variance_s, covariance = local_moments(images, window)
-        variance_f, variance_s = F.threshold_(variance_f, flat, 0.0), F.threshold_(variance_s, flat, 0.0)
-        # g^2 s_S^2 = cov(S, F)^2 / s_S^2 is the part of F's variance that S explains, s_v^2 the rest. Where g < 0 or S
-        # is flat, nothing is explained.
-        explained = covariance.clamp_(min=0).square_().div_(F.threshold(variance_s, flat, inf))
-        explained = torch.minimum(explained, variance_f)
-        noise = (variance_f - explained).add_(_NOISE_VARIANCE)
-        kept = kept + explained.div_(noise).log1p_().sum(dim=(0, 3))
-        available = available + variance_s.div_(_NOISE_VARIANCE).log1p_().sum(dim=(0, 3))
-    return (kept + _TINY) / (available + _TINY)
+def _scattered_counts(flat: Tensor, bins: int) -> Tensor:
+    ones = torch.ones(1, dtype=torch.int64, device=flat.device).expand(len(flat))
+    return torch.zeros(bins, dtype=torch.int64, device=flat.device).scatter_add_(0, flat.long(), ones)
+
+
+EN = Metric(
+    "en",
+    _en,
+    needs_sources=False,
+    minimum_size=1,
+    higher_is_better=True,
+    summary="entropy of the 256-bin histogram in bits (AgentFuse)",
+    range="0..8",
+)
+MI = Metric(
+    "mi",
+    _mi,
+    needs_sources=True,
+    minimum_size=1,
+    higher_is_better=True,
+    summary="mutual information with the sources in bits, summed",
+    range="0..16",
+)

@@ -63,11 +63,12 @@ def gray_levels(image: Tensor) -> Tensor:
     return levels.to(torch.uint8)
 
 
-def check_images(minimum_size: int, **images: Tensor) -> None:
+def check_images(minimum_size: int, *, needed_by: str = "this metric", **images: Tensor) -> None:
     """Check the images of one metric call against each other and against the metric's smallest size.
 
     Args:
         minimum_size: Smallest height and width, in pixels, on which the metric is defined.
+        needed_by: The metric's name, for the message.
         **images: The images by argument name, for the message.
 
     Raises:
@@ -90,6 +91,6 @@ def check_images(minimum_size: int, **images: Tensor) -> None:
     batch, _, height, width = first.shape
     if batch == 0 or min(height, width) < minimum_size:
         raise DataError(
-            f"this metric needs at least one image of at least {minimum_size}x{minimum_size} pixels. "
-            f"Got a batch of {batch}, {height}x{width}: use larger images or leave the metric out"
+            f"{needed_by} needs at least one image of at least {minimum_size}x{minimum_size} pixels. "
+            f"Got a batch of {batch}, {height}x{width}: use larger images or leave it out"
         )

@@ -1,50 +1,34 @@
 """The metrics by name."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from torch import Tensor
 
 from fusion_env.errors import unknown_name
-from fusion_env.metrics.gradient import ag, ei
-from fusion_env.metrics.information import vif
-from fusion_env.metrics.similarity import ssim
-from fusion_env.metrics.statistics import en, sd
+from fusion_env.metrics import vifb
+from fusion_env.metrics.correlation import CC, PSNR, SCD
+from fusion_env.metrics.edges import QABF
+from fusion_env.metrics.fidelity import VIF, VIFF
+from fusion_env.metrics.gradient import AG, AG_FORWARD, EI, EI_ZERO, SF, SF_UINT8
+from fusion_env.metrics.information import EN, MI
+from fusion_env.metrics.metric import Metric, evaluate
+from fusion_env.metrics.quality import CLIP_IQA
+from fusion_env.metrics.similarity import MS_SSIM, SSIM
+from fusion_env.metrics.statistics import SD
 
-__all__ = ["Metric", "compute", "get", "names"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric and what a caller must know to use it."""
-
-    name: str
-    """Name in settings, tables and result files."""
-    function: Callable[..., Tensor]
-    """``function(fused)``, or ``function(fused, ir, vis)`` where sources are needed; returns ``[B]``."""
-    needs_sources: bool
-    """Whether the infrared and visible images are arguments, too."""
-    minimum_size: int
-    """Smallest height and width in pixels."""
-    higher_is_better: bool
-    """Direction in which the literature reads it."""
-
+__all__ = ["compute", "get", "list"]
 
 _METRICS = {
     metric.name: metric
     for metric in (
-        Metric("ag", ag, needs_sources=False, minimum_size=2, higher_is_better=True),
-        Metric("ei", ei, needs_sources=False, minimum_size=1, higher_is_better=True),
-        Metric("sd", sd, needs_sources=False, minimum_size=1, higher_is_better=True),
-        Metric("en", en, needs_sources=False, minimum_size=1, higher_is_better=True),
-        Metric("vif", vif, needs_sources=True, minimum_size=41, higher_is_better=True),
-        Metric("ssim", ssim, needs_sources=True, minimum_size=11, higher_is_better=True),
+        *(AG, AG_FORWARD, EI, EI_ZERO, SF, SF_UINT8, SD, EN, MI, QABF, SCD, CC),
+        *(SSIM, MS_SSIM, PSNR, VIF, VIFF, CLIP_IQA),
     )
 }
 
 
-def names() -> tuple[str, ...]:
-    """Return the names of all metrics."""
+def list() -> tuple[str, ...]:
+    """Return the names of all registered metrics."""
     return tuple(_METRICS)
 
 
@@ -60,29 +44,40 @@ def get(name: str) -> Metric:
 
 
 def compute(
-    selected: Iterable[str], fused: Tensor, ir: Tensor | None = None, vis: Tensor | None = None
+    selected: Iterable[str | Metric],
+    fused: Tensor,
+    ir: Tensor | None = None,
+    vis: Tensor | None = None,
+    *,
+    convention: str = "gray",
 ) -> dict[str, Tensor]:
-    """Compute several metrics of the same images.
+    """Compute several metrics of the same images; they share what they have in common.
+
+    The values are bit for bit those of the single functions.
 
     Args:
-        selected: Names of metrics, in the order wanted.
+        selected: Names of metrics or metrics, in the order wanted.
         fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
         ir: Infrared images, same shape and dtype; may be left out if no selected metric needs sources.
         vis: Luma of the visible images, likewise.
+        convention: ``"gray"``, or ``"vifb"`` for the values of the VIFB benchmark: names only, and images may have
+            three planes; see `fusion_env.metrics.vifb`.
 
     Returns:
         One ``[B]`` tensor for each name.
 
     Raises:
-        UnknownNameError: If a name is not a metric; nothing has been computed then.
-        ValueError: If a selected metric needs a source that is missing.
+        UnknownNameError: If a name is not a metric, or of no metric of this convention, or the convention is unknown;
+            nothing has been computed then.
+        ValueError: If a selected metric needs a source that is missing, or two different ones have the same name.
     """
-    metrics = [get(name) for name in selected]
-    needing = [metric.name for metric in metrics if metric.needs_sources]
-    if needing and (ir is None or vis is None):
-        missing = " and ".join(name for name, image in (("ir", ir), ("vis", vis)) if image is None)
-        raise ValueError(f"{', '.join(needing)} need the source images. Got no {missing}")
-    return {
-        metric.name: metric.function(fused, ir, vis) if metric.needs_sources else metric.function(fused)
-        for metric in metrics
-    }
+    if convention == "vifb":
+        return vifb.compute(selected, fused, ir, vis)
+    if convention != "gray":
+        raise unknown_name("convention", convention, ("gray", "vifb"))
+    chosen: dict[str, Metric] = {}
+    for item in selected:
+        metric = item if isinstance(item, Metric) else get(item)
+        if chosen.setdefault(metric.name, metric) != metric:
+            raise ValueError(f"two different metrics are called {metric.name!r}: give one of them another name")
+    return evaluate(tuple(chosen.values()), fused, ir, vis)

@@ -1,16 +1,13 @@
-"""Metrics of the grey-level distribution of one image: standard deviation and entropy."""
+"""Metrics of the contrast of one image: the standard deviation."""
 
-from math import log, nan
-
-import torch
 from torch import Tensor
 
-from fusion_env.metrics.levels import check_images, to_levels
+from fusion_env.metrics.images import Images
+from fusion_env.metrics.metric import Metric
 
-__all__ = ["en", "histograms", "sd"]
+__all__ = ["SD", "sd"]
 
 
-@torch.no_grad()
 def sd(fused: Tensor) -> Tensor:
     """Compute the standard deviation (SD) of fused images.
 
@@ -26,54 +23,23 @@ def sd(fused: Tensor) -> Tensor:
     Returns:
         ``[B]``; float32 is within 1e-6 of float64.
     """
-    check_images(1, fused=fused)
-    levels = to_levels(fused)
-    centred = levels - levels.mean(dim=(1, 2, 3), keepdim=True)
-    return centred.square_().mean(dim=(1, 2, 3)).sqrt_()
+    return SD(fused)
 
 
-@torch.no_grad()
-def en(fused: Tensor) -> Tensor:
-    """Compute the entropy (EN) of fused images in bits.
-
-    ``-sum(p_i log2 p_i)`` over the 256-bin histogram of whole levels. Higher is better (more information, but also more
-    noise); 0 for a constant image, at most 8. At least 1x1 pixel.
-
-    Source: Roberts et al., "Assessment of image fusion procedures using entropy ...", J. Applied Remote Sensing 2008.
-    Variants: IVIF_ZOO adds 1e-7 inside the logarithm, -5e-6.
-
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-
-    Returns:
-        ``[B]``; float32 is within 1e-6 of float64.
-    """
-    check_images(1, fused=fused)
-    levels = to_levels(fused).flatten(1)
-    # NaN has a bin of its own: converted to an integer it could be any index.
-    counts = histograms(levels.nan_to_num(nan=256.0).int(), bins=257)
-    share = counts[:, :256].to(levels.dtype) / levels.shape[1]
-    entropy = -torch.xlogy(share, share).sum(dim=1) / log(2.0)
-    return entropy.masked_fill(counts[:, 256] > 0, nan)
+def _sd(images: Images) -> Tensor:
+    levels = images.fused
+    # About a whole number near the mean, a constant image has exactly 0, and nothing is lost to cancellation.
+    centred = levels - levels.mean(dim=(1, 2, 3), keepdim=True).round_()
+    mean = centred.mean(dim=(1, 2, 3))
+    return centred.square_().mean(dim=(1, 2, 3)).sub_(mean.square()).clamp_(min=0.0).sqrt_()
 
 
-def histograms(index: Tensor, bins: int) -> Tensor:
-    """Count how often each bin occurs in each row.
-
-    Args:
-        index: ``[B, N]`` ``int32`` bin of each element, 0..bins-1.
-        bins: Number of bins; ``B * bins`` must fit ``int32``.
-
-    Returns:
-        ``[B, bins]`` ``int64`` counts.
-    """
-    batch = len(index)
-    flat = (index + bins * torch.arange(batch, dtype=torch.int32, device=index.device)[:, None]).flatten()
-    # bincount is the fastest on a CPU; on a GPU it makes the host wait, to size its output.
-    counts = torch.bincount(flat, minlength=batch * bins) if flat.is_cpu else _scattered_counts(flat, batch * bins)
-    return counts.view(batch, bins)
-
-
-def _scattered_counts(flat: Tensor, bins: int) -> Tensor:
-    ones = torch.ones(1, dtype=torch.int64, device=flat.device).expand(len(flat))
-    return torch.zeros(bins, dtype=torch.int64, device=flat.device).scatter_add_(0, flat.long(), ones)
+SD = Metric(
+    "sd",
+    _sd,
+    needs_sources=False,
+    minimum_size=1,
+    higher_is_better=True,
+    summary="population standard deviation",
+    range="0..127.5",
+)

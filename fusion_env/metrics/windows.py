@@ -1,5 +1,6 @@
 """Local means, variances and covariances under a sliding Gaussian window: the core of VIF and SSIM."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from math import exp
 from typing import NamedTuple
@@ -8,12 +9,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Moments", "Window", "gaussian_window", "halve", "local_means", "local_moments", "stack_rows_first"]
+__all__ = [
+    "Moments",
+    "Window",
+    "gaussian_window",
+    "halve",
+    "local_means",
+    "local_moments",
+    "stack_rows_first",
+    "strips",
+]
 
 Window = tuple[float, ...]
 
-# Output columns (rows) per matrix product: 16 to 48 are equally fast on AVX-512, wider ones multiply more zeros.
-_TILE = 32
+# Outputs of one matrix product along each axis: more of them multiply more zeros, fewer make products too small.
+_ROWS = 24
+_COLUMNS = 16
+# Elements of a strip: with the planes derived from it, it should stay in a core's cache.
+_STRIP_ELEMENTS = 2**17
 
 
 @lru_cache
@@ -65,23 +78,36 @@ def _depthwise(planes: Tensor, window: Window, stride: int) -> Tensor:
 def _band_products(planes: Tensor, window: Window, stride: int) -> Tensor:
     height, count, width = planes.shape
     size = len(window)
-    out_height, out_width = (height - size) // stride + 1, (width - size) // stride + 1
-    band = _band(window, stride, _TILE, planes.dtype, planes.device)
-
-    lines = planes.reshape(height * count, width)
-    across = lines.new_empty(height * count, out_width)
-    for start in range(0, out_width, _TILE):
-        stop = min(start + _TILE, out_width)
-        block = lines[:, stride * start : stride * (stop - 1) + size]
-        torch.mm(block, band[: stop - start, : block.shape[1]].T, out=across[:, start:stop])
-
-    columns = across.view(height, count * out_width)
-    means = columns.new_empty(out_height, count * out_width)
-    for start in range(0, out_height, _TILE):
-        stop = min(start + _TILE, out_height)
-        block = columns[stride * start : stride * (stop - 1) + size]
+    out_height = (height - size) // stride + 1
+    band = _band(window, stride, _ROWS, planes.dtype, planes.device)
+    lines = planes.reshape(height, count * width)
+    means = lines.new_empty(out_height, count * width)
+    for start in range(0, out_height, _ROWS):
+        stop = min(start + _ROWS, out_height)
+        block = lines[stride * start : stride * (stop - 1) + size]
         torch.mm(band[: stop - start, : len(block)], block, out=means[start:stop])
-    return means.view(out_height, count, out_width)
+    return _means_along_rows(means.view(out_height, count, width), window, stride)
+
+
+def _means_along_rows(planes: Tensor, window: Window, stride: int) -> Tensor:
+    """Average ``[H, N, W]`` along the last axis only.
+
+    All rows are cut into blocks of equal length, so that two large products do the work: each block's outputs take
+    nearly all of their inputs from the block itself and the rest from the start of the next one.
+    """
+    height, count, width = planes.shape
+    overlap = len(window) - stride
+    outputs = max(_COLUMNS, -(-overlap // stride))
+    block = outputs * stride
+    out_width = (width - len(window)) // stride + 1
+    # The last block that is needed must not end a row: its outputs would touch the next one, which may hold NaN.
+    blocks = -(-out_width // outputs) + (overlap > 0)
+    padding = blocks * block - width
+    lines = (F.pad(planes, (0, padding)) if padding else planes).view(-1, block)
+    band = _band(window, stride, outputs, planes.dtype, planes.device)
+    means = lines @ band[:, :block].T
+    means[:-1].addmm_(lines[1:, :overlap], band[:, block:].T)
+    return means.view(height, count, -1)[..., :out_width]
 
 
 @lru_cache(maxsize=256)
@@ -130,6 +156,24 @@ def local_moments(images: Tensor, window: Window) -> Moments:
     variances = torch.addcmul(squares, means, means, value=-1)
     covariances = torch.addcmul(products, means[:, 1:], means[:, :1], value=-1)
     return Moments(means[:, :1], means[:, 1:], variances[:, :1], variances[:, 1:], covariances)
+
+
+def strips(images: Tensor, window: Window, stride: int = 1) -> Iterator[Tensor]:
+    """Cut a stack of images into strips of rows whose local means, taken together, are those of the whole stack.
+
+    On a CPU, a strip with all that is derived from it stays in the cache; elsewhere the stack is yielded whole.
+
+    Args:
+        images: ``[H, S, B, W]``.
+        window: Weights of one axis, from `gaussian_window`; neighbouring strips overlap by about its length.
+        stride: Distance in pixels between the windows, as in `local_means`.
+    """
+    size = len(window)
+    height = (len(images) - size) // stride + 1
+    rows = max(2 * size, _STRIP_ELEMENTS // (stride * images[0].numel())) if images.is_cpu else height
+    for start in range(0, height, rows):
+        stop = min(start + rows, height)
+        yield images[stride * start : stride * (stop - 1) + size]
 
 
 def halve(images: Tensor, window: Window) -> Tensor:

@@ -1,55 +1,87 @@
 """CLIP-IQA (Wang, Chan, Loy, arXiv 2207.12396) with the prompt pair of arXiv 2509.02424: the score IQA*.
 
 Image and text embeddings have length one; the score is the probability of the positive prompt under a softmax over
-``scale * cosine`` of the two prompts. With a ResNet backbone the attention pooling's positional embedding is left out,
-so that the network sees the whole image at its own size.
+``scale * cosine`` of the two prompts, and with several prompt pairs the mean of their probabilities. The network sees
+the whole image at its own size; a ResNet's attention pooling then does without its positional embedding.
+
+Published implementations differ in four settings, all of them arguments of `ClipIqa`. With the same CLIP:
+
+- torchmetrics ``clip_iqa``: ``prompts=PROMPTS["clip-iqa"]`` (its default), ``scale=100``.
+- piq ``CLIPIQA``: the same prompts, ``scale=None`` (the model's own, which is 100 in OpenAI's weights).
+- pyiqa ``clipiqa``: ``prompts=PROMPTS["pyiqa"]``, ``scale=None``; its ``pos_embedding=True`` is
+  ``positional_embedding=True, interpolation="table"``.
 """
 
-import contextlib
-import urllib.error
-import urllib.request
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-import huggingface_hub
 import open_clip
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from fusion_env.errors import MissingRequirementsError, UnknownNameError, unknown_name
+from fusion_env.errors import ConfigError
 from fusion_env.perception import FrozenNetwork
-from student.checkpoint import WeightsError, load_into, load_state
+from fusion_env.perception.clip_weights import DEFAULT_MODEL, DEFAULT_TAG, load_clip, untrained_clip
 
-__all__ = ["NEGATIVE_PROMPT", "POSITIVE_PROMPT", "ClipIqa", "load_clip_iqa", "untrained_clip_iqa"]
+__all__ = [
+    "NEGATIVE_PROMPT",
+    "POSITIVE_PROMPT",
+    "PROMPTS",
+    "ClipIqa",
+    "PromptPair",
+    "load_clip_iqa",
+    "untrained_clip_iqa",
+]
+
+PromptPair = tuple[str, str]
+"""What a good and what a bad image is called."""
 
 POSITIVE_PROMPT = "a clear image with detailed background and salient objects"
 NEGATIVE_PROMPT = "an unclear image with minimal details and indistinct objects"
-DEFAULT_MODEL = "RN50-quickgelu"
-DEFAULT_TAG = "openai"
+PROMPTS: dict[str, tuple[PromptPair, ...]] = {
+    "agentfuse": ((POSITIVE_PROMPT, NEGATIVE_PROMPT),),
+    "clip-iqa": (("Good photo.", "Bad photo."),),
+    "pyiqa": (
+        ("Good image", "bad image"),
+        ("Sharp image", "blurry image"),
+        ("sharp edges", "blurry edges"),
+        ("High resolution image", "low resolution image"),
+        ("Noise-free image", "noisy image"),
+    ),
+}
+"""Published prompt pairs: of arXiv 2509.02424, of arXiv 2207.12396 (torchmetrics, piq), and of the pyiqa package."""
 
 _RESNET_STRIDE = 32
-_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-_OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 
 
 class ClipIqa(FrozenNetwork):
-    """Probability that an image fits the positive rather than the negative prompt.
+    """Probability that an image fits a positive rather than a negative prompt, the mean over the prompt pairs.
 
     Args:
         clip: open_clip's model. Its image tower is taken over; the text tower is used here and not kept.
         model: Its name, for the fingerprint and the description.
-        prompts: Positive and negative prompt.
-        scale: Factor on the cosines; 100 in CLIP-IQA.
-        positional_embedding: Keep the positional embedding of a ResNet's attention pooling. Images are then resized to
-            the model's own size, as they always are for other backbones.
+        prompts: One pair (positive, negative) or several; see `PROMPTS`.
+        scale: Factor on the cosines, 100 in CLIP-IQA; None takes the model's own, ``exp(logit_scale)``.
+        positional_embedding: Whether the image tower knows where in the image a feature is. None is off for ResNets,
+            where only the attention pooling has it and CLIP-IQA leaves it out, and on for all others.
+        interpolation: How a table of positional embeddings is stretched (bicubic) for an image that is not of the
+            model's size: ``"grid"`` over height and width, or ``"table"``, which like pyiqa and piq treats tokens x
+            channels as one picture.
+        resize: None scores images at their own size, ``"model"`` resizes them to the model's first (bicubic,
+            antialiased, without keeping the aspect ratio). A vision transformer cuts its image into patches and
+            ignores what is left at the right and the bottom.
         source: Where the weights are from, for the description.
 
+    Attributes:
+        smallest_side: Smallest height and width of images in pixels.
+
     Raises:
-        ValueError: If the scale is not positive.
+        ValueError: If an option is out of range or a prompt is too long.
+        ConfigError: If the backbone cannot do what is asked.
     """
 
     def __init__(
@@ -57,21 +89,36 @@ class ClipIqa(FrozenNetwork):
         clip: open_clip.CLIP,
         model: str = DEFAULT_MODEL,
         *,
-        prompts: tuple[str, str] = (POSITIVE_PROMPT, NEGATIVE_PROMPT),
-        scale: float = 100.0,
-        positional_embedding: bool = False,
+        prompts: PromptPair | Sequence[PromptPair] = PROMPTS["agentfuse"],
+        scale: float | None = 100.0,
+        positional_embedding: bool | None = None,
+        interpolation: Literal["grid", "table"] = "grid",
+        resize: Literal["model"] | None = None,
         source: str = "given weights",
     ) -> None:
-        if not scale > 0:
-            raise ValueError(f"scale must be positive. Got {scale!r}.")
-        own_size = isinstance(clip.visual, ModifiedResNet) and not positional_embedding
-        size = None if own_size else _pair(clip.visual.image_size)
-        seen = "own size, no positional embedding" if own_size else f"resized to {size[0]} x {size[1]}"
-        settings = {"model": model, "prompts": list(prompts), "scale": scale, "size": size}
-        super().__init__(f"CLIP-IQA* with {model} ({source}), scale {scale:g}, {seen}", settings)
+        pairs = _checked_prompts(prompts)
+        scale = float(clip.logit_scale.detach().exp()) if scale is None else scale
+        _check_options(scale, interpolation, resize)
+        positions = _checked_positions(clip.visual, positional_embedding, resize)
+        size = _pair(clip.visual.image_size) if resize else None
+        settings = {
+            "model": model,
+            "prompts": [list(pair) for pair in pairs],
+            "scale": scale,
+            "positional_embedding": positions,
+            "interpolation": interpolation,
+            "size": size,
+        }
+        seen = f"resized to {size[0]} x {size[1]}" if size else "own size"
+        located = "" if positions else ", no positional embedding"
+        count = f"{len(pairs)} prompt pairs, " if len(pairs) > 1 else ""
+        super().__init__(f"CLIP-IQA* with {model} ({source}), {count}scale {scale:g}, {seen}{located}", settings)
         self._scale = scale
         self._size = size
-        self.register_buffer("text", _embed_prompts(clip, prompts))
+        self._positions = positions
+        self._interpolation = interpolation
+        self.smallest_side = 1 if size else _smallest_side(clip.visual)
+        self.register_buffer("text", _embed_prompts(clip, pairs))
         mean = getattr(clip.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
         std = getattr(clip.visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
@@ -79,13 +126,12 @@ class ClipIqa(FrozenNetwork):
         self.visual = clip.visual
         self.freeze()
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Score images.
 
         Args:
-            images: Luma [B, 1, H, W] (repeated to three channels) or RGB [B, 3, H, W], float, 0..1; sides of 32 pixels
-                or more where images are seen at their own size.
+            images: Luma [B, 1, H, W] (repeated to three channels) or RGB [B, 3, H, W], float, 0..1, with sides of
+                `smallest_side` or more: 32 pixels (ResNet) or one patch (vision transformer) at their own size.
 
         Returns:
             Scores [B], 0..1, higher is better.
@@ -93,35 +139,46 @@ class ClipIqa(FrozenNetwork):
         Raises:
             ValueError: If the shape or the type is another one.
         """
-        smallest = _RESNET_STRIDE if self._size is None else 1
+        return self.probabilities(images).mean(dim=1)
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return the probability of each pair's positive prompt, [B, pairs], for images as `forward` takes them."""
         if (
             images.ndim != 4
             or images.shape[1] not in (1, 3)
-            or min(images.shape[-2:]) < smallest
+            or min(images.shape[-2:]) < self.smallest_side
             or not images.is_floating_point()
         ):
             raise ValueError(
-                f"images must be float [B, 1 or 3, H, W] with sides of {smallest} pixels or more. "
+                f"images must be float [B, 1 or 3, H, W] with sides of {self.smallest_side} pixels or more. "
                 f"Got {images.dtype} {tuple(images.shape)}."
             )
         cosines = F.normalize(self.embed(images), dim=-1) @ self.text.T
-        return (self._scale * cosines).softmax(dim=-1)[:, 0]
+        return (self._scale * cosines).unflatten(-1, (-1, 2)).softmax(dim=-1)[..., 0]
 
     def embed(self, images: Tensor) -> Tensor:
         """Return image embeddings [B, D], not normalised, of images as `forward` takes them."""
         if self._size is not None and tuple(images.shape[-2:]) != self._size:
             images = F.interpolate(images, self._size, mode="bicubic", antialias=True).clamp(0, 1)
         normalised = (images - self.mean) / self.std
-        return _embed_at_own_size(self.visual, normalised) if self._size is None else self.visual(normalised)
+        interpolation = self._interpolation if self._positions else None
+        if isinstance(self.visual, ModifiedResNet):
+            return _embed_with_resnet(self.visual, normalised, interpolation)
+        if isinstance(self.visual, VisionTransformer):
+            return _embed_with_transformer(self.visual, normalised, interpolation)
+        return self.visual(normalised)
 
 
 def load_clip_iqa(
     weights: str | Path | None = None,
     model: str = DEFAULT_MODEL,
     *,
-    prompts: tuple[str, str] = (POSITIVE_PROMPT, NEGATIVE_PROMPT),
-    scale: float = 100.0,
-    positional_embedding: bool = False,
+    prompts: PromptPair | Sequence[PromptPair] = PROMPTS["agentfuse"],
+    scale: float | None = 100.0,
+    positional_embedding: bool | None = None,
+    interpolation: Literal["grid", "table"] = "grid",
+    resize: Literal["model"] | None = None,
 ) -> ClipIqa:
     """Load CLIP-IQA with trained weights.
 
@@ -129,20 +186,29 @@ def load_clip_iqa(
         weights: File with the state dict of the whole CLIP model (PyTorch, safetensors, or the TorchScript archive that
             OpenAI publishes), or a tag of open_clip; None is the tag ``"openai"``.
         model: open_clip's model name.
-        prompts: Positive and negative prompt.
-        scale: Factor on the cosines.
-        positional_embedding: See `ClipIqa`.
+        prompts: See `ClipIqa`, as for all that follow.
+        scale: Factor on the cosines; None is the model's own.
+        positional_embedding: None is as published.
+        interpolation: ``"grid"`` or ``"table"``.
+        resize: None or ``"model"``.
 
     Raises:
-        ValueError: If the model is no plain CLIP with CLIP's tokenizer.
+        ValueError: If an option is out of range.
+        ConfigError: If the model is no plain CLIP with CLIP's tokenizer, or cannot do what is asked.
         UnknownNameError: If the model is not known, or ``weights`` is neither a file nor a tag of it.
         MissingRequirementsError: If published weights can be neither found nor fetched.
         WeightsError: If the file cannot be read or holds another model.
     """
-    _model_config(model)
-    source = DEFAULT_TAG if weights is None else str(weights)
-    clip = _from_file(Path(source), model) if Path(source).is_file() else _from_tag(source, model)
-    return ClipIqa(clip, model, prompts=prompts, scale=scale, positional_embedding=positional_embedding, source=source)
+    return ClipIqa(
+        load_clip(weights, model),
+        model,
+        prompts=prompts,
+        scale=scale,
+        positional_embedding=positional_embedding,
+        interpolation=interpolation,
+        resize=resize,
+        source=DEFAULT_TAG if weights is None else str(weights),
+    )
 
 
 def untrained_clip_iqa(seed: int = 0, model: str = DEFAULT_MODEL) -> ClipIqa:
@@ -152,19 +218,78 @@ def untrained_clip_iqa(seed: int = 0, model: str = DEFAULT_MODEL) -> ClipIqa:
         seed: Seed of the weights; the global random state is left as it was.
         model: open_clip's model name.
     """
-    with _own_random_state(seed):
-        clip = _build(model)
-    return ClipIqa(clip, model, source=f"UNTRAINED, seed {seed}")
+    return ClipIqa(untrained_clip(seed, model), model, source=f"UNTRAINED, seed {seed}")
 
 
-def _embed_at_own_size(visual: ModifiedResNet, images: Tensor) -> Tensor:
-    """Embed images with a ResNet whose attention pooling has no positional embedding; returns [B, D]."""
+def _checked_prompts(prompts: PromptPair | Sequence[PromptPair]) -> tuple[PromptPair, ...]:
+    """Return the prompts as pairs, whether one or several were given."""
+    pairs = (prompts,) if len(prompts) == 2 and all(isinstance(item, str) for item in prompts) else tuple(prompts)
+    for pair in pairs:
+        if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) and text.strip() for text in pair):
+            raise ValueError(f"prompts must be pairs (positive, negative) of texts. Got {pair!r} in {prompts!r}.")
+    if not pairs:
+        raise ValueError("prompts must hold at least one pair (positive, negative). Got none.")
+    return tuple((positive, negative) for positive, negative in pairs)
+
+
+def _check_options(scale: float, interpolation: str, resize: str | None) -> None:
+    if not scale > 0:
+        raise ValueError(f"scale must be positive. Got {scale!r}.")
+    if interpolation not in ("grid", "table"):
+        raise ValueError(f"interpolation must be 'grid' or 'table'. Got {interpolation!r}.")
+    if resize not in (None, "model"):
+        raise ValueError(f"resize must be None (score images at their own size) or 'model'. Got {resize!r}.")
+
+
+def _checked_positions(visual: nn.Module, wanted: bool | None, resize: str | None) -> bool:
+    """Return whether the image tower uses its positional embedding, or say why it cannot do what is asked."""
+    kind = type(visual).__name__
+    if not isinstance(visual, ModifiedResNet | VisionTransformer):
+        if wanted is False:
+            raise ConfigError(f"positional_embedding cannot be switched off for {kind}. Got {wanted!r}.")
+        if resize is None:
+            raise ConfigError(f"resize must be 'model' for {kind}, which takes images of one size. Got {resize!r}.")
+    return not isinstance(visual, ModifiedResNet) if wanted is None else wanted
+
+
+def _smallest_side(visual: nn.Module) -> int:
+    return _RESNET_STRIDE if isinstance(visual, ModifiedResNet) else max(visual.patch_size)
+
+
+def _embed_with_resnet(visual: ModifiedResNet, images: Tensor, interpolation: str | None) -> Tensor:
+    """Embed images of any size with a ResNet, without positional embedding if there is no interpolation; [B, D]."""
     features = visual.stem(images)
     for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
         features = layer(features)
     positions = features.flatten(2).mT  # [B, h * w, C]
-    mean = positions.mean(dim=1, keepdim=True)
-    return _attend(visual.attnpool, mean, torch.cat([mean, positions], dim=1))
+    tokens = torch.cat([positions.mean(dim=1, keepdim=True), positions], dim=1)
+    if interpolation is not None:
+        table = visual.attnpool.positional_embedding
+        side = round((len(table) - 1) ** 0.5)
+        tokens = tokens + _stretched(table, (side, side), tuple(features.shape[-2:]), interpolation)
+    return _attend(visual.attnpool, tokens[:, :1], tokens)
+
+
+def _embed_with_transformer(visual: VisionTransformer, images: Tensor, interpolation: str | None) -> Tensor:
+    """Embed images of any size with a vision transformer, without positional embedding if there is no interpolation."""
+    grid = (images.shape[-2] // visual.patch_size[0], images.shape[-1] // visual.patch_size[1])
+    table = visual.positional_embedding
+    if interpolation is None:
+        table = torch.zeros_like(table[:1])
+    else:
+        table = _stretched(table, tuple(visual.grid_size), grid, interpolation)
+    return torch.func.functional_call(visual, {"positional_embedding": table}, (images,))
+
+
+def _stretched(table: Tensor, own: tuple[int, int], grid: tuple[int, int], interpolation: str) -> Tensor:
+    """Stretch embeddings [1 + h * w, C] of grid ``own``, the first of a pooled or class token, to another grid."""
+    if grid == own:
+        return table
+    if interpolation == "table":
+        return F.interpolate(table[None, None], (1 + grid[0] * grid[1], table.shape[1]), mode="bicubic")[0, 0]
+    planes = table[1:].mT.unflatten(1, own)[None]
+    stretched = F.interpolate(planes, grid, mode="bicubic", antialias=True)
+    return torch.cat([table[:1], stretched[0].flatten(1).mT])
 
 
 def _attend(pool: nn.Module, query: Tensor, tokens: Tensor) -> Tensor:
@@ -180,111 +305,14 @@ def _attend(pool: nn.Module, query: Tensor, tokens: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _embed_prompts(clip: open_clip.CLIP, prompts: tuple[str, str]) -> Tensor:
-    tokens = open_clip.tokenize(list(prompts), context_length=clip.context_length)
+def _embed_prompts(clip: open_clip.CLIP, pairs: Sequence[PromptPair]) -> Tensor:
+    """Return embeddings of length one, positive and negative prompt in turn, [2 * pairs, D]."""
+    prompts = [text for pair in pairs for text in pair]
+    tokens = open_clip.tokenize(prompts, context_length=clip.context_length)
+    for prompt, row in zip(prompts, tokens, strict=True):
+        if row[-1] != 0:  # the tokenizer cuts long texts without a word
+            raise ValueError(f"prompts must be shorter than {clip.context_length - 2} tokens. Got {prompt!r}.")
     return clip.eval().encode_text(tokens, normalize=True)
-
-
-def _model_config(model: str) -> dict:
-    """Return open_clip's settings of a model that this score can use."""
-    config = open_clip.get_model_config(model)
-    if config is None:
-        raise unknown_name("open_clip model", model, open_clip.list_models())
-    others = {"custom_text", "multimodal_cfg"} & config.keys() | {"hf_tokenizer_name"} & config["text_cfg"].keys()
-    if others:
-        raise ValueError(
-            f"model must be a CLIP with CLIP's own tokenizer, such as {DEFAULT_MODEL!r}. Got {model!r}, which has "
-            f"{', '.join(sorted(others))}."
-        )
-    return config
-
-
-def _build(model: str, quick_gelu: bool = False) -> open_clip.CLIP:
-    """Build a model with random weights; ``quick_gelu`` switches that activation on where the name does not."""
-    config = _model_config(model)
-    config["quick_gelu"] = config.get("quick_gelu", False) or quick_gelu
-    return open_clip.CLIP(**config)
-
-
-def _from_file(path: Path, model: str, quick_gelu: bool = False) -> open_clip.CLIP:
-    with _own_random_state(0):  # the initial values are overwritten
-        clip = _build(model, quick_gelu)
-    state = _torchscript_state(path) if _is_torchscript(path) else load_state(path)
-    # Old checkpoints lack the counters of the batch norms, which have no effect in evaluation.
-    counters = {name: value for name, value in clip.state_dict().items() if name.endswith("num_batches_tracked")}
-    load_into(clip, {**counters, **state}, f"{path} (as open_clip's {model})")
-    return clip
-
-
-def _from_tag(tag: str, model: str) -> open_clip.CLIP:
-    published = open_clip.get_pretrained_cfg(model, tag)
-    if not published:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(model))
-        raise UnknownNameError(
-            f"iqa_weights {tag!r} is neither a file nor a tag that open_clip knows for {model!r}. "
-            f"Tags: {known or 'none'}"
-        )
-    try:
-        path = _cached_file(published) or _fetch(published)
-    except Exception as error:  # each downloader that open_clip may use has exceptions of its own
-        places = " or ".join(published[key] for key in ("url", "hf_hub") if published.get(key))
-        raise MissingRequirementsError(
-            f"the CLIP weights {tag!r} of open_clip's {model} are neither in the cache nor can they be fetched "
-            f"({error}). Download them from {places} and set iqa_weights to the file, or choose iqa='embedded', which "
-            "needs no download."
-        ) from error
-    clip = _from_file(path, model, quick_gelu=published.get("quick_gelu", False))
-    clip.visual.image_mean, clip.visual.image_std = published.get("mean"), published.get("std")
-    return clip
-
-
-def _cached_file(published: Mapping[str, str]) -> Path | None:
-    """Look where open_clip's downloads lie, without the network: asking the hub while offline takes a minute."""
-    repository, file = _hub_place(published)
-    for name in (file,) if file else _HUB_FILES:
-        found = huggingface_hub.try_to_load_from_cache(repository, name) if repository else None
-        if isinstance(found, str):
-            return Path(found)
-    downloaded = Path("~/.cache/clip").expanduser() / Path(published.get("url") or "none").name
-    return downloaded if downloaded.is_file() else None
-
-
-def _fetch(published: Mapping[str, str]) -> Path:
-    place = huggingface_hub.constants.ENDPOINT if _hub_place(published)[0] else published["url"]
-    with contextlib.suppress(urllib.error.HTTPError):  # an answer of any kind will do
-        urllib.request.urlopen(urllib.request.Request(place, method="HEAD"), timeout=20).close()
-    return Path(open_clip.download_pretrained(published))
-
-
-def _hub_place(published: Mapping[str, str]) -> tuple[str, str]:
-    """Split open_clip's ``owner/repository/file`` (the file may be empty) into repository and file."""
-    repository, _, file = published.get("hf_hub", "").rpartition("/")
-    return repository, file
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _torchscript_state(path: Path) -> Mapping[str, Tensor]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # OpenAI publishes this format, however old
-            state = torch.jit.load(path, map_location="cpu").state_dict()
-    except RuntimeError as error:
-        raise WeightsError(f"{path} is not a complete TorchScript archive; fetch it again.") from error
-    return {name: value.float() for name, value in state.items() if name not in _OPENAI_EXTRAS}
-
-
-@contextlib.contextmanager
-def _own_random_state(seed: int) -> Iterator[None]:
-    """Let open_clip initialise from a seed of ours and put the global random state back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        yield
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -1,109 +1,95 @@
-from math import exp, log
+from math import log2
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_env.errors import DataError
-from fusion_env.metrics import vif, vif_pair
+from fusion_env.metrics import en, mi
+from fusion_env.metrics.information import _scattered_counts, histograms
 
 
-def scene(seed: int, batch: int, height: int, width: int) -> torch.Tensor:
-    """Noise on a smooth background, so that every scale holds some signal."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(batch, 1, 6, 6, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
-    return (0.8 * smooth + 0.2 * torch.rand(batch, 1, height, width, generator=generator)).clamp(0, 1)
+def noise(seed: int, *shape: int, high: int = 256) -> torch.Tensor:
+    return torch.randint(0, high, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
-def vif_by_loops(source: torch.Tensor, fused: torch.Tensor) -> float:
-    """The published definition, pixel by pixel, on levels ``[H, W]``."""
-    numerator = denominator = 0.0
-    for size in (17, 9, 5, 3):
-        weights = torch.tensor([exp(-0.5 * ((i - size // 2) / (size / 5)) ** 2) for i in range(size)]).double()
-        weights = torch.outer(weights, weights) / weights.sum() ** 2
-
-        def filtered(image: torch.Tensor, size: int = size, weights: torch.Tensor = weights) -> torch.Tensor:
-            return (image.unfold(0, size, 1).unfold(1, size, 1) * weights).sum(dim=(-2, -1))
-
-        if size < 17:
-            source, fused = filtered(source)[::2, ::2], filtered(fused)[::2, ::2]
-        mean_s, mean_f = filtered(source), filtered(fused)
-        variances_s = (filtered(source * source) - mean_s**2).clamp(min=0).flatten().tolist()
-        variances_f = (filtered(fused * fused) - mean_f**2).clamp(min=0).flatten().tolist()
-        covariances = (filtered(source * fused) - mean_s * mean_f).flatten().tolist()
-        for var_s, var_f, cov in zip(variances_s, variances_f, covariances, strict=True):
-            g = cov / (var_s + 1e-10)
-            v = var_f - g * cov
-            if var_s < 1e-10:
-                g, v, var_s = 0.0, var_f, 0.0
-            if var_f < 1e-10:
-                g, v = 0.0, 0.0
-            if g < 0:
-                g, v = 0.0, var_f
-            numerator += log(1 + g * g * var_s / (max(v, 1e-10) + 2))
-            denominator += log(1 + var_s / 2)
-    return numerator / denominator
+def mi_by_counting(fused: torch.Tensor, source: torch.Tensor) -> float:
+    pairs, counts = np.unique(torch.stack([fused.flatten(), source.flatten()]).numpy(), axis=1, return_counts=True)
+    joint = counts / counts.sum()
+    share = [dict(zip(*np.unique(image.numpy(), return_counts=True), strict=True)) for image in (fused, source)]
+    total = 0.0
+    for f, s, p in zip(*pairs, joint, strict=True):
+        total += p * log2(p / (share[0][f] / fused.numel() * share[1][s] / source.numel()))
+    return total
 
 
-class TestVIFPair:
-    def test_equal_images_give_one(self, device):
-        images = scene(0, 3, 50, 64).to(device)
-        assert vif_pair(images, images).tolist() == pytest.approx([1.0] * 3, abs=1e-4)
-        assert vif_pair(images.double(), images.double()).tolist() == pytest.approx([1.0] * 3, abs=1e-9)
+class TestEN:
+    def test_constant_is_zero(self, device):
+        assert en(torch.full((2, 1, 3, 4), 77, dtype=torch.uint8, device=device)).tolist() == [0.0, 0.0]
 
-    def test_constant_fused_keeps_nothing(self, device):
-        images = scene(1, 2, 45, 45).to(device)
-        assert vif_pair(images, torch.full_like(images, 0.5)).tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
+    def test_every_level_once_is_eight_bits(self, device):
+        levels = torch.arange(256, dtype=torch.uint8, device=device).view(1, 1, 16, 16)
+        assert en(levels).item() == pytest.approx(8.0, rel=1e-6)
 
-    def test_negative_keeps_nothing(self):
-        images = scene(2, 2, 45, 45)
-        assert vif_pair(images, 1 - images).max() < 1e-6
+    def test_quarters_by_hand(self):
+        levels = torch.tensor([[[[9, 9, 9, 200]]], [[[1, 2, 2, 1]]]], dtype=torch.uint8)
+        expected = [-0.75 * log2(0.75) - 0.25 * log2(0.25), 1.0]
+        assert en(levels).tolist() == pytest.approx(expected, rel=1e-6)
 
-    def test_constant_source_has_nothing_to_lose(self):
-        images = scene(3, 2, 45, 45)
-        assert vif_pair(torch.full_like(images, 0.3), images).tolist() == [1.0, 1.0]
-
-    def test_contrast_gain_exceeds_one_and_order_matters(self):
-        weak = 0.25 + 0.5 * scene(4, 1, 60, 60)
-        strong = (2 * weak - 0.5).clamp(0, 1)
-        assert vif_pair(weak, strong).item() > 1.05
-        assert vif_pair(strong, weak).item() < 0.95
-
-    @pytest.mark.parametrize(("height", "width"), [(41, 41), (44, 59)])
-    def test_equals_the_definition(self, height, width, device):
-        source, fused = scene(5, 1, height, width), scene(6, 1, height, width)
-        fused = 0.6 * source + 0.4 * fused
-        # Two flat patches, one in either image and one in both: the branches of the definition.
-        source[..., :20, :20] = fused[..., :20, :20] = 1.0
-        fused[..., 20:, 20:] = 0.0
-        source, fused = source.mul(255).round(), fused.mul(255).round()
-        expected = vif_by_loops(source[0, 0].double(), fused[0, 0].double())
-        for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 5e-4)):
-            images = (source.to(device, dtype) / 255, fused.to(device, dtype) / 255)
-            assert vif_pair(*images).item() == pytest.approx(expected, rel=tolerance)
-
-    def test_smallest_size(self):
-        assert vif_pair(scene(7, 1, 41, 41), scene(8, 1, 41, 41)).isfinite().all()
-        with pytest.raises(DataError, match=r"41x41.*40x41"):
-            vif_pair(scene(7, 1, 40, 41), scene(8, 1, 40, 41))
-
-    @settings(deadline=None, max_examples=10)
-    @given(seed=st.integers(0, 2**31), shift=st.integers(1, 80))
-    def test_unchanged_by_a_shift_of_brightness(self, seed, shift):
-        source = (scene(seed, 1, 48, 48) * 170).to(torch.uint8)
-        fused = (scene(seed + 1, 1, 48, 48) * 170).to(torch.uint8)
-        torch.testing.assert_close(vif_pair(source, fused + shift), vif_pair(source, fused), rtol=1e-4, atol=1e-4)
-
-
-class TestVIF:
-    def test_is_the_sum_over_the_sources(self, device):
-        fused, ir, vis = (scene(seed, 3, 64, 49).to(device) for seed in (0, 1, 2))
-        expected = vif_pair(vis, fused) + vif_pair(ir, fused)
-        torch.testing.assert_close(vif(fused, ir, vis), expected, rtol=1e-5, atol=1e-6)
+    @settings(deadline=None, max_examples=20)
+    @given(seed=st.integers(0, 2**31))
+    def test_unchanged_by_a_permutation(self, seed):
+        levels = noise(seed, 2, 1, 8, 9)
+        order = torch.randperm(72, generator=torch.Generator().manual_seed(seed))
+        permuted = levels.flatten(1)[:, order].view_as(levels)
+        assert torch.equal(en(permuted), en(levels))
 
     def test_nan_stays_in_its_image(self):
-        fused, ir, vis = (scene(seed, 3, 64, 49) for seed in (0, 1, 2))
-        ir[1, 0, 30, 30] = float("nan")
-        assert vif(fused, ir, vis).isnan().tolist() == [False, True, False]
+        images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        images[1, 0, 3, 3] = float("nan")
+        assert en(images).isnan().tolist() == [False, True, False]
+
+
+class TestMI:
+    def test_equals_counting(self, device):
+        fused, ir, vis = (noise(seed, 2, 1, 30, 40, high=20) for seed in (0, 1, 2))
+        vis = (vis + fused) // 2
+        expected = [sum(mi_by_counting(fused[i], image[i]) for image in (ir, vis)) for i in range(2)]
+        assert mi(*(image.to(device) for image in (fused, ir, vis))).tolist() == pytest.approx(expected, rel=1e-6)
+
+    def test_copies_share_their_entropy(self):
+        fused = noise(3, 1, 1, 16, 16)
+        assert mi(fused, fused, fused).item() == pytest.approx(2 * en(fused).item(), rel=1e-6)
+
+    def test_four_pixels_by_hand(self):
+        # A tells F exactly, one bit; B is independent of F.
+        fused = torch.tensor([[[[0, 0], [9, 9]]]], dtype=torch.uint8)
+        ir = torch.tensor([[[[5, 7], [5, 7]]]], dtype=torch.uint8)
+        assert mi(fused, ir, 255 - fused).item() == pytest.approx(1.0, rel=1e-6)
+
+    def test_constant_fused_shares_nothing(self):
+        ir, vis = noise(4, 1, 1, 9, 9), noise(5, 1, 1, 9, 9)
+        assert mi(torch.full_like(ir, 3), ir, vis).item() == 0.0
+
+    def test_many_small_images(self):
+        fused, ir, vis = (noise(seed, 40, 1, 4, 4, high=4) for seed in (6, 7, 8))
+        expected = [mi(fused[i : i + 1], ir[i : i + 1], vis[i : i + 1]).item() for i in range(40)]
+        assert mi(fused, ir, vis).tolist() == pytest.approx(expected)
+
+    @settings(deadline=None, max_examples=10)
+    @given(seed=st.integers(0, 2**31))
+    def test_unchanged_by_relabelling_the_levels(self, seed):
+        fused, ir, vis = (noise(seed + i, 1, 1, 12, 12, high=32) for i in range(3))
+        relabelled = torch.randperm(256, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)[fused.long()]
+        torch.testing.assert_close(mi(relabelled, ir, vis), mi(fused, ir, vis))
+
+
+class TestHistograms:
+    def test_counts_each_row(self, device):
+        index = torch.tensor([[0, 2, 2, 1], [3, 3, 3, 3]], dtype=torch.int32, device=device)
+        assert histograms(index, bins=4).tolist() == [[1, 1, 2, 0], [0, 0, 0, 4]]
+
+    def test_both_ways_of_counting_agree(self):
+        flat = noise(3, 5000).int()
+        assert torch.equal(_scattered_counts(flat, 256), torch.bincount(flat, minlength=256))

@@ -1,10 +1,12 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from fusion_env.errors import DataError
-from fusion_env.metrics import ssim, ssim_index, ssim_pair
+from fusion_env.metrics import ms_ssim, ssim, ssim_index, ssim_pair
 
 
 def noise(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -52,6 +54,46 @@ class TestSSIM:
     def test_is_the_sum_over_the_sources(self, device):
         fused, ir, vis = (noise(seed, 3, 1, 24, 19).to(device) for seed in (0, 1, 2))
         torch.testing.assert_close(ssim(fused, ir, vis), ssim_pair(vis, fused) + ssim_pair(ir, fused))
+
+
+def ms_ssim_by_scipy(a: np.ndarray, b: np.ndarray) -> float:
+    product = 1.0
+    for power in (0.0448, 0.2856, 0.3001, 0.2363, 0.1333):
+
+        def local(image: np.ndarray) -> np.ndarray:
+            return ndimage.gaussian_filter(image, 1.5, radius=5)[5:-5, 5:-5]
+
+        mean_a, mean_b = local(a), local(b)
+        cov = local(a * b) - mean_a * mean_b
+        structure = (2 * cov + 7.65**2) / (local(a * a) - mean_a**2 + local(b * b) - mean_b**2 + 7.65**2)
+        if power == 0.1333:
+            structure = structure * (2 * mean_a * mean_b + 2.55**2) / (mean_a**2 + mean_b**2 + 2.55**2)
+        product *= max(structure.mean(), 0.0) ** power
+        a, b = (x[: len(x) // 2 * 2, : x.shape[1] // 2 * 2] for x in (a, b))
+        a, b = ((x[::2, ::2] + x[1::2, ::2] + x[::2, 1::2] + x[1::2, 1::2]) / 4 for x in (a, b))
+    return product
+
+
+class TestMSSSIM:
+    def test_equals_scipy(self, device):
+        coarse = torch.nn.functional.interpolate(noise(1, 3, 1, 12, 12), (181, 190), mode="bilinear")
+        fused, ir, vis = (0.7 * coarse + 0.3 * noise(2, 3, 1, 181, 190)).mul(255).round().unsqueeze(1).double()
+        expected = sum(ms_ssim_by_scipy(fused[0, 0].numpy(), image[0, 0].numpy()) for image in (ir, vis))
+        for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
+            images = [(image / 255).to(device, dtype) for image in (fused, ir, vis)]
+            assert ms_ssim(*images).item() == pytest.approx(expected, rel=tolerance)
+
+    def test_equal_images_give_two(self, device):
+        images = noise(3, 2, 1, 176, 176).to(device)
+        assert ms_ssim(images, images, images).tolist() == pytest.approx([2.0] * 2, abs=1e-5)
+
+    def test_negative_structure_counts_as_nothing(self):
+        fused = noise(4, 1, 1, 176, 176)
+        assert ms_ssim(fused, 1 - fused, 1 - fused).item() == 0.0
+
+    def test_refuses_small_images(self):
+        with pytest.raises(DataError, match=r"176x176.*175x300"):
+            ms_ssim(*noise(5, 3, 1, 1, 175, 300).unbind())
 
 
 class TestSSIMIndex:

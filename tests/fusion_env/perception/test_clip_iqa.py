@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_env.errors import MissingRequirementsError, UnknownNameError
-from fusion_env.perception import FrozenNetwork, clip_iqa, load_quality
+from fusion_env.errors import ConfigError, MissingRequirementsError, UnknownNameError
+from fusion_env.perception import FrozenNetwork, clip_iqa, clip_weights, load_quality
 from fusion_env.perception.clip_iqa import (
     NEGATIVE_PROMPT,
     POSITIVE_PROMPT,
@@ -46,8 +46,8 @@ def random_clip(model: str, seed: int = 0) -> open_clip.CLIP:
 
     A freshly made one would hide mistakes: its image embeddings hardly depend on the image.
     """
-    with clip_iqa._own_random_state(seed):
-        clip = clip_iqa._build(model).eval()
+    with clip_weights._own_random_state(seed):
+        clip = clip_weights._build(model).eval()
         with torch.no_grad():
             for module in clip.modules():
                 if isinstance(module, nn.Conv2d):
@@ -150,13 +150,50 @@ def test_whole_image_is_seen_at_its_own_size(clip: open_clip.CLIP, images: Tenso
 
 @torch.no_grad()
 @pytest.mark.parametrize(("model", "side"), [(RESNET, 64), (VIT, 32)])
-def test_models_with_positions_get_their_own_size(model: str, side: int, images: Tensor) -> None:
+def test_resized_to_the_models_own_size(model: str, side: int, images: Tensor) -> None:
     clip = random_clip(model)
     expected = clip.encode_image(normalised(images[..., :side, :side]))
-    score = ClipIqa(clip, model, positional_embedding=True)
+    score = ClipIqa(clip, model, positional_embedding=True, resize="model")
     assert f"resized to {side} x {side}" in score.description
     torch.testing.assert_close(score.embed(images[..., :side, :side]), expected)
-    assert score(images).shape == (4,)
+    shrunk = F.interpolate(images, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
+    torch.testing.assert_close(score(images), score(shrunk))
+    own_size = ClipIqa(random_clip(model), model, positional_embedding=True)
+    assert "own size" in own_size.description
+    torch.testing.assert_close(own_size.embed(images[..., :side, :side]), expected)
+    assert not torch.allclose(own_size.embed(images), score.embed(images), rtol=1e-2)
+
+
+@torch.no_grad()
+def test_stretched_positions_keep_their_places() -> None:
+    """A table that is linear in row and column stays so in the middle of a larger grid; the first token stays."""
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    table = torch.cat([torch.tensor([[7.0, -7.0]]), torch.stack([rows, columns], -1).flatten(0, 1)])
+    stretched = clip_iqa._stretched(table, (8, 8), (16, 24), "grid")
+    assert stretched[0].tolist() == [7.0, -7.0]
+    grid = stretched[1:].unflatten(0, (16, 24))
+    expected_row = (torch.arange(16) + 0.5) / 2 - 0.5
+    expected_column = (torch.arange(24) + 0.5) / 3 - 0.5
+    torch.testing.assert_close(grid[4:12, 10, 0], expected_row[4:12])
+    torch.testing.assert_close(grid[5, 6:18, 1], expected_column[6:18])
+
+
+def test_several_pairs_give_the_mean_of_their_probabilities(clip: open_clip.CLIP, images: Tensor) -> None:
+    pairs = (("Good photo.", "Bad photo."), ("sharp", "blurry"), (POSITIVE_PROMPT, NEGATIVE_PROMPT))
+    score = ClipIqa(clip, RESNET, scale=SOFT, prompts=pairs)
+    singles = torch.stack([ClipIqa(clip, RESNET, scale=SOFT, prompts=pair)(images) for pair in pairs], dim=1)
+    torch.testing.assert_close(score.probabilities(images), singles)
+    torch.testing.assert_close(score(images), singles.mean(dim=1))
+    assert "3 prompt pairs" in score.description
+
+
+def test_scale_none_is_the_models_own(images: Tensor) -> None:
+    clip = random_clip(RESNET)
+    with torch.no_grad():
+        clip.logit_scale.fill_(1.5)
+    assert torch.equal(
+        ClipIqa(clip, RESNET, scale=None)(images), ClipIqa(clip, RESNET, scale=float(torch.tensor(1.5).exp()))(images)
+    )
 
 
 def test_text_tower_is_dropped_and_nothing_is_trained(images: Tensor) -> None:
@@ -227,7 +264,7 @@ def test_published_tag_is_fetched_once_and_its_statistics_are_used(
     save_state(clip.state_dict(), tmp_path / "published.safetensors")
     entry = {"url": "https://example.invalid/published.safetensors", "mean": (0.5,) * 3, "std": (0.5,) * 3}
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: entry if tag == "openai" else {})
-    monkeypatch.setattr(clip_iqa, "_fetch", lambda published: tmp_path / "published.safetensors")
+    monkeypatch.setattr(clip_weights, "_fetch", lambda published: tmp_path / "published.safetensors")
     score = load_clip_iqa(model=RESNET)
     half = torch.full((1, 3, 64, 64), 0.5)
     clip.visual.attnpool.positional_embedding.data.zero_()
@@ -239,7 +276,7 @@ def test_unreachable_weights_are_one_clear_error(monkeypatch: pytest.MonkeyPatch
     def offline(*_args: object, **_settings: object) -> None:
         raise URLError("no route")
 
-    monkeypatch.setattr(clip_iqa, "_cached_file", lambda published: None)
+    monkeypatch.setattr(clip_weights, "_cached_file", lambda published: None)
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(MissingRequirementsError) as caught:
         load_quality("clip")
@@ -250,10 +287,10 @@ def test_unreachable_weights_are_one_clear_error(monkeypatch: pytest.MonkeyPatch
 def test_downloads_of_the_past_are_found_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"url": "https://example.invalid/models/RN50.pt", "hf_hub": "nobody/nothing/"}
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert clip_iqa._cached_file(entry) is None
+    assert clip_weights._cached_file(entry) is None
     (tmp_path / ".cache" / "clip").mkdir(parents=True)
     (tmp_path / ".cache" / "clip" / "RN50.pt").touch()
-    assert clip_iqa._cached_file(entry) == tmp_path / ".cache" / "clip" / "RN50.pt"
+    assert clip_weights._cached_file(entry) == tmp_path / ".cache" / "clip" / "RN50.pt"
 
 
 def test_wrong_names_are_explained(tmp_path: Path) -> None:
@@ -267,8 +304,33 @@ def test_wrong_names_are_explained(tmp_path: Path) -> None:
         load_quality("clp")
     with pytest.raises(ValueError, match="takes no weights"):
         load_quality("clip-untrained", tmp_path / "clip.pt")
-    with pytest.raises(ValueError, match="scale must be positive"):
-        ClipIqa(random_clip(RESNET), RESNET, scale=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": 0.0}, "scale must be positive. Got 0.0"),
+        ({"resize": "224"}, "resize must be None .* or 'model'. Got '224'"),
+        ({"interpolation": "linear"}, "interpolation must be 'grid' or 'table'. Got 'linear'"),
+        ({"prompts": ()}, "at least one pair"),
+        ({"prompts": ("good", "bad", "ugly")}, "must be pairs .* Got 'good'"),
+        ({"prompts": (("good", "bad", "ugly"),)}, "must be pairs"),
+        ({"prompts": ("good", "")}, "must be pairs"),
+        ({"prompts": ("good", "bad " * 80)}, "shorter than 75 tokens"),
+    ],
+)
+def test_wrong_options_are_explained(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClipIqa(random_clip(RESNET), RESNET, **options)
+
+
+def test_other_backbones_take_their_own_size_only() -> None:
+    clip = random_clip(RESNET)
+    clip.visual = nn.Flatten()
+    with pytest.raises(ConfigError, match="resize must be 'model' for Flatten, .* Got None"):
+        ClipIqa(clip, RESNET)
+    with pytest.raises(ConfigError, match="positional_embedding cannot be switched off for Flatten"):
+        ClipIqa(clip, RESNET, resize="model", positional_embedding=False)
 
 
 def test_fingerprint_depends_on_weights_and_every_setting() -> None:
@@ -278,6 +340,8 @@ def test_fingerprint_depends_on_weights_and_every_setting() -> None:
         ClipIqa(random_clip(RESNET), RESNET, scale=50.0),
         ClipIqa(random_clip(RESNET), RESNET, prompts=("Good photo.", "Bad photo.")),
         ClipIqa(random_clip(RESNET), RESNET, positional_embedding=True),
+        ClipIqa(random_clip(RESNET), RESNET, positional_embedding=True, interpolation="table"),
+        ClipIqa(random_clip(RESNET), RESNET, resize="model"),
     ]
     assert len({score.fingerprint() for score in variants}) == len(variants)
     assert variants[0].fingerprint() == ClipIqa(random_clip(RESNET), RESNET).fingerprint()

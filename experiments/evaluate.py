@@ -1,0 +1,274 @@
+"""Compare fusion methods by their fused images: the table of a paper, with intervals, from folders.
+
+Usage: ``python experiments/evaluate.py --ir DIR --vi DIR --fused NAME=DIR [NAME=DIR ...] --out DIR``
+
+The folder ``--out`` gets ``images.csv`` (every value), ``summary.csv`` and ``summary.md`` (mean, 95 % bootstrap
+interval over the images, number of images, best and second best) and ``grid.png`` (some images side by side).
+"""
+
+import argparse
+import logging
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from experiments.command_line import exit_on_error, progress_bar
+from experiments.evaluation.folders import ComparedImages, find_images
+from experiments.evaluation.grid import draw_grid
+from experiments.evaluation.scoring import ColourScore, Score, resolve_scores, score_images
+from experiments.evaluation.summary import LEVEL, RESAMPLES, markdown_table, summarise
+from fusion_env import metrics as fusion_metrics
+from fusion_env.data import Progress, no_progress
+from fusion_env.data.pairs import printable
+from fusion_env.errors import ConfigError, unknown_name
+from fusion_env.task import resolve_device
+from student.checkpoint import write_atomic
+
+__all__ = ["DEFAULT_METRICS", "PRESETS", "Evaluation", "evaluate", "main"]
+
+DEFAULT_METRICS = ("en", "sd", "sf", "ag", "ei", "mi", "scd", "vif", "qabf", "ssim")
+PRESETS = {"agentfuse-paper": ("ag_forward", "sf_uint8", "ei", "en", "viff")}
+"""Sets of metrics by name; ``agentfuse-paper`` holds the variants behind the tables of arXiv 2509.02424."""
+
+_SHOWN_IMAGES = 3
+
+_logger = logging.getLogger(__name__)
+
+
+class Evaluation(NamedTuple):
+    """Result of `evaluate`."""
+
+    images: pd.DataFrame
+    """Columns ``method``, ``image`` and one for each metric."""
+    summary: pd.DataFrame
+    """See `experiments.evaluation.summary.summarise`."""
+
+
+def evaluate(
+    ir: str | Path,
+    vis: str | Path,
+    fused: Mapping[str, str | Path],
+    metrics: Sequence[str | Score] = DEFAULT_METRICS,
+    *,
+    allow_missing: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Score the fused images of several methods against their sources.
+
+    Images pair up by file name without extension; formats and extensions may differ. Everything is checked before
+    anything is scored.
+
+    Args:
+        ir: Folder of infrared images.
+        vis: Folder of visible images.
+        fused: Folders of fused images (grey or colour) by name of the method.
+        metrics: Names known to `fusion_env.metrics`, or metrics.
+        allow_missing: Compare only the pairs whose files are all there and usable, and log a warning that names the
+            others; without it they are an error.
+        resamples: Number of bootstrap samples, at least 1.
+        seed: Seed of the bootstrap, at least 0.
+        device: Where to compute.
+        progress: Progress display over the pairs.
+
+    Returns:
+        A value for every image, and the summary of each method and metric.
+
+    Raises:
+        DataError: If images are missing, unreadable, of different sizes within a pair, or too small for a metric; the
+            message lists all of them.
+        UnknownNameError: If a metric is not known.
+        ConfigError: If there is no method, metrics repeat, or a number is out of range.
+    """
+    _check_bootstrap(resamples, seed)
+    scores = resolve_scores(metrics)
+    images = _find(ir, vis, fused, scores, allow_missing, progress)
+    if images.left_out:
+        _logger.warning("%s", "\n".join(_left_out_lines(images)))
+    return _score(images, scores, resamples, seed, device, progress)
+
+
+def _find(
+    ir: str | Path,
+    vis: str | Path,
+    fused: Mapping[str, str | Path],
+    scores: Sequence[Score],
+    allow_missing: bool,
+    progress: Progress,
+) -> ComparedImages:
+    minimum_size = max(score.minimum_size for score in scores)
+    return find_images(ir, vis, fused, minimum_size=minimum_size, allow_missing=allow_missing, progress=progress)
+
+
+def _score(
+    images: ComparedImages, scores: Sequence[Score], resamples: int, seed: int, device: str, progress: Progress
+) -> Evaluation:
+    per_image = score_images(images, scores, device, progress)
+    return Evaluation(per_image, summarise(per_image, scores, resamples, seed))
+
+
+def _check_bootstrap(resamples: int, seed: int) -> None:
+    if resamples < 1:
+        raise ConfigError(f"resamples must be at least 1. Got {resamples}")
+    if seed < 0:
+        raise ConfigError(f"seed must be at least 0. Got {seed}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = _parser().parse_args(arguments)
+    _check_bootstrap(args.resamples, args.seed)
+    device = str(resolve_device(args.device))
+    scores = _selected_scores(args, device)
+    images = _find(args.ir, args.vi, _methods(args.fused), scores, args.allow_missing, progress_bar)
+    shown = _shown_images(args.grid, images)
+    _make_folder(args.out)
+    result = _score(images, scores, args.resamples, args.seed, device, progress_bar)
+    table = "\n".join([markdown_table(result.summary, scores), "", *_notes(images, result.images, args)])
+    command = shlex.join(["python", "experiments/evaluate.py", *(sys.argv[1:] if arguments is None else arguments)])
+    report = f"# Fusion metrics\n\n`{command}`\n\n{table}\n\n{_legend(scores)}\n\n![side by side](grid.png)\n"
+    summary = result.summary.assign(left_out=len(images.left_out))
+    write_atomic(args.out / "images.csv", result.images.to_csv(index=False, float_format="%.9g").encode())
+    write_atomic(args.out / "summary.csv", summary.to_csv(index=False, float_format="%.9g").encode())
+    write_atomic(args.out / "grid.png", draw_grid(images, shown))
+    write_atomic(args.out / "summary.md", report.encode())
+    print(f"{table}\n\nWritten to {args.out}: images.csv, summary.csv, summary.md, grid.png")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--ir", type=Path, required=True, metavar="DIR", help="folder of infrared images")
+    add("--vi", type=Path, required=True, metavar="DIR", help="folder of visible images")
+    text = "a method and the folder of its fused images, named like their sources whatever the extension"
+    add("--fused", type=_method, required=True, nargs="+", action="extend", metavar="NAME=DIR", help=text)
+    chosen = parser.add_mutually_exclusive_group()
+    text = f"of {', '.join(fusion_metrics.list())} (default: {' '.join(DEFAULT_METRICS)})"
+    chosen.add_argument("--metrics", nargs="+", metavar="METRIC", help=text)
+    chosen.add_argument("--preset", choices=sorted(PRESETS), help="the metrics, in their variants, of a paper")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    text = "compare only the pairs that are complete and usable for all methods, instead of refusing"
+    add("--allow-missing", action="store_true", help=text)
+    text = f"images to show side by side (default: the first {_SHOWN_IMAGES})"
+    add("--grid", nargs="+", metavar="IMAGE", help=text)
+    add("--resamples", type=int, default=RESAMPLES, help="bootstrap samples (default: %(default)s)")
+    add("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    add("--device", default="cpu", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: cpu)")
+    clip = parser.add_argument_group("CLIP-IQA (metric clip_iqa)")
+    text = "weights of the whole CLIP model, or one of open_clip's tags (default: openai); adds clip_iqa to the metrics"
+    clip.add_argument("--clip-weights", metavar="FILE", help=text)
+    clip.add_argument("--clip-model", metavar="NAME", help="open_clip's name of the model (default: RN50-quickgelu)")
+    text = "'agentfuse' (default), 'clip-iqa' (also torchmetrics and piq) or 'pyiqa'"
+    clip.add_argument("--clip-prompts", metavar="NAME", help=text)
+    text = "score the fused images in their own colours; the default is their luma"
+    clip.add_argument("--clip-colour", action="store_true", help=text)
+    text = "resize images to the model's size; the default is to score them at their own"
+    clip.add_argument("--clip-resize", action="store_true", help=text)
+    return parser
+
+
+def _method(text: str) -> tuple[str, Path]:
+    name, _, folder = text.partition("=")
+    if not name or not folder:
+        raise argparse.ArgumentTypeError(f"must be NAME=DIR. Got {text!r}")
+    return name, Path(folder)
+
+
+def _methods(given: Sequence[tuple[str, Path]]) -> dict[str, Path]:
+    methods = dict(given)
+    if len(methods) < len(given):
+        raise ConfigError(f"--fused must name every method once. Got {', '.join(name for name, _ in given)}")
+    return methods
+
+
+def _selected_scores(args: argparse.Namespace, device: str) -> tuple[Score, ...]:
+    """Return the scores that the options ask for; CLIP is loaded if it is among them."""
+    names = list(PRESETS[args.preset] if args.preset else args.metrics or DEFAULT_METRICS)
+    if args.clip_weights and "clip_iqa" not in names:
+        names.append("clip_iqa")
+    if "clip_iqa" in names:
+        resolve_scores(names)  # a misspelt name shows before the weights are looked for
+        return resolve_scores([_clip_score(args, device) if name == "clip_iqa" else name for name in names])
+    if args.clip_model or args.clip_prompts or args.clip_colour or args.clip_resize:
+        raise ConfigError(
+            "options of CLIP-IQA need clip_iqa among the metrics: give --clip-weights as well, or name it. "
+            f"Got {' '.join(names)}"
+        )
+    return resolve_scores(names)
+
+
+def _clip_score(args: argparse.Namespace, device: str) -> Score:
+    from fusion_env.perception.clip_iqa import DEFAULT_MODEL, PROMPTS, load_clip_iqa  # open_clip takes seconds
+
+    prompts = args.clip_prompts or "agentfuse"
+    if prompts not in PROMPTS:
+        raise unknown_name("set of prompts", prompts, PROMPTS)
+    resize = "model" if args.clip_resize else None
+    model = args.clip_model or DEFAULT_MODEL
+    scorer = load_clip_iqa(args.clip_weights, model, prompts=PROMPTS[prompts], resize=resize).to(device)
+    seen = "the fused image in colour" if args.clip_colour else "the fused luma"
+    summary = f"{scorer.description}, prompts {prompts!r}, on {seen}"
+    if args.clip_colour:
+        return ColourScore("clip_iqa", scorer, scorer.smallest_side, higher_is_better=True, summary=summary)
+    return replace(
+        fusion_metrics.quality_metric("clip_iqa", scorer), minimum_size=scorer.smallest_side, summary=summary
+    )
+
+
+def _shown_images(wanted: Sequence[str] | None, images: ComparedImages) -> list[str]:
+    for name in wanted or ():
+        if name in images.left_out:
+            raise ConfigError(f"--grid names {name!r}, which is left out: {'; '.join(images.left_out[name])}")
+        if name not in images.files:
+            raise unknown_name("image of --grid", name, images.files)
+    return list(wanted or list(images.files)[:_SHOWN_IMAGES])
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out must be a folder that can be written. Got {path}: {error.strerror}") from error
+
+
+def _notes(images: ComparedImages, per_image: pd.DataFrame, args: argparse.Namespace) -> list[str]:
+    """Say what the table shows, and everything that it does not."""
+    notes = [
+        f"Mean over {len(images.files)} images and its {LEVEL:.0%} percentile bootstrap interval over the images "
+        f"({args.resamples} samples, seed {args.seed}). **Best**, *second best*."
+    ]
+    if images.left_out:
+        notes += ["", *_left_out_lines(images)]
+    for method, names in images.unused.items():
+        notes += ["", printable(f"{method}: not scored, as they belong to no pair: {', '.join(names)}")]
+    values = per_image.drop(columns="image").set_index("method")
+    for (method, name), count in (~np.isfinite(values)).groupby(level=0, sort=False).sum().stack().items():
+        if count:
+            notes += ["", printable(f"{method}: {name} is NaN or infinite for {count} images; see images.csv")]
+    return notes
+
+
+def _legend(scores: Sequence[Score]) -> str:
+    return "\n".join(
+        f"- {score.name} ({'higher' if score.higher_is_better else 'lower'} is better): {score.summary}"
+        for score in scores
+    )
+
+
+def _left_out_lines(images: ComparedImages) -> list[str]:
+    total = len(images.left_out) + len(images.files)
+    title = f"LEFT OUT for all methods: {len(images.left_out)} of {total} images."
+    return [title, *(f"- {printable(name)}: {'; '.join(found)}" for name, found in images.left_out.items())]
+
+
+if __name__ == "__main__":
+    exit_on_error(main)

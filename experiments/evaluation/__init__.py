@@ -1,0 +1,1 @@
+"""The parts of `experiments.evaluate`: find images, score them, summarise the scores, draw them side by side."""

@@ -1,0 +1,64 @@
+"""Draw sources and fused images side by side."""
+
+import io
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from experiments.evaluation.folders import ComparedImages
+from fusion_env.data import read_infrared, read_visible
+from fusion_env.data.images import Pixels
+
+__all__ = ["draw_grid"]
+
+_WIDTH = 3.0  # inches of one picture
+_TITLE, _MARGIN = 0.25, 0.3  # inches above the first row, left of the first column
+_GAP = 0.04
+_DPI = 120
+_FONT_POINTS, _LETTER_WIDTH = 9.5, 0.65  # of text, and of a letter as a part of that
+
+
+def draw_grid(images: ComparedImages, names: Sequence[str]) -> bytes:
+    """Draw infrared, visible and every method's fused image (in its own colours), one row for each pair.
+
+    Args:
+        images: Checked images.
+        names: Pairs to show.
+
+    Returns:
+        A PNG file.
+    """
+    rows = [_pictures(images, name) for name in names]
+    heights = [_WIDTH * pictures[0].shape[0] / pictures[0].shape[1] for pictures in rows]
+    titles = ("infrared", "visible", *images.methods)
+    width = _MARGIN + len(titles) * (_WIDTH + _GAP)
+    height = _TITLE + sum(heights) + _GAP * len(heights)
+    figure = Figure(figsize=(width, height))
+    bottom = height - _TITLE
+    for name, pictures, tall in zip(names, rows, heights, strict=True):
+        bottom -= tall + _GAP
+        middle = (bottom + tall / 2) / height
+        _label(figure, _MARGIN / 2 / width, middle, name, tall, rotation=90)
+        for column, picture in enumerate(pictures):
+            left = _MARGIN + column * (_WIDTH + _GAP)
+            axis = figure.add_axes((left / width, bottom / height, _WIDTH / width, tall / height))
+            axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
+            axis.set_axis_off()
+    for column, title in enumerate(titles):
+        centre = _MARGIN + column * (_WIDTH + _GAP) + _WIDTH / 2
+        _label(figure, centre / width, 1 - _TITLE / 2 / height, title, _WIDTH)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
+
+
+def _label(figure: Figure, x: float, y: float, text: str, space: float, rotation: float = 0) -> None:
+    """Write a text, smaller where it would not fit into `space` inches."""
+    size = min(_FONT_POINTS, space * 72 / (_LETTER_WIDTH * max(1, len(text))))
+    # A dollar sign in a name is no formula.
+    figure.text(x, y, text, ha="center", va="center", fontsize=size, rotation=rotation, parse_math=False)
+
+
+def _pictures(images: ComparedImages, name: str) -> list[Pixels]:
+    files = images.files[name]
+    return [read_infrared(files.ir), read_visible(files.vis), *(read_visible(path) for path in files.fused.values())]

@@ -1,0 +1,98 @@
+"""What a metric is, and how several of them are computed together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fusion_env.metrics.images import Images
+from fusion_env.metrics.levels import check_images
+
+__all__ = ["Metric", "evaluate"]
+
+# Pixels of one batch that are worked on together: on a CPU what fits its caches, elsewhere what bounds the memory.
+_CHUNK_PIXELS_CPU = 2**18
+_CHUNK_PIXELS_GPU = 2**22
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric and what a caller must know to use it; calling it computes it.
+
+    A metric of your own needs no registration: `compute` takes the object as well as a name.
+    """
+
+    name: str
+    """Name in settings, tables and result files."""
+    function: Callable[[Images], Tensor]
+    """Maps images (at most one chunk of a batch) to ``[B]``; the sources are there only where `needs_sources`."""
+    needs_sources: bool
+    """Whether the infrared and visible images are needed, too."""
+    minimum_size: int
+    """Smallest height and width in pixels."""
+    higher_is_better: bool
+    """Direction in which the literature reads it."""
+    summary: str
+    """The definition in one line."""
+    range: str
+    """Range of the values, in words."""
+
+    def __call__(self, fused: Tensor, ir: Tensor | None = None, vis: Tensor | None = None) -> Tensor:
+        """Compute the metric.
+
+        Args:
+            fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
+            ir: Infrared images, same shape and dtype; ignored where the metric needs no sources.
+            vis: Luma of the visible images, likewise.
+
+        Returns:
+            ``[B]``, ``float64`` for ``float64`` images and ``float32`` for all others.
+
+        Raises:
+            ValueError: If shapes are wrong or differ, or a source is missing.
+            TypeError: If dtypes are wrong or differ.
+            DataError: If the images are too small.
+        """
+        return evaluate([self], fused, ir, vis)[self.name]
+
+
+@torch.no_grad()
+def evaluate(
+    metrics: Sequence[Metric], fused: Tensor, ir: Tensor | None = None, vis: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Compute metrics of the same images, sharing intermediate results; see `Metric.__call__`.
+
+    The batch is worked off in chunks, so that the memory needed beside the images does not grow with it.
+
+    Args:
+        metrics: The metrics, in the order wanted.
+        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
+        ir: Infrared images, same shape and dtype; ignored where no metric needs sources.
+        vis: Luma of the visible images, likewise.
+
+    Returns:
+        One ``[B]`` tensor for each name.
+    """
+    if not metrics:
+        return {}
+    given = {"fused": fused}
+    needing = [metric.name for metric in metrics if metric.needs_sources]
+    if needing:
+        sources = {"ir": ir, "vis": vis}
+        missing = " and ".join(name for name, image in sources.items() if image is None)
+        if missing:
+            raise ValueError(f"{', '.join(needing)} need the source images. Got no {missing}")
+        given |= sources
+    largest = max(metrics, key=lambda metric: metric.minimum_size)
+    check_images(largest.minimum_size, needed_by=largest.name, **given)
+    limit = _CHUNK_PIXELS_CPU if fused.is_cpu else _CHUNK_PIXELS_GPU
+    size = max(1, limit // fused[0].numel())
+    chunks = zip(*(image.split(size) for image in given.values()), strict=True)
+    wanted = frozenset(metric.function for metric in metrics)
+    parts = [_values(metrics, Images(*chunk, wanted=wanted)) for chunk in chunks]
+    return {metric.name: torch.cat([part[metric.name] for part in parts]) for metric in metrics}
+
+
+def _values(metrics: Sequence[Metric], images: Images) -> dict[str, Tensor]:
+    return {metric.name: metric.function(images) for metric in metrics}

@@ -1,0 +1,58 @@
+"""Quality scores of a network as metrics of the fused image."""
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from fusion_env.metrics.images import Images
+from fusion_env.metrics.metric import Metric
+
+__all__ = ["CLIP_IQA", "quality_metric"]
+
+
+def quality_metric(name: str, scorer: nn.Module) -> Metric:
+    """Make a metric of a no-reference quality score, ready for `compute`.
+
+    The scorer gets the fused luma rounded to whole levels and divided by 255, as every other metric sees it.
+
+    Args:
+        name: Name of the metric.
+        scorer: Maps float32 images ``[B, 1, H, W]`` in 0..1, on its own device, to ``[B]``; higher is better.
+    """
+    return Metric(
+        name,
+        lambda images: _score(scorer, images),
+        needs_sources=False,
+        minimum_size=1,
+        higher_is_better=True,
+        summary=f"quality score {type(scorer).__name__} of the fused luma",
+        range="that of the score",
+    )
+
+
+def _score(scorer: nn.Module, images: Images) -> Tensor:
+    return scorer(images.fused.float() / 255.0).to(images.fused.dtype)
+
+
+@cache
+def _load_clip_iqa(device: torch.device) -> nn.Module:
+    # Here, because open_clip takes seconds to import and most callers want no network.
+    from fusion_env.perception.clip_iqa import load_clip_iqa
+
+    return load_clip_iqa().to(device)
+
+
+def _clip_iqa(images: Images) -> Tensor:
+    return _score(_load_clip_iqa(images.fused.device), images)
+
+
+CLIP_IQA = Metric(
+    "clip_iqa",
+    _clip_iqa,
+    needs_sources=False,
+    minimum_size=32,
+    higher_is_better=True,
+    summary="CLIP-IQA with the prompts of AgentFuse (IQA*), on the luma",
+    range="0..1",
+)
