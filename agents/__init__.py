@@ -1,7 +1,40 @@
-"""Policy-learning algorithms for any Gymnasium environment with `Box` spaces, on Stable-Baselines3's interface."""
+"""Policy-learning algorithms and curricula for any Gymnasium environment with `Box` spaces, on one interface.
 
+:func:`make` creates any of them by name; all have Stable-Baselines3's `learn`, `predict`, `save`, `load`, `set_logger`.
+"""
+
+from agents.budget import check_budget, gradient_updates, planned_updates
+from agents.callbacks import CompleteStateCallback, executed_actions
+from agents.curricula import Constant, Linear, Random
 from agents.gaussian_policy import GaussianPolicy
+from agents.random_search import RandomSearch
 from agents.registry import algorithm, hyperparams, make, names
 from agents.reinforce import Reinforce
+from agents.schedules import Schedule
+from agents.state import StateError, load_state, save_state
+from agents.wrapped import Policy, Wrapped, wrap
 
-__all__ = ["GaussianPolicy", "Reinforce", "algorithm", "hyperparams", "make", "names"]
+__all__ = [
+    "CompleteStateCallback",
+    "Constant",
+    "GaussianPolicy",
+    "Linear",
+    "Policy",
+    "Random",
+    "RandomSearch",
+    "Reinforce",
+    "Schedule",
+    "StateError",
+    "Wrapped",
+    "algorithm",
+    "check_budget",
+    "executed_actions",
+    "gradient_updates",
+    "hyperparams",
+    "load_state",
+    "make",
+    "names",
+    "planned_updates",
+    "save_state",
+    "wrap",
+]

@@ -13,38 +13,12 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-__all__ = ["EXPLORATION", "PREDICTION", "GaussianPolicy", "RandomStream"]
+from agents.random_stream import PREDICTION, WEIGHTS, RandomStream
+
+__all__ = ["GaussianPolicy"]
 
 # The head starts almost constant in the state, so that the first actions are those of `initial_mean` and `initial_std`.
 _HEAD_SCALE = 0.01
-# Purposes of random streams.
-_WEIGHTS, PREDICTION, EXPLORATION = range(3)
-
-
-class RandomStream:
-    """A private random-number stream that pickles together with its position.
-
-    The numbers are always drawn on the CPU, so that a seed means the same actions on every device.
-
-    Args:
-        seed: An integer of 0 or more; None takes fresh entropy.
-        purpose: Streams of one seed that serve different purposes are independent.
-    """
-
-    def __init__(self, seed: int | None, purpose: int) -> None:
-        (state,) = np.random.SeedSequence(seed, spawn_key=(purpose,)).generate_state(1, np.uint64)
-        self.generator = torch.Generator().manual_seed(int(state))
-
-    def normal(self, shape: Sequence[int], device: torch.device) -> Tensor:
-        """Draw standard normal numbers of the given shape and move them to `device`."""
-        return torch.randn(tuple(shape), generator=self.generator).to(device)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"state": self.generator.get_state().numpy()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.generator = torch.Generator()
-        self.generator.set_state(torch.from_numpy(state["state"].copy()))
 
 
 class GaussianPolicy(BasePolicy):
@@ -113,7 +87,7 @@ class GaussianPolicy(BasePolicy):
             values = 0.5 * action_space.high.astype(np.float64) + bound * action_space.low
             self.register_buffer(name, torch.as_tensor(values.reshape(-1), dtype=torch.float32), persistent=False)
         self.features_extractor = self.make_features_extractor()
-        self._build(RandomStream(seed, _WEIGHTS).generator)
+        self._build(RandomStream(seed, WEIGHTS).generator)
         self.optimizer = optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
 
     def _build(self, generator: torch.Generator) -> None:

@@ -1,36 +1,69 @@
 """Algorithms by name, each with settings for runs of 25 to 100 steps."""
 
-import difflib
 import inspect
+import math
 from collections.abc import Iterable
-from importlib import resources
+from importlib import import_module, resources
+from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.type_aliases import GymEnv
 
-from agents.reinforce import Reinforce
+from agents.imports import is_import_path, load_object
+from agents.spelling import hint
+from agents.wrapped import Origin, Wrapped
 
 __all__ = ["algorithm", "hyperparams", "make", "names"]
 
-_ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"reinforce": Reinforce, "reinforce-paper": Reinforce}
+# Modules are imported when their algorithm is asked for: tqc needs a package that is not always there.
+_ALGORITHMS = {
+    "a2c": ("agents.on_policy", "A2C"),
+    "constant": ("agents.curricula", "Constant"),
+    "linear": ("agents.curricula", "Linear"),
+    "ppo": ("agents.on_policy", "PPO"),
+    "random": ("agents.curricula", "Random"),
+    "random-search": ("agents.random_search", "RandomSearch"),
+    "reinforce": ("agents.reinforce", "Reinforce"),
+    "reinforce-paper": ("agents.reinforce", "Reinforce"),
+    "sac": ("agents.off_policy", "SAC"),
+    "td3": ("agents.off_policy", "TD3"),
+    "tqc": ("agents.tqc", "TQC"),
+}
+_NOT_SETTINGS = {"self", "env", "origin"}
 
 
 def names() -> tuple[str, ...]:
     """List the names that :func:`make` knows."""
-    return tuple(sorted(_ALGORITHMS))
+    return tuple(_ALGORITHMS)
 
 
 def algorithm(name: str) -> type[BaseAlgorithm]:
     """Return the class behind a name, to load a saved agent with.
 
+    Args:
+        name: One of :func:`names`, or an import path as for :func:`make`.
+
     Raises:
         ValueError: The name is unknown; the message suggests the nearest one.
+        ImportError: The algorithm needs a package that is not installed.
     """
+    if is_import_path(name):
+        found = load_object(name)
+        return found if inspect.isclass(found) and issubclass(found, BaseAlgorithm) else Wrapped
     if name not in _ALGORITHMS:
-        raise ValueError(f"unknown algorithm {name!r}.{_hint(name, names())} Known: {', '.join(names())}.")
-    return _ALGORITHMS[name]
+        raise ValueError(f"unknown algorithm {name!r}.{hint(name, names())} Known: {', '.join(names())}.")
+    module, class_name = _ALGORITHMS[name]
+    try:
+        return getattr(import_module(module), class_name)
+    except ModuleNotFoundError as error:
+        if error.name != "sb3_contrib":
+            raise
+        raise ImportError(f"algorithm {name!r} needs the package sb3-contrib: pip install sb3-contrib") from error
 
 
 def hyperparams(name: str) -> dict[str, Any]:
@@ -40,15 +73,15 @@ def hyperparams(name: str) -> dict[str, Any]:
         name: One of :func:`names`.
 
     Returns:
-        Keyword arguments of the algorithm's class, ready to be changed.
+        Settings for :func:`make`, ready to be changed.
 
     Raises:
         ValueError: The name is unknown, or the file sets something that the class does not have.
     """
-    algorithm(name)
+    known = _settings(algorithm(name))
     text = resources.files("agents").joinpath("hyperparams", f"{name}.yml").read_text(encoding="utf-8")
-    settings = yaml.safe_load(text)
-    _check_keys(name, settings, f"hyperparams/{name}.yml")
+    settings = yaml.safe_load(text) or {}
+    _check_keys(name, settings, known, f"hyperparams/{name}.yml")
     return settings
 
 
@@ -56,34 +89,76 @@ def make(name: str, env: GymEnv | str, **overrides: Any) -> BaseAlgorithm:
     """Create an algorithm for an environment.
 
     Args:
-        name: One of :func:`names`.
+        name: One of :func:`names`; or an import path of a policy, ``"package.module:Factory"`` or
+            ``"path/to/file.py:Factory"``. A factory that has a parameter `env` gets the environment. What it returns is
+            wrapped as by :func:`agents.wrap`, or taken as it is if it is an algorithm of Stable-Baselines3. `seed`
+            goes to the environment, and to the factory if that has a parameter of this name.
         env: Environment, vector environment or registered id.
         **overrides: Keyword arguments of the algorithm's class that replace the settings of its file, such as
-            `horizon=3` or `seed=0`; `policy_kwargs` is merged key by key.
+            `horizon=3` or `seed=0`; `policy_kwargs` is merged key by key. A number for `action_noise` is the standard
+            deviation of Gaussian noise where [-1, 1] stands for the bounds of the action space. For an import path: the
+            settings of the factory.
 
     Returns:
         The algorithm, not yet trained.
 
     Raises:
         ValueError: A name is unknown; the message suggests the nearest one.
+        ImportError: The algorithm needs a package that is not installed.
     """
+    if is_import_path(name):
+        return _make_imported(name, env, overrides)
     settings = hyperparams(name)
-    _check_keys(name, overrides, "arguments")
+    found = algorithm(name)
+    _check_keys(name, overrides, _settings(found), "arguments")
     if settings.get("policy_kwargs") and overrides.get("policy_kwargs"):
         overrides["policy_kwargs"] = settings["policy_kwargs"] | overrides["policy_kwargs"]
     settings |= overrides
-    return _ALGORITHMS[name](env=env, **settings)
+    noise = settings.get("action_noise")
+    if isinstance(noise, (int, float)):
+        del settings["action_noise"]
+    model = found(env=env, **settings)
+    if isinstance(noise, (int, float)):
+        model.action_noise = _gaussian_noise(noise, model.action_space.shape)
+    return model
 
 
-def _check_keys(name: str, keys: Iterable[str], source: str) -> None:
-    known = [key for key in inspect.signature(_ALGORITHMS[name]).parameters if not key.startswith("_") and key != "env"]
+def _gaussian_noise(std: float, shape: tuple[int, ...]) -> NormalActionNoise | None:
+    if not (math.isfinite(std) and std >= 0):
+        raise ValueError(f"action_noise must be a standard deviation of 0 or more. Got {std!r}.")
+    return NormalActionNoise(np.zeros(shape), np.full(shape, float(std))) if std else None
+
+
+def _make_imported(path: str, env: GymEnv | str, settings: dict[str, Any]) -> BaseAlgorithm:
+    source, _, name = path.rpartition(":")
+    if source.endswith(".py"):
+        # A file that is saved beside an agent must be found from any folder.
+        path = f"{Path(source).expanduser().resolve()}:{name}"
+    parameters = inspect.signature(load_object(path)).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.name != "env"]
+    seed = settings.get("seed") if "seed" in known else settings.pop("seed", None)
+    if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        _check_keys(path, settings, known, "arguments")
+    env = gymnasium.make(env) if isinstance(env, str) else env
+    origin = Origin(path, settings, wants_env=len(known) < len(parameters))
+    made = origin.make(env)
+    return made if isinstance(made, BaseAlgorithm) else Wrapped(made, env, origin, seed=seed)
+
+
+def _settings(found: type[BaseAlgorithm]) -> list[str]:
+    """List the keyword arguments of a class, those that `**common` hands on to its bases included."""
+    keys: list[str] = []
+    for base in found.__mro__:
+        if "__init__" in vars(base):
+            parameters = inspect.signature(base.__init__).parameters.values()
+            named = [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+            keys += named
+            if len(named) == len(parameters):
+                break
+    return [key for key in dict.fromkeys(keys) if not key.startswith("_") and key not in _NOT_SETTINGS]
+
+
+def _check_keys(name: str, keys: Iterable[str], known: Iterable[str], source: str) -> None:
     for key in keys:
         if key not in known:
-            raise ValueError(
-                f"{source}: {name!r} has no setting {key!r}.{_hint(key, known)} Known: {', '.join(known)}."
-            )
-
-
-def _hint(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
-    return f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{source}: {name!r} has no setting {key!r}.{hint(key, known)} Known: {', '.join(known)}.")

@@ -1,9 +1,5 @@
 """REINFORCE with a sliding reward window (Eq. 7 of arXiv 2509.02424), as a Stable-Baselines3 algorithm."""
 
-import io
-import pathlib
-import sys
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -11,16 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
-from agents.gaussian_policy import EXPLORATION, PREDICTION, GaussianPolicy, RandomStream
+from agents.gaussian_policy import GaussianPolicy
+from agents.random_stream import EXPLORATION, PREDICTION, RandomStream
 from agents.returns import ReturnStatistics, Window
+from agents.stepwise import StepAlgorithm
 
 __all__ = ["Reinforce"]
 
@@ -33,7 +27,7 @@ _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
 _FORMAT_VERSION = 1
 
 
-class Reinforce(BaseAlgorithm):
+class Reinforce(StepAlgorithm):
     """Monte-Carlo policy gradient that updates once for every environment step.
 
     For each step t the return is G_t = r_t + ... + r_{t+H-1}: a window of `horizon` rewards, neither discounted nor
@@ -49,6 +43,9 @@ class Reinforce(BaseAlgorithm):
     The defaults are the paper's: plain stochastic gradient ascent. `baseline`, `normalize_returns` and `max_grad_norm`
     make it usable in runs of 25 to 100 steps (preset `reinforce` of :func:`agents.make`). With these three on, a step
     is nearly always as long as allowed and does not die out: give runs of many hundred steps a lower `learning_rate`.
+
+    Stopping in the middle of an episode keeps its waiting windows for the next call of `learn` with
+    `reset_num_timesteps=False`. A call that resets the environment drops those whose return is still unknown.
 
     Everything random comes from streams derived from `seed`; the global random state is neither read nor set. A file
     written by `save` holds streams, averages and waiting windows, so that `load(path, env=env, force_reset=False)`
@@ -80,6 +77,7 @@ class Reinforce(BaseAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": GaussianPolicy}
     policy: GaussianPolicy
+    updates_per_step: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -136,10 +134,11 @@ class Reinforce(BaseAlgorithm):
                 f"{_FORMAT_VERSION}. Load it with the version that wrote it, or train it again."
             )
         self._check_settings()
+        self._check_spaces()
         self._setup_lr_schedule()
         # An agent that was loaded in the middle of an episode must not disturb it.
         if self._last_obs is None:
-            self._seed_env(self.seed)
+            super().set_random_seed(self.seed)
         optimizer_class, optimizer_kwargs = _OPTIMIZERS[self.optimizer]
         self.policy = self.policy_class(
             self.observation_space,
@@ -171,116 +170,23 @@ class Reinforce(BaseAlgorithm):
         for name, value, valid, allowed in checks:
             if not valid:
                 raise ValueError(f"{name} must be {allowed}. Got {value!r}.")
-        for name in ("observation_space", "action_space"):
-            space = getattr(self, name)
-            if not isinstance(space, spaces.Box):
-                raise ValueError(f"{name} must be a Box: wrap the environment. Got {space}.")
 
     def set_random_seed(self, seed: int | None = None) -> None:
-        """Restart the agent's own streams, the environment's and the action space's; None changes nothing.
-
-        Unlike in the base class, the global generators of Python, NumPy and PyTorch are left alone.
-        """
+        """Restart the agent's own streams, the environment's and the action space's; None changes nothing."""
         if seed is None:
             return
-        self._seed_env(seed)
+        super().set_random_seed(seed)
         self._stream = RandomStream(seed, EXPLORATION)
         self._predict_stream = self.policy.stream = RandomStream(seed, PREDICTION)
 
-    @classmethod
-    def load(
-        cls,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        env: GymEnv | None = None,
-        device: torch.device | str = "cpu",
-        **kwargs: Any,
-    ) -> "Reinforce":
-        """Load a saved agent like the base class does, on the CPU unless told otherwise."""
-        return super().load(path, env=env, device=device, **kwargs)
-
-    def _seed_env(self, seed: int | None) -> None:
-        if seed is None:
-            return
-        self.action_space.seed(seed)
-        if self.env is not None:
-            self.env.seed(seed)
-
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int | None = 25,
-        tb_log_name: str = "reinforce",
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> "Reinforce":
-        """Learn for `total_timesteps` steps, summed over the environments.
-
-        Stopping in the middle of an episode keeps its waiting windows for the next call with
-        `reset_num_timesteps=False`. A call that resets the environment drops those whose return is still unknown.
-
-        Args:
-            total_timesteps: Environment steps.
-            callback: Called after every step; one iteration (rollout) is one step of all environments.
-            log_interval: Iterations between log entries; None writes none.
-            tb_log_name: Name of the run in TensorBoard.
-            reset_num_timesteps: Start anew (reset counters and environment) rather than continue.
-            progress_bar: Show one; needs tqdm and rich.
-
-        Returns:
-            The agent itself.
-        """
-        resets = reset_num_timesteps or self._last_obs is None
-        total_timesteps, callback = self._setup_learn(
-            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
-        )
-        self._check_finite("observation", self._last_obs)
-        self._update_current_progress_remaining(self.num_timesteps, max(total_timesteps, 1))
-        # An interruption, or a file saved by a callback, may have left ready windows.
-        self.train()
-        if resets:
-            for windows in self._pending:
-                windows.clear()
-
-        iteration = 0
-        callback.on_training_start(locals(), globals())
-        while self.num_timesteps < total_timesteps:
-            proceed = self._collect(callback)
-            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            self.train()
-            if not proceed:
-                break
-            iteration += 1
-            if log_interval is not None and iteration % log_interval == 0:
-                self.dump_logs(iteration)
-        callback.on_training_end()
-        return self
-
-    def _collect(self, callback: BaseCallback) -> bool:
-        """Step every environment once and store what came of it; return False if the callback wants to stop."""
-        callback.on_rollout_start()
+    def _act(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.policy.set_training_mode(False)
-        obs = np.array(self._last_obs)
         obs_tensor, _ = self.policy.obs_to_tensor(obs)
         unit_actions = self.policy.sample(obs_tensor, self._stream)
         actions = self.policy.to_action_space(unit_actions).cpu().numpy().reshape(-1, *self.action_space.shape)
-        clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
-        new_obs, rewards, dones, infos = self.env.step(clipped_actions)
-        self._check_finite("reward", rewards)
-        self._check_finite("observation", new_obs)
+        return actions, unit_actions.cpu().numpy()
 
-        # Windows and observation change together: whoever interrupts or saves from here on finds a consistent agent.
-        self._store(obs, unit_actions.cpu().numpy(), rewards, dones)
-        self._last_obs, self._last_episode_starts = new_obs, dones
-        self.num_timesteps += self.n_envs
-        self._update_info_buffer(infos, dones)
-        callback.update_locals(locals())
-        if not callback.on_step():
-            return False
-        callback.on_rollout_end()
-        return True
-
-    def _store(self, obs: np.ndarray, unit_actions: np.ndarray, rewards: np.ndarray, dones: np.ndarray) -> None:
+    def _observe(self, obs: np.ndarray, unit_actions: np.ndarray, rewards: np.ndarray, dones: np.ndarray) -> None:
         for index, windows in enumerate(self._pending):
             windows.append(Window(obs[index], unit_actions[index].copy()))
             for window in windows:
@@ -288,14 +194,9 @@ class Reinforce(BaseAlgorithm):
                     window.rewards.append(float(rewards[index]))
                     window.closed = bool(dones[index])
 
-    def _check_finite(self, what: str, values: np.ndarray) -> None:
-        finite = np.isfinite(values).reshape(self.n_envs, -1).all(axis=1)
-        if not finite.all():
-            index = int(np.argmin(finite))
-            raise ValueError(
-                f"the environment returned a non-finite {what} at step {self.num_timesteps + 1} (environment {index}): "
-                f"{values[index]}. No update was made; correct the environment."
-            )
+    def _forget_episodes(self) -> None:
+        for windows in self._pending:
+            windows.clear()
 
     def train(self) -> None:
         """Update the policy once for every group of ready windows, oldest first."""
@@ -349,21 +250,6 @@ class Reinforce(BaseAlgorithm):
         self.logger.record_mean("train/return", float(returns.mean()))
         self.logger.record("train/std", std.mean().item())
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-
-    def dump_logs(self, iteration: int = 0) -> None:
-        """Write the log entry of an iteration, with the keys that Stable-Baselines3's on-policy algorithms use."""
-        elapsed_s = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
-        if iteration > 0:
-            self.logger.record("time/iterations", iteration, exclude="tensorboard")
-        if self.ep_info_buffer:
-            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
-            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
-        if self.ep_success_buffer:
-            self.logger.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
-        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed_s))
-        self.logger.record("time/time_elapsed", int(elapsed_s), exclude="tensorboard")
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(step=self.num_timesteps)
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -91,6 +91,7 @@ class DistillConfig:
 
     # Scoring
     iqa: str = _setting("embedded", "Quality score (IQA*): 'embedded', 'clip' or 'clip-untrained'.")
+    iqa_model: str | None = _setting(None, "open_clip's model behind iqa=clip; none = RN50-quickgelu, as in CLIP-IQA.")
     iqa_weights: str | None = _setting(None, "File or published tag with the quality score's weights.")
     iqa_colour: bool = _setting(False, "Score quality on fused luma with the visible image's chroma.")
     score_size: int = _setting(96, "Side of a scored crop in pixels.", low=41, high=4096)
@@ -148,6 +149,8 @@ class DistillConfig:
             raise ConfigError("score_metrics is empty: name at least one metric, such as 'vif'")
         if self.score_images is not None and self.score_images > self.score_crops:
             raise ConfigError(f"score_images={self.score_images} is more than score_crops={self.score_crops}")
+        if self.iqa_model is not None and self.iqa == "embedded":
+            raise ConfigError(f"iqa_model={self.iqa_model!r} is only used with iqa='clip' or 'clip-untrained'")
         if self.teacher == "folder" and self.teacher_weights is None:
             raise ConfigError("teacher='folder' needs teacher_weights=DIR with the fused images")
         if self.data == "procedural":

@@ -146,7 +146,7 @@ class DistillationTask:
             self.teacher = (teacher or teachers.load(config.teacher, config.teacher_weights)).to(self.device).eval()
             self.features = load_features(config.perception, config.perception_weights, config.perception_taps)
             self.features.to(self.device)
-            self.quality = load_quality(config.iqa, config.iqa_weights).to(self.device)
+            self.quality = load_quality(config.iqa, config.iqa_weights, config.iqa_model).to(self.device)
         folder = cache_folder(config.cache_dir)
         train_plan, score_plan = self._plan_crops()
         _verify(source, folder, progress)

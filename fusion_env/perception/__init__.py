@@ -70,7 +70,7 @@ def load_features(name: str, weights: str | Path | None = None, taps: str = "bef
     return _FEATURES[name](weights, taps)
 
 
-def load_quality(name: str, weights: str | Path | None = None) -> nn.Module:
+def load_quality(name: str, weights: str | Path | None = None, model: str | None = None) -> nn.Module:
     """Load the no-reference quality score (IQA*).
 
     Args:
@@ -78,6 +78,7 @@ def load_quality(name: str, weights: str | Path | None = None) -> nn.Module:
             (fixed random weights, for tests).
         weights: File with weights or, for ``"clip"``, a tag that open_clip publishes; None takes the embedded or
             OpenAI's.
+        model: open_clip's name of the CLIP model; None takes CLIP-IQA's, ``RN50-quickgelu``.
 
     Returns:
         A frozen network ``score(images [B, 1 or 3, H, W]) -> [B]`` in 0..1, higher is better, with ``description``
@@ -90,7 +91,7 @@ def load_quality(name: str, weights: str | Path | None = None) -> nn.Module:
     """
     if name not in _QUALITIES:
         raise unknown_name("quality score", name, _QUALITIES)
-    return _QUALITIES[name](weights)
+    return _QUALITIES[name](weights, model)
 
 
 def feature_names() -> tuple[str, ...]:
@@ -129,23 +130,25 @@ def _vgg19_untrained(weights: str | Path | None, taps: str) -> nn.Module:
     return untrained_vgg19(taps=taps)
 
 
-def _embedded_quality(weights: str | Path | None) -> nn.Module:
+def _embedded_quality(weights: str | Path | None, model: str | None) -> nn.Module:
     from fusion_env.perception.embedded_quality import load_embedded_quality
 
+    if model is not None:
+        raise ConfigError(f"the embedded quality score is one network; only 'clip' has models. Got {model!r}.")
     return load_embedded_quality(weights)
 
 
-def _clip(weights: str | Path | None) -> nn.Module:
-    from fusion_env.perception.clip_iqa import load_clip_iqa
+def _clip(weights: str | Path | None, model: str | None) -> nn.Module:
+    from fusion_env.perception.clip_iqa import DEFAULT_MODEL, load_clip_iqa
 
-    return load_clip_iqa(weights)
+    return load_clip_iqa(weights, model or DEFAULT_MODEL)
 
 
-def _clip_untrained(weights: str | Path | None) -> nn.Module:
-    from fusion_env.perception.clip_iqa import untrained_clip_iqa
+def _clip_untrained(weights: str | Path | None, model: str | None) -> nn.Module:
+    from fusion_env.perception.clip_iqa import DEFAULT_MODEL, untrained_clip_iqa
 
     _refuse_weights("clip-untrained", weights, "clip")
-    return untrained_clip_iqa()
+    return untrained_clip_iqa(model=model or DEFAULT_MODEL)
 
 
 _FEATURES: dict[str, Callable[[str | Path | None, str], nn.Module]] = {
@@ -153,7 +156,7 @@ _FEATURES: dict[str, Callable[[str | Path | None, str], nn.Module]] = {
     "vgg19": _vgg19,
     "vgg19-untrained": _vgg19_untrained,
 }
-_QUALITIES: dict[str, Callable[[str | Path | None], nn.Module]] = {
+_QUALITIES: dict[str, Callable[[str | Path | None, str | None], nn.Module]] = {
     "embedded": _embedded_quality,
     "clip": _clip,
     "clip-untrained": _clip_untrained,

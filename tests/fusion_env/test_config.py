@@ -64,3 +64,9 @@ def test_bad_values_are_named(changes: dict, message: str) -> None:
 
 def test_configurations_can_be_keys() -> None:
     assert len({preset("tiny"), preset("tiny"), preset("tiny", rounds=3)}) == 2
+
+
+def test_a_clip_model_needs_clip() -> None:
+    assert preset("demo", iqa="clip", iqa_model="ViT-B-32").iqa_model == "ViT-B-32"
+    with pytest.raises(ConfigError, match="iqa_model='ViT-B-32' is only used"):
+        preset("demo", iqa_model="ViT-B-32")

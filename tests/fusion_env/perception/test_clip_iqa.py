@@ -366,3 +366,11 @@ def test_registered_untrained_score_is_the_published_architecture(images: Tensor
     scores = score(images[:2, :1, :64, :64])
     assert scores.shape == (2,)
     assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_the_model_is_a_setting() -> None:
+    score = load_quality("clip-untrained", model=RESNET)
+    assert RESNET in score.description
+    assert score.fingerprint() == untrained_clip_iqa(model=RESNET).fingerprint()
+    with pytest.raises(ConfigError, match="only 'clip' has models"):
+        load_quality("embedded", model=RESNET)

@@ -1,0 +1,73 @@
+"""A curriculum over plain vectors: from one action to another within some rounds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Schedule"]
+
+
+class Schedule:
+    """Go from one action to another in a straight line, then hold the second.
+
+    Step k of an episode, counted from 0, gets ``start + (end - start) * min(k / (rounds - 1), 1)``: the first action is
+    `start`, that of step ``rounds - 1`` and of all later ones is `end`. Every environment has its own count, which
+    travels through `predict` as the state and starts again with each episode.
+
+    Args:
+        start: First action [A].
+        end: Last action [A].
+        rounds: Steps from the first action to the last, both included; at least 1.
+        obs_ndim: Dimensions of one observation; an array of more dimensions is a batch.
+
+    Raises:
+        ValueError: The vectors differ in length or are not finite, or `rounds` is below 1.
+    """
+
+    def __init__(self, start: ArrayLike, end: ArrayLike, rounds: int, *, obs_ndim: int = 1) -> None:
+        self.start, self.end = np.array(start, np.float64), np.array(end, np.float64)
+        if self.start.shape != self.end.shape:
+            raise ValueError(f"start and end must have one shape. Got {self.start.shape} and {self.end.shape}.")
+        for name, vector in (("start", self.start), ("end", self.end)):
+            if not np.isfinite(vector).all():
+                raise ValueError(f"{name} must be finite. Got {vector.tolist()}.")
+        if rounds < 1:
+            raise ValueError(f"rounds must be 1 or more. Got {rounds!r}.")
+        self.rounds = rounds
+        self.obs_ndim = obs_ndim
+
+    def action(self, step: ArrayLike) -> NDArray[np.float32]:
+        """Return the action [..., A] of each step [...] of an episode, counted from 0."""
+        share = np.minimum(np.asarray(step) / max(self.rounds - 1, 1), 1.0)
+        share = np.expand_dims(share, tuple(range(share.ndim, share.ndim + self.start.ndim)))
+        # In this form both ends are met exactly.
+        return ((1 - share) * self.start + share * self.end).astype(np.float32)
+
+    def predict(
+        self,
+        observation: NDArray[np.floating],
+        state: Sequence[NDArray[np.int64]] | None = None,
+        episode_start: ArrayLike | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[np.int64]]]:
+        """Return the next action of each environment, in the form of Stable-Baselines3.
+
+        Args:
+            observation: One observation or a batch [E, ...]; only the shape is looked at.
+            state: What the call before returned; None begins at step 0.
+            episode_start: Whether an episode begins, for each environment [E]; None stands for no.
+            deterministic: Makes no difference.
+
+        Returns:
+            Action [A] or actions [E, A], and the state for the next call: (steps done [E],).
+        """
+        is_batch = np.ndim(observation) > self.obs_ndim
+        count = len(observation) if is_batch else 1
+        steps = np.zeros(count, np.int64) if state is None else np.array(state[0], np.int64)
+        if steps.shape != (count,):
+            raise ValueError(f"the state must be that of {count} environment(s). Got {steps.shape[0]} counters.")
+        if episode_start is not None:
+            steps[np.asarray(episode_start, bool).reshape(count)] = 0
+        actions = self.action(steps)
+        return actions if is_batch else actions[0], (steps + 1,)

@@ -1,0 +1,187 @@
+"""Policies from elsewhere, behind the interface of the algorithms here."""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from stable_baselines3.common.type_aliases import GymEnv
+
+from agents.curricula import Unlearned
+from agents.imports import load_object
+
+__all__ = ["Origin", "Policy", "Wrapped", "wrap"]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that chooses actions in the form of Stable-Baselines3."""
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        """Return an action for each observation of a batch [E, ...], and what the next call shall get as `state`."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a policy can be made again.
+
+    Attributes:
+        path: Import path of its class or factory.
+        settings: Keyword arguments of the factory.
+        wants_env: Whether the factory takes the environment, too.
+    """
+
+    path: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    wants_env: bool = False
+
+    def make(self, env: GymEnv | None) -> Policy:
+        """Make the policy.
+
+        Raises:
+            ValueError: The factory cannot be imported, or wants an environment and there is none.
+        """
+        if self.wants_env and env is None:
+            raise ValueError(f"{self.path} makes its policy for an environment: load it with env=...")
+        return load_object(self.path)(**({"env": env} if self.wants_env else {}), **self.settings)
+
+
+class Wrapped(Unlearned):
+    """Give a policy the interface of an algorithm; :func:`agents.wrap` makes one.
+
+    `learn` steps the environment with ``policy.predict(obs, state, episode_start, deterministic=False)`` and calls the
+    callback; the policy is not taught. Observations come in batches [E, ...], also from a single environment.
+
+    Saving uses the policy's own ``save(path)`` and its class's ``load(path)`` where it has both. Otherwise a policy
+    that was made by name is made again by this name with the same settings: what it learnt or remembers is lost. A
+    policy with neither cannot be saved; it is never pickled. Loading imports its module, which runs the module's code.
+
+    Args:
+        policy: The policy; None while Stable-Baselines3 loads an algorithm.
+        env: Environment, vector environment or registered id.
+        origin: How to make the policy again.
+        **common: The other arguments of :class:`agents.curricula.Unlearned`.
+
+    Raises:
+        TypeError: The policy has no `predict`.
+    """
+
+    policy: Policy
+
+    def __init__(
+        self, policy: Policy | None = None, env: GymEnv | str | None = None, origin: Origin | None = None, **common: Any
+    ) -> None:
+        if policy is not None and not isinstance(policy, Policy):
+            raise TypeError(
+                "a policy must have predict(observation, state, episode_start, deterministic). "
+                f"Got {type(policy).__name__}."
+            )
+        self.origin = origin
+        self._policy_state: Any = None
+        self._saved_as: str | None = None
+        self._files: dict[str, bytes] | None = None
+        super().__init__(None, env, **common)
+        if policy is not None:
+            self.policy = policy
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if self._files is not None:
+            self.policy = _unpack(load_object(self._saved_as), self._files)
+            self._files = None
+        elif self.origin is not None and not hasattr(self, "policy"):
+            self.policy = self.origin.make(self.env)
+
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        """Ask the policy; see :class:`Policy`."""
+        return self.policy.predict(observation, state=state, episode_start=episode_start, deterministic=deterministic)
+
+    def _act(self, obs: np.ndarray) -> tuple[np.ndarray, None]:
+        answer = self.predict(obs, self._policy_state, self._last_episode_starts)
+        if not (isinstance(answer, tuple) and len(answer) == 2):
+            raise TypeError(
+                f"predict of {type(self.policy).__name__} must return (action, state). Got a {type(answer).__name__}."
+            )
+        actions, self._policy_state = answer
+        expected = (self.n_envs, *self.action_space.shape)
+        if np.shape(actions) != expected:
+            raise ValueError(
+                f"predict of {type(self.policy).__name__} must return actions of shape {expected} for observations of "
+                f"shape {obs.shape}. Got {np.shape(actions)}."
+            )
+        return np.asarray(actions, self.action_space.dtype), None
+
+    def _forget_episodes(self) -> None:
+        self._policy_state = None
+
+    def save(self, path: Any, exclude: Any = None, include: Any = None) -> None:
+        """Save as the class describes; the arguments are those of the base class.
+
+        Raises:
+            TypeError: The policy has no `save` with a `load` beside it, and was not made by name.
+        """
+        if hasattr(self.policy, "save") and hasattr(type(self.policy), "load"):
+            self._saved_as = self._class_path()
+            self._files = _pack(self.policy)
+        elif self.origin is None:
+            raise TypeError(
+                f"{type(self.policy).__name__} cannot be saved: give it save(path) and a class method load(path), or "
+                "make it by name, agents.make('package.module:Name', env, **settings)."
+            )
+        try:
+            super().save(path, exclude, include)
+        finally:
+            self._files = None
+
+    def _class_path(self) -> str:
+        policy_class = type(self.policy)
+        module = policy_class.__module__
+        # A class from a file is found by the file: its module has no name that another process knows.
+        source = self.origin.path.rpartition(":")[0] if self.origin is not None else ""
+        if source.endswith(".py") and module.startswith("_policy_"):
+            module = source
+        return f"{module}:{policy_class.__qualname__}"
+
+
+def wrap(policy: Policy, env: GymEnv | str, **common: Any) -> Wrapped:
+    """Give a policy of any class the interface of an algorithm.
+
+    Args:
+        policy: Anything with Stable-Baselines3's `predict`; see :class:`Policy`.
+        env: Environment, vector environment or registered id.
+        **common: `seed`, `verbose`, `tensorboard_log`, `stats_window_size`.
+
+    Raises:
+        TypeError: The policy has no `predict`.
+    """
+    return Wrapped(policy, env, **common)
+
+
+def _pack(policy: Any) -> dict[str, bytes]:
+    """Let a policy save itself into a folder, and return the files by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        policy.save(str(Path(folder, "policy")))
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _unpack(policy_class: Any, files: dict[str, bytes]) -> Policy:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return policy_class.load(str(Path(folder, "policy")))
