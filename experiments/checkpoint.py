@@ -1,6 +1,8 @@
-"""One file that holds an agent and its environment between two rounds."""
+"""Files that hold an agent and its environment between two rounds."""
 
+import hashlib
 import io
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,15 +10,19 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+import agents
 from fusion_env.errors import SnapshotError
 from student.checkpoint import write_atomic
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "Clock", "load_newest", "remove_checkpoints", "save_checkpoint"]
 
-_VERSION = 1
+_logger = logging.getLogger(__name__)
+
+_MAGIC = b"fusion_env checkpoint 2 "
+_PATTERN = "checkpoint-*.pt"
+_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -34,37 +40,80 @@ class Checkpoint:
     seconds: float
 
 
-def save_checkpoint(path: Path, at: Checkpoint, agent: BaseAlgorithm, env: DummyVecEnv) -> None:
-    """Write the agent and the state of its single environment, atomically."""
+def save_checkpoint(run_dir: Path, at: Checkpoint, agent: BaseAlgorithm, env: DummyVecEnv) -> None:
+    """Write the agent and the state of its single environment, atomically, and keep the checkpoint before.
+
+    Raises:
+        SnapshotError: It cannot be written; those on disk are as they were.
+    """
     agent_file, file = io.BytesIO(), io.BytesIO()
-    agent.save(agent_file)
+    agents.save_state(agent, agent_file)
     state = {
-        "version": _VERSION,
         **vars(at),
         "agent": torch.frombuffer(bytearray(agent_file.getvalue()), dtype=torch.uint8),
         "env": env.envs[0].unwrapped.state_dict(),
     }
     torch.save(state, file)
-    write_atomic(path, file.getvalue())
+    payload = file.getvalue()
+    path = run_dir / f"checkpoint-{at.rounds:08d}.pt"
+    try:
+        write_atomic(path, _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+    except OSError as error:
+        raise SnapshotError(
+            f"checkpoint {path} cannot be written ({error.strerror}); the one before it is intact: make room or set "
+            "the rights, and resume"
+        ) from error
+    for old in _files(run_dir)[:-_KEPT]:
+        old.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path, algorithm: type[BaseAlgorithm], env: DummyVecEnv) -> tuple[BaseAlgorithm, Checkpoint]:
-    """Put an environment into the saved state and return the saved agent, attached to it.
+def load_newest(run_dir: Path, agent_name: str, env: DummyVecEnv) -> tuple[BaseAlgorithm, Checkpoint] | None:
+    """Put an environment into the newest intact saved state and return the saved agent, attached to it.
+
+    Returns:
+        None if there is no checkpoint.
 
     Raises:
-        SnapshotError: The file is damaged or of another format.
+        SnapshotError: There are checkpoints, and none of them is intact.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-    except Exception as error:  # torch.load raises many types for a damaged file
-        raise SnapshotError(f"checkpoint {path} is damaged ({error}): delete it to start again") from error
-    if state.get("version") != _VERSION:
-        raise SnapshotError(f"checkpoint {path} has format version {state.get('version')!r}, not {_VERSION}")
+    problems = []
+    for path in reversed(_files(run_dir)):
+        try:
+            state = _read(path)
+        except SnapshotError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            _logger.warning("%s; going on from %s", problem, path.name)
+        return _restore(state, agent_name, env)
+    if problems:
+        raise SnapshotError(f"{'; '.join(problems)}. Delete {run_dir} to start again")
+    return None
+
+
+def remove_checkpoints(run_dir: Path) -> None:
+    """Delete the checkpoints of a finished run."""
+    for path in _files(run_dir):
+        path.unlink(missing_ok=True)
+
+
+def _files(run_dir: Path) -> list[Path]:
+    return sorted(run_dir.glob(_PATTERN))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    header, _, payload = path.read_bytes().partition(b"\n")
+    if not header.startswith(_MAGIC):
+        raise SnapshotError(f"{path} is not a checkpoint of this version")
+    if header.removeprefix(_MAGIC).decode(errors="replace") != hashlib.sha256(payload).hexdigest():
+        raise SnapshotError(f"{path} is damaged (its checksum is another one)")
+    return torch.load(io.BytesIO(payload), weights_only=True)
+
+
+def _restore(state: dict[str, Any], agent_name: str, env: DummyVecEnv) -> tuple[BaseAlgorithm, Checkpoint]:
     env.reset()  # readies the wrappers; the environment's own state follows
-    monitor: Monitor = env.envs[0]
-    monitor.unwrapped.load_state_dict(state["env"])
-    monitor.rewards = list(monitor.unwrapped.run_rewards)
-    agent = algorithm.load(io.BytesIO(state["agent"].numpy().tobytes()), env=env, force_reset=False)
+    env.envs[0].unwrapped.load_state_dict(state["env"])
+    agent = agents.load_state(agent_name, io.BytesIO(state["agent"].numpy().tobytes()), env)
     return agent, Checkpoint(state["rounds"], state["runs"], state["seconds"])
 
 

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from tqdm import tqdm
@@ -15,10 +15,17 @@ from student.checkpoint import WeightsError
 __all__ = ["add_settings", "exit_on_error", "given_settings", "progress_bar"]
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add one option for every field of `DistillConfig`; those not given are absent from the result."""
+def add_settings(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Add one option for every field of `DistillConfig`; those not given are absent from the result.
+
+    Args:
+        parser: Gets the options.
+        without: Fields to leave out, because the command has options of its own for them.
+    """
     group = parser.add_argument_group("settings of the environment (defaults: those of the preset)")
     for item in dataclasses.fields(DistillConfig):
+        if item.name in without:
+            continue
         option = f"--{item.name.replace('_', '-')}"
         common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": item.metadata["help"]}
         kind = type_name(item)

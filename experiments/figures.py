@@ -13,8 +13,7 @@ from experiments.rounds_file import read_rounds
 from fusion_env.action import ACTION_NAMES
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.report import ReportSplit, model_input
-from student import FusionStudent
-from student.checkpoint import write_atomic
+from student.checkpoint import build_student, write_atomic
 
 __all__ = ["draw_preview", "draw_rewards"]
 
@@ -35,10 +34,7 @@ def draw_preview(report: ReportSplit, before: dict[str, Tensor], after: dict[str
     titles = ("infrared", "visible", "teacher", "student, stage 0", "student, final")
     figure = Figure(figsize=(3.2 * len(titles), 2.55 * len(indices)), layout="constrained")
     axes = figure.subplots(len(indices), len(titles), squeeze=False)
-    students = [FusionStudent(), FusionStudent()]
-    for student, state in zip(students, (before, after), strict=True):
-        student.load_state_dict(state)
-        student.eval()
+    students = [build_student(state, "student") for state in (before, after)]
     for row, index in zip(axes, indices, strict=True):
         pair = report.source.load(index)
         ir, vis, chroma = model_input(pair, torch.device("cpu"))

@@ -14,16 +14,17 @@ __all__ = ["RoundsFile", "read_rounds", "round_row"]
 FILE = "rounds.csv"
 
 
-def round_row(run: int, action: Sequence[float], reward: float, info: dict[str, Any]) -> dict[str, Any]:
+def round_row(phase: str, run: int, action: Sequence[float], reward: float, info: dict[str, Any]) -> dict[str, Any]:
     """Flatten one step into a row.
 
     Args:
-        run: Number of the run, from 0.
+        phase: ``"learn"``, or ``"evaluate"`` for a frozen agent.
+        run: Number of the run, from 0; evaluation goes on counting.
         action: The seven numbers that the environment got.
         reward: The step's reward.
         info: The step's info.
     """
-    row: dict[str, Any] = {"run": run, "round": info["round"], "reward": reward, "gap": info["gap"]}
+    row: dict[str, Any] = {"phase": phase, "run": run, "round": info["round"], "reward": reward, "gap": info["gap"]}
     row |= {f"action_{name}": float(value) for name, value in zip(ACTION_NAMES, action, strict=True)}
     row |= {f"weight_{name}": value for name, value in info["loss_weights"].items()}
     row |= info["degradation"]

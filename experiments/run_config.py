@@ -6,58 +6,76 @@ from pathlib import Path
 from typing import Any
 
 from fusion_env.config import DistillConfig
-from fusion_env.errors import ConfigError
+from fusion_env.errors import ConfigError, unknown_name
 from student.checkpoint import write_atomic
 
-__all__ = ["RunConfig", "read_config", "write_config"]
+__all__ = ["PROTOCOLS", "RunConfig", "read_config", "write_config"]
 
 FILE = "config.json"
-_VERSION = 1
+_VERSION = 2
+
+PROTOCOLS = ("online", "across")
+"""How an agent is judged: by the student that it trained while it learned itself, or by those that it trains after."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run of an agent under the `online` protocol.
+    """An agent, a task and a protocol.
 
     Attributes:
         env: The distillation task.
         preset: The preset that `env` started from, for people.
         agent: Name known to `agents.make`.
         agent_settings: Settings that replace those of the agent's file.
-        runs: Distillation runs in a row; the agent goes on learning, the student starts again from stage 0.
+        protocol: `online`: the agent learns in `runs` distillation runs, and the student of the last one is scored.
+            `across`: after its `runs` the agent is frozen and acts deterministically in `eval_runs` runs with unseen
+            seeds; only their students are scored.
+        runs: Distillation runs to learn in, each from the stage-0 student; 0 (only `across`) for an agent that does not
+            learn or is read from `policy`.
+        eval_runs: Runs of the frozen agent, for `across`.
+        policy: Saved agent to judge instead of a new one (`across` with 0 runs).
         seed: Seed of agent and environment.
+        details: Also train the guidance-only control and draw the pictures of the run; sweeps leave both out.
     """
 
     env: DistillConfig
     preset: str = "demo"
     agent: str = "reinforce"
     agent_settings: dict[str, Any] = field(default_factory=dict)
+    protocol: str = "online"
     runs: int = 1
+    eval_runs: int = 0
+    policy: str | None = None
     seed: int = 0
+    details: bool = True
 
     def __post_init__(self) -> None:
-        if self.runs < 1:
-            raise ConfigError(f"runs must be at least 1. Got {self.runs}")
-        if self.seed < 0:
-            raise ConfigError(f"seed must not be negative. Got {self.seed}")
+        if self.protocol not in PROTOCOLS:
+            raise unknown_name("protocol", self.protocol, PROTOCOLS)
+        lowest = {"runs": int(self.protocol == "online"), "eval_runs": int(self.protocol == "across"), "seed": 0}
+        for name, low in lowest.items():
+            if getattr(self, name) < low:
+                raise ConfigError(
+                    f"{name} must be at least {low} with protocol {self.protocol}. Got {getattr(self, name)}"
+                )
+        if self.protocol == "online" and self.eval_runs:
+            raise ConfigError(f"eval_runs={self.eval_runs} needs protocol 'across': online, the agent's own run counts")
+        if self.policy is not None and (self.protocol != "across" or self.runs):
+            raise ConfigError("a saved policy is judged as it is: set protocol 'across' and 0 learning runs")
+
+    @property
+    def learning_rounds(self) -> int:
+        """Rounds in which the agent learns."""
+        return self.runs * self.env.rounds
 
     @property
     def total_rounds(self) -> int:
         """Rounds of all runs together."""
-        return self.runs * self.env.rounds
+        return (self.runs + self.eval_runs) * self.env.rounds
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values."""
-        return {
-            "version": _VERSION,
-            "protocol": "online",
-            "preset": self.preset,
-            "agent": self.agent,
-            "agent_settings": dict(self.agent_settings),
-            "runs": self.runs,
-            "seed": self.seed,
-            "env": self.env.to_dict(),
-        }
+        return {"version": _VERSION, **vars(self), "env": self.env.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
@@ -68,8 +86,8 @@ class RunConfig:
         """
         if values.get("version") != _VERSION:
             raise ConfigError(f"{FILE} has format version {values.get('version')!r}, this package reads {_VERSION}")
-        names = ("preset", "agent", "agent_settings", "runs", "seed")
-        return cls(env=DistillConfig.from_dict(values["env"]), **{name: values[name] for name in names})
+        rest = {name: value for name, value in values.items() if name not in ("version", "env")}
+        return cls(env=DistillConfig.from_dict(values["env"]), **rest)
 
 
 def write_config(config: RunConfig, run_dir: Path) -> None:
@@ -88,5 +106,5 @@ def read_config(run_dir: Path) -> RunConfig:
         return RunConfig.from_dict(json.loads(path.read_text()))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist: {run_dir} is not the directory of a run") from error
-    except (json.JSONDecodeError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise ConfigError(f"{path} cannot be read ({error})") from error

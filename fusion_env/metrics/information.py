@@ -86,7 +86,7 @@ def _entropy_of_bins(bins: _Bins) -> Tensor:
 def _entropy(counts: Tensor) -> Tensor:
     """Compute the entropies, in bits, of histograms ``[B, bins]`` -> ``[B]`` float64."""
     share = counts.double() / counts.sum(dim=1, keepdim=True)
-    return -torch.xlogy(share, share).sum(dim=1) / log(2.0)
+    return 0.0 - torch.xlogy(share, share).sum(dim=1) / log(2.0)  # a negation would make 0 a -0
 
 
 def _en(images: Images) -> Tensor:

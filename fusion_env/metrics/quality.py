@@ -1,6 +1,6 @@
 """Quality scores of a network as metrics of the fused image."""
 
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ def quality_metric(name: str, scorer: nn.Module) -> Metric:
     """
     return Metric(
         name,
-        lambda images: _score(scorer, images),
+        partial(_score, scorer),
         needs_sources=False,
         minimum_size=1,
         higher_is_better=True,

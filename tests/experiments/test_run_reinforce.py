@@ -67,7 +67,8 @@ def test_a_run_writes_everything(cache: str, tmp_path: Path, capsys: pytest.Capt
     final, stage0 = summary["report"]["final"], summary["report"]["stage0"]
     assert summary["closer_to_teacher"] == (final["mae"] < stage0["mae"])
     assert summary["protocol"] == "online"
-    assert summary["iterations"] == 6
+    assert summary["learning_rounds"] == summary["judged_rounds"] == summary["gradient_updates"] == 6
+    assert summary["iterations_per_round"] == 1
     assert "torch" in summary["versions"]
     assert summary["return"] == pytest.approx(sum(float(row["reward"]) for row in table))
     for name in ("preview.png", "rewards.png"):

@@ -1,0 +1,70 @@
+"""Students and agents that broke: weights or actions that are not finite any more."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import nn
+
+from fusion_env.config import DistillConfig
+from fusion_env.errors import FusionEnvError
+
+__all__ = ["AgentDivergedError", "cannot_act", "has_finite_weights", "warn_of_divergence"]
+
+_logger = logging.getLogger(__name__)
+
+
+class AgentDivergedError(FusionEnvError):
+    """An agent's weights or actions became non-finite while it learned.
+
+    Args:
+        summary: The content of ``summary.json``, which counts the run as diverged; its ``agent_diverged`` is the
+            message.
+    """
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        super().__init__(summary)
+        self.summary = summary
+
+    def __str__(self) -> str:
+        return self.summary["agent_diverged"]
+
+
+def has_finite_weights(agent: BaseAlgorithm) -> bool:
+    """Tell whether all weights of an agent's networks are finite; so it is where there are none."""
+    policy = agent.policy
+    return not isinstance(policy, nn.Module) or all(bool(p.isfinite().all()) for p in policy.parameters())
+
+
+def cannot_act(agent: BaseAlgorithm, observation: np.ndarray) -> bool:
+    """Tell whether an agent has no finite action for observations [1, ...].
+
+    Finite weights can be so large that the distribution of the actions does not exist. Nothing random is drawn from
+    the generators that learning uses, but for policies that draw whatever they are asked.
+    """
+    if not has_finite_weights(agent):
+        return True
+    try:
+        action, _ = agent.predict(observation, deterministic=True)
+    except ValueError:
+        return isinstance(agent.policy, nn.Module)  # PyTorch's distributions check their parameters
+    return not bool(np.isfinite(action).all())
+
+
+def warn_of_divergence(run: int, info: dict[str, Any], config: DistillConfig) -> None:
+    """Log it where a step's info says that the student diverged.
+
+    Args:
+        run: Number of the run, from 0.
+        info: The step's info.
+        config: The task.
+    """
+    if info["diverged"]:
+        _logger.warning(
+            "run %d: the student diverged in round %d of %d with learning_rate=%g; its last finite weights are kept",
+            run,
+            info["round"],
+            config.rounds,
+            config.learning_rate,
+        )

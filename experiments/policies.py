@@ -1,0 +1,59 @@
+"""What a policy's name means in an experiment: agent, settings, and what it changes in the task."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fusion_env.action import encode_action
+from fusion_env.config import DistillConfig
+
+__all__ = ["GUIDANCE_ONLY", "PolicySetup", "policy_setup"]
+
+GUIDANCE_ONLY = "guidance-only"
+"""The control: `constant` on a task without self-learning loss."""
+
+# A quarter and a half of each degradation's range.
+_GENTLE = {"blur_kernel": 5, "jpeg_quality": 80, "brightness": 0.125, "contrast": 0.125, "noise_std": 0.025}
+_MEDIUM = {"blur_kernel": 7, "jpeg_quality": 60, "brightness": 0.25, "contrast": 0.25, "noise_std": 0.05}
+
+
+@dataclass(frozen=True)
+class PolicySetup:
+    """How a policy enters an experiment.
+
+    Attributes:
+        agent: Name for `agents.make`.
+        settings: Settings for it.
+        env: Changes of the task's configuration.
+        learns: Whether learning runs can change what it does.
+    """
+
+    agent: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, Any] = field(default_factory=dict)
+    learns: bool = True
+
+
+def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
+    """Return the setup of a policy on a task.
+
+    The hand-made policies act in the middle of what the agents can do: `constant` weighs both losses equally at a
+    quarter of every degradation, where `reinforce` starts, too; `linear` goes from little self-learning without
+    degradation to equal weights at half of every degradation.
+
+    Args:
+        name: A name of `agents.names`, `guidance-only`, or a policy to import (``"module:Factory"``,
+            ``"file.py:Class"``), which is not trained.
+        config: The task.
+    """
+    middle = encode_action(guidance=0.5, **_GENTLE, logit_scale=config.logit_scale).tolist()
+    if name == GUIDANCE_ONLY:
+        return PolicySetup("constant", {"action": middle}, {"self_learning": False}, learns=False)
+    if name == "constant":
+        return PolicySetup(name, {"action": middle}, learns=False)
+    if name == "linear":
+        start = encode_action(guidance=0.9, logit_scale=config.logit_scale).tolist()
+        end = encode_action(guidance=0.5, **_MEDIUM, logit_scale=config.logit_scale).tolist()
+        return PolicySetup(name, {"start": start, "end": end, "rounds": config.rounds}, learns=False)
+    if name.startswith("reinforce"):
+        return PolicySetup(name, {"initial_mean": [0.0, 0.0, -0.5, -0.5, -0.5, -0.5, -0.5]})
+    return PolicySetup(name, learns=name != "random" and ":" not in name)

@@ -1,0 +1,217 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.benchmark import main
+from experiments.benchmark_grid import Grid, parse_seeds
+from fusion_env.errors import ConfigError, FusionEnvError
+
+SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "benchmark.py"
+ALGOS = ("reinforce", "constant", "random")
+ROUNDS = 12
+
+POLICY = """
+import numpy as np
+
+
+class Alternating:
+    def __init__(self, high=0.5):
+        self.high = high
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=False):
+        count = 0 if state is None or episode_start[0] else state + 1
+        return np.full((len(observation), 7), self.high if count % 2 else -1.0), count
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def arguments(cache: str, out: Path, *more: str, algos: tuple[str, ...] = ALGOS, rounds: int = ROUNDS) -> list[str]:
+    common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", str(rounds), "--seeds", "0-2", "--out", str(out)]
+    return [*common, "--algos", *algos, *more]
+
+
+def raw(out: Path) -> list[dict[str, str]]:
+    with (out / "raw.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{name: value for name, value in row.items() if not name.startswith("seconds")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def inline(cache: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("inline")
+    assert main(arguments(cache, out)) == 0
+    return out
+
+
+def test_outputs(inline: Path) -> None:
+    rows = raw(inline)
+    assert [(row["policy"], row["seed"], row["stage0_seed"]) for row in rows] == [
+        (policy, str(seed), str(seed)) for policy in ALGOS for seed in range(3)
+    ]
+    assert all(row["learning_rounds"] == row["judged_rounds"] == str(ROUNDS) for row in rows)
+    assert {row["gradient_updates"] for row in rows if row["policy"] == "constant"} == {"0"}
+    assert {row["gradient_updates"] for row in rows if row["policy"] == "reinforce"} == {str(ROUNDS)}
+    assert len({row["report_gap"] for row in rows}) == len(rows)
+    results = (inline / "results.md").read_text()
+    assert "python experiments/benchmark.py --preset tiny" in results
+    assert "torch " in results
+    assert all(f"| {name} |" in results for name in ALGOS)
+    for name in ("learning_curves.png", "schedules.png"):
+        assert np.asarray(Image.open(inline / name)).std() > 10
+
+
+def test_raw_rows_are_what_the_runs_left(inline: Path) -> None:
+    for row in raw(inline):
+        run_dir = inline / "runs" / f"{row['policy']}-laplacian-procedural" / row["seed"]
+        with (run_dir / "rounds.csv").open() as file:
+            rewards = [float(step["reward"]) for step in csv.DictReader(file)]
+        assert float(row["mean_reward"]) == pytest.approx(np.mean(rewards))
+
+
+def test_finished_runs_are_not_repeated(cache: str, inline: Path) -> None:
+    files = {path: path.stat().st_mtime_ns for path in inline.glob("runs/**/student.safetensors")}
+    assert len(files) == 9
+    assert main(arguments(cache, inline)) == 0
+    assert files == {path: path.stat().st_mtime_ns for path in inline.glob("runs/**/student.safetensors")}
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_numbers(cache: str, inline: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    assert main(arguments(cache, tmp_path, "--executor", "ray", "--seeds", "0", algos=ALGOS[:2])) == 0
+    expected = [row for row in raw(inline) if row["seed"] == "0" and row["policy"] in ALGOS[:2]]
+    assert raw(tmp_path) == expected
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of the Python workers below a process (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and b"spawn_main" in (stat.parent / "cmdline").read_bytes():
+                found.append(int(stat.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until(condition, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers through /proc")
+def test_pool_gives_the_same_numbers_whoever_is_killed(cache: str, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    grid = {"algos": ("reinforce", "ppo"), "rounds": 30}
+    assert main(arguments(cache, whole, "--seeds", "0-1", **grid)) == 0
+    command = [sys.executable, str(SCRIPT)]
+    command += arguments(cache, cut, "--seeds", "0-1", "--executor", "pool", "--workers", "2", **grid)
+
+    def finished() -> int:
+        return len(list(cut.glob("runs/*/*/summary.json")))
+
+    def running() -> int:
+        return len(list(cut.glob("runs/*/*/rounds.csv")))
+
+    options = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    driver = subprocess.Popen(command, text=True, **options)
+    wait_until(lambda: finished() >= 1 and running() > finished(), driver)
+    workers = descendants(driver.pid)
+    assert workers
+    driver.kill()
+    driver.communicate(timeout=60)
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "the workers outlive their driver"
+        time.sleep(0.1)
+    before = finished()
+    assert before < 4
+
+    driver = subprocess.Popen(command, text=True, **options)
+    wait_until(lambda: len(descendants(driver.pid)) == 2 and running() > finished(), driver)
+    time.sleep(1)
+    os.kill(descendants(driver.pid)[0], signal.SIGKILL)
+    printed, _ = driver.communicate(timeout=180)
+    assert driver.returncode == 0, printed
+    assert "a worker process died" in printed
+    assert raw(cut) == raw(whole)
+
+
+def test_across(cache: str, tmp_path: Path) -> None:
+    algos = ("reinforce", "random-search", "linear")
+    more = ["--protocol", "across", "--runs", "2", "--eval-runs", "2"]
+    assert main(arguments(cache, tmp_path, *more, "--seeds", "0-1", algos=algos, rounds=4)) == 0
+    rows = raw(tmp_path)
+    learning = {row["policy"]: row["learning_rounds"] for row in rows}
+    assert learning == {"reinforce": "8", "random-search": "8", "linear": "0"}
+    assert {row["judged_rounds"] for row in rows} == {"8"}
+    assert "protocol `across`" in (tmp_path / "results.md").read_text()
+    for row in rows:
+        with (tmp_path / "runs" / f"{row['policy']}-laplacian-procedural" / row["seed"] / "rounds.csv").open() as file:
+            steps = [step for step in csv.DictReader(file) if step["phase"] == "evaluate"]
+        assert float(row["mean_reward"]) == pytest.approx(np.mean([float(step["reward"]) for step in steps]))
+        if row["policy"] == "random-search":  # frozen: one constant action, the same in both runs
+            assert len({step["action_blur"] for step in steps}) == 1
+        if row["policy"] == "linear":
+            assert [step["action_blur"] for step in steps[:4]] == [step["action_blur"] for step in steps[4:]]
+            assert steps[0]["action_blur"] < steps[3]["action_blur"]
+
+
+def test_a_policy_of_unknown_class(cache: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(POLICY)
+    algos = (f"{file}:Alternating", "constant")
+    assert main(arguments(cache, tmp_path / "out", "--seeds", "0", algos=algos, rounds=4)) == 0
+    own = raw(tmp_path / "out")[0]
+    assert own["policy"] == f"{file}:Alternating"
+    (rounds,) = (tmp_path / "out" / "runs").glob("*Alternating*/0/rounds.csv")
+    with rounds.open() as table:
+        assert [float(row["action_noise"]) for row in csv.DictReader(table)] == [-1.0, 0.5, -1.0, 0.5]
+
+
+def test_a_failing_run_is_named(cache: str, tmp_path: Path) -> None:
+    with pytest.raises(FusionEnvError, match=r"run .*constant.*nosuch"):
+        main(arguments(cache, tmp_path, "--teachers", "nosuch", algos=("constant",)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": (999, 1000)}, "mix reporting"),
+        ({"policies": ("random-search",)}, "across"),
+        ({"policies": ("constant", "constant")}, "each once"),
+        ({"seeds": ()}, "one or more"),
+    ],
+)
+def test_grids_that_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Grid(**{"protocol": "online", "policies": ("constant",), **changes})
+
+
+def test_tuning_seeds_are_said_to_be(cache: str, tmp_path: Path) -> None:
+    main(arguments(cache, tmp_path, "--seeds", "1000", algos=("constant",), rounds=2))
+    assert "not for reporting" in (tmp_path / "results.md").read_text()
+
+
+def test_seeds() -> None:
+    assert parse_seeds(["3", "5-7"]) == (3, 5, 6, 7)
+    with pytest.raises(ConfigError, match="0-9"):
+        parse_seeds(["a"])
