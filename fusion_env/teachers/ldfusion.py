@@ -194,6 +194,11 @@ class EmbeddedLDFusion(LDFusion):
     needs_weights = False
 
     @classmethod
+    def missing(cls, weights: Path | None) -> str | None:
+        """Nothing can be: the weights are a part of the package."""
+        return None
+
+    @classmethod
     def from_weights(cls, weights: Path | None) -> "EmbeddedLDFusion":
         """Build the network from the embedded weights.
 

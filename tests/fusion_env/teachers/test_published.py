@@ -138,7 +138,12 @@ class TestFinding:
 
     def test_nothing_is_missing(self, official_files: Files) -> None:
         assert teachers.missing("sage", str(official_files("sage"))) is None
-        assert teachers.missing("laplacian") is None
+
+    def test_every_teacher_can_say_what_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("FUSION_ENV_WEIGHTS", raising=False)
+        missing = {name: teachers.missing(name) for name in teachers.names()}
+        assert missing["laplacian"] is missing["embedded"] is None
+        assert "Enc_final.pt" in missing["ldfusion"]
 
     def test_weights_folder(self, official_files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         shutil.copytree(official_files("timfusion"), tmp_path / "timfusion")
