@@ -23,7 +23,7 @@ from experiments.benchmark_grid import Cell, Grid, parse_seeds
 from experiments.benchmark_table import RAW_FILE, Row, raw_row, results_table, write_raw
 from experiments.command_line import add_settings, exit_on_error, given_settings
 from experiments.executors import EXECUTORS, Resources, map_runs
-from experiments.interruption import Interrupted
+from experiments.interruption import Interrupted, interrupt_at_once
 from experiments.policies import GUIDANCE_ONLY
 from experiments.run_config import PROTOCOLS
 from fusion_env.config import PRESETS
@@ -130,8 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
     cells = grid.cells(args.out)
     print(f"{len(cells)} runs of at most {cells[0].job.config.total_rounds} rounds, executor {args.executor}")
     try:
-        benchmark(grid, args.out, executor=args.executor, resources=resources, command=command, show=True)
-    except (Interrupted, KeyboardInterrupt):
+        with interrupt_at_once():
+            benchmark(grid, args.out, executor=args.executor, resources=resources, command=command, show=True)
+    except Interrupted:
         print(f"stopped; the same command goes on where it was: {command}")
         return 130
     print(f"\n{(args.out / RESULTS_FILE).read_text()}\nWritten to {args.out}")

@@ -33,8 +33,7 @@ class AgentDivergedError(FusionEnvError):
 
 def has_finite_weights(agent: BaseAlgorithm) -> bool:
     """Tell whether all weights of an agent's networks are finite; so it is where there are none."""
-    policy = agent.policy
-    return not isinstance(policy, nn.Module) or all(bool(p.isfinite().all()) for p in policy.parameters())
+    return all(bool(parameter.isfinite().all()) for parameter in _network(agent).parameters())
 
 
 def cannot_act(agent: BaseAlgorithm, observation: np.ndarray) -> bool:
@@ -48,8 +47,14 @@ def cannot_act(agent: BaseAlgorithm, observation: np.ndarray) -> bool:
     try:
         action, _ = agent.predict(observation, deterministic=True)
     except ValueError:
-        return isinstance(agent.policy, nn.Module)  # PyTorch's distributions check their parameters
+        return next(_network(agent).parameters(), None) is not None  # PyTorch's distributions check their parameters
     return not bool(np.isfinite(action).all())
+
+
+def _network(agent: BaseAlgorithm) -> nn.Module:
+    """Return an agent's network; one without parameters where it has none."""
+    policy = getattr(agent, "policy", None)
+    return policy if isinstance(policy, nn.Module) else nn.Identity()
 
 
 def warn_of_divergence(run: int, info: dict[str, Any], config: DistillConfig) -> None:

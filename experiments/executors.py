@@ -7,6 +7,7 @@ whatever was cut off goes on. That is why a sweep can be stopped anywhere and st
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -17,6 +18,9 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from experiments.interruption import Interrupted
 from experiments.run_config import RunConfig
 from fusion_env.errors import ConfigError, FusionEnvError, MissingRequirementsError, unknown_name
 
@@ -132,22 +136,33 @@ def _pool_once(jobs: Sequence[Job], resources: Resources) -> Finished:
         slots.put(resources.gpus[index % len(resources.gpus)] if resources.gpus else None)
     pool = ProcessPoolExecutor(resources.workers, context, initializer=_start_worker, initargs=(slots,))
     try:
-        futures: dict[Future, Job] = {pool.submit(_execute, job): job for job in jobs}
+        futures: dict[Future, Job] = {pool.submit(_work, job): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        _stop_workers(pool)
+        _stop(pool)
 
 
-def _stop_workers(pool: ProcessPoolExecutor) -> None:
+def _work(job: Job) -> dict[str, Any]:
+    try:
+        return _execute(job)
+    except Interrupted:
+        os._exit(1)  # otherwise the worker would take the next job from its queue
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
     """End what still runs, and wait: a run's directory has one writer at a time."""
-    for process in list((pool._processes or {}).values()):
+    processes = list(pool._processes.values())  # shutdown forgets them
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
         process.terminate()
+    for process in processes:
         process.join()
 
 
 def _start_worker(slots: "Queue[int | None]") -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the driver then stops its workers
+    tqdm.set_lock(threading.RLock())  # the default lock is shared between processes, and leaks when one is ended
     gpu = slots.get()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)

@@ -17,8 +17,9 @@ import yaml
 
 import agents
 from experiments.command_line import add_settings, exit_on_error, given_settings, progress_bar
-from experiments.interruption import Interrupted
+from experiments.interruption import Interrupted, interrupt_at_once
 from experiments.policies import GUIDANCE_ONLY, policy_setup
+from experiments.run_config import FILE as CONFIG_FILE
 from experiments.run_config import PROTOCOLS, RunConfig, read_config
 from experiments.runner import run, summary_table
 from fusion_env.config import PRESETS, preset
@@ -64,12 +65,15 @@ def run_command(arguments: Sequence[str] | None, parser: argparse.ArgumentParser
     _add_options(parser)
     args = parser.parse_args(arguments)
     config, run_dir = _resumed(args) if args.resume else _new(args)
-    task = build_task(config.env, progress_bar)
-    _print_start(config, task.describe(), run_dir)
     try:
-        summary = run(config, run_dir, show=True, progress=progress_bar)
+        with interrupt_at_once():
+            task = build_task(config.env, progress_bar)
+            _print_start(config, task.describe(), run_dir)
+            summary = run(config, run_dir, show=True, progress=progress_bar)
     except Interrupted as stop:
-        print(f"{stop}; continue with: python experiments/run_agent.py --resume {run_dir}")
+        begun = (run_dir / CONFIG_FILE).exists()
+        then = f"continue with: python experiments/run_agent.py --resume {run_dir}" if begun else "nothing was written"
+        print(f"{stop}; {then}")
         return 130
     print(f"\n{summary_table(summary)}\n\nWritten to {run_dir}: {_listing(run_dir)}")
     return 0

@@ -236,7 +236,9 @@ def _guidance_only(
     engine = task.new_run(config.seed, config.seed)
     student = engine.state_dict()["student"]
     for done in progress(range(rounds), "guidance only"):
-        if engine.run_round(GUIDANCE_ONLY, Degradation()).diverged:
+        diverged = engine.run_round(GUIDANCE_ONLY, Degradation()).diverged
+        # Like the environment: finite weights can be so large that nothing finite comes out of them.
+        if diverged or not np.isfinite([*task.scorer.score(engine.student)[0].values()]).all():
             _logger.warning("the guidance-only control diverged in round %d; its last finite student counts", done + 1)
             break
         student = engine.state_dict()["student"]

@@ -83,6 +83,7 @@ def train_agent(
         show: Show a progress bar.
 
     Raises:
+        ConfigError: The agent's very first action is not finite.
         Interrupted: A stop was asked for; if the agent's state was complete, a checkpoint of this moment is written.
     """
     agent, at = load_newest(run_dir, config.agent, make_env(task)) or (agent, Checkpoint(0, 0, 0.0))

@@ -72,7 +72,7 @@ class DistillConfig:
     # Training
     rounds: int = _setting(25, "Rounds (environment steps) in a run.", low=1)
     iterations: int | None = _setting(4, "Mini-batches in a round; none = one pass over the training images.", low=1)
-    learning_rate: float = _setting(0.002, "Step size of Adam.", low=0.0)
+    learning_rate: float = _setting(0.002, "Step size of Adam.", low=0.0, high=1e30)
     guidance: bool = _setting(True, "Use the guidance loss (Eq. 1); off removes it exactly.")
     self_learning: bool = _setting(True, "Use the self-learning loss (Eq. 2); off removes it exactly.")
     self_learning_loss: str = _setting("l1", "Distance in Eq. 2.", choices=("l1", "l2"))

@@ -25,8 +25,8 @@ Window = tuple[float, ...]
 # Outputs of one matrix product along each axis: more of them multiply more zeros, fewer make products too small.
 _ROWS = 24
 _COLUMNS = 16
-# Elements of a strip: with the planes derived from it, it should stay in a core's cache.
-_STRIP_ELEMENTS = 2**17
+# Elements of a strip for each thread: with the planes derived from it, it should stay in a core's cache.
+_STRIP_ELEMENTS = 2**16
 
 
 @lru_cache
@@ -150,9 +150,10 @@ def local_moments(images: Tensor, window: Window) -> Moments:
         images: ``[H, 1 + S, B, W]``: the image that is compared, then the S images it is compared with.
         window: Weights of one axis, from `gaussian_window`.
     """
-    means = _stack_means(images, window)
-    squares = _stack_means(images.square(), window)
-    products = _stack_means(images[:, 1:] * images[:, :1], window)
+    count = images.shape[1]
+    # One stack: few large products use several threads better than many small ones.
+    planes = torch.cat([images, images.square(), images[:, 1:] * images[:, :1]], dim=1)
+    means, squares, products = _stack_means(planes, window).split([count, count, count - 1], dim=1)
     variances = torch.addcmul(squares, means, means, value=-1)
     covariances = torch.addcmul(products, means[:, 1:], means[:, :1], value=-1)
     return Moments(means[:, :1], means[:, 1:], variances[:, :1], variances[:, 1:], covariances)
@@ -170,7 +171,8 @@ def strips(images: Tensor, window: Window, stride: int = 1) -> Iterator[Tensor]:
     """
     size = len(window)
     height = (len(images) - size) // stride + 1
-    rows = max(2 * size, _STRIP_ELEMENTS // (stride * images[0].numel())) if images.is_cpu else height
+    elements = _STRIP_ELEMENTS * torch.get_num_threads()
+    rows = max(2 * size, elements // (stride * images[0].numel())) if images.is_cpu else height
     for start in range(0, height, rows):
         stop = min(start + rows, height)
         yield images[stride * start : stride * (stop - 1) + size]

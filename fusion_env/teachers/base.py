@@ -149,9 +149,8 @@ class Teacher(nn.Module, ABC):
     def describe(self) -> str:
         """Say what is used, for people and result files: name, files read with checksums, settings, fingerprint."""
         files = [f"{file} sha256 {digest[:_SHOWN_DIGITS]}" for file, digest in self.checksums.items()]
-        has_weights = any(True for _ in self.parameters())
-        origin = "weights given in Python" if self.needs_weights else "weights of the package"
-        origin = ", ".join(files) or (origin if has_weights else "no weights")
+        own = "weights of the package" if any(True for _ in self.parameters()) else "no weights"
+        origin = ", ".join(files) or ("weights given in Python" if self.needs_weights else own)
         settings = "".join(f", {key} {value}" for key, value in self.settings.items())
         return f"{self.name} ({origin}{settings}, {self.fingerprint()})"
 

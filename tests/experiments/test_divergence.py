@@ -64,12 +64,10 @@ def summary(run_dir: Path) -> dict:
     return json.loads((run_dir / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("algo", ["reinforce", "ppo", "sac"])
-def test_student_with_a_huge_learning_rate(cache: str, tmp_path: Path, algo: str) -> None:
-    rounds = "12" if algo == "sac" else "4"
-    assert main(tiny(cache, tmp_path, "--algo", algo, "--learning-rate", "1e6", "--rounds", rounds)) == 0
+def test_student_with_a_huge_learning_rate(cache: str, tmp_path: Path) -> None:
+    assert main(tiny(cache, tmp_path, "--learning-rate", "1e6", "--rounds", "5")) == 0
     load_state(tmp_path / "student.safetensors")  # refuses what is not finite
-    assert all(float(row["reward"]) >= -float(rounds) for row in csv.DictReader((tmp_path / "rounds.csv").open()))
+    assert all(float(row["reward"]) >= -5 for row in csv.DictReader((tmp_path / "rounds.csv").open()))
 
 
 def test_students_that_diverge_are_counted_and_the_last_finite_ones_kept(
@@ -89,6 +87,9 @@ def test_students_that_diverge_are_counted_and_the_last_finite_ones_kept(
     for run in range(3):
         assert f"run {run}: the student diverged in round 1 of 5 with learning_rate=1e+30" in caplog.text
     assert "the guidance-only control diverged in round 1" in caplog.text
+    report = summary(tmp_path)["report"]
+    for name in ("guidance_only", "final"):
+        assert report[name] == pytest.approx(report["stage0"], rel=1e-4)
     task = build_task(preset("tiny", cache_dir=cache, student_init="embedded", stage0_rounds=0))
     kept = load_state(tmp_path / "student.safetensors")
     assert all(torch.equal(tensor, kept[name]) for name, tensor in task.stage0.items())
@@ -100,7 +101,7 @@ def test_agents_that_diverge_are_one_clear_line(
     cache: str, tmp_path: Path, algo: str, rate: str, capsys: pytest.CaptureFixture
 ) -> None:
     rate = f"{float(rate):.1f}"
-    arguments = tiny(cache, tmp_path, "--algo", algo, "--rounds", "14", "--agent-settings", f"learning_rate={rate}")
+    arguments = tiny(cache, tmp_path, "--algo", algo, "--rounds", "20", "--agent-settings", f"learning_rate={rate}")
     with pytest.raises(SystemExit) as caught:
         exit_on_error(lambda: main(arguments))
     assert caught.value.code == 2
@@ -112,7 +113,7 @@ def test_agents_that_diverge_are_one_clear_line(
     result = summary(tmp_path)
     assert result["diverged_runs"] == 1
     rows = list(csv.DictReader((tmp_path / "rounds.csv").open()))
-    lost = 14 - len(rows)
+    lost = 20 - len(rows)
     assert result["return"] == pytest.approx(sum(float(row["reward"]) for row in rows) - lost)
     assert replay(tmp_path).equal
 

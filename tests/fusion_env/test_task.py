@@ -114,7 +114,7 @@ def test_a_teacher_made_in_python(tiny_config: MakeConfig) -> None:
     config = tiny_config()
     teacher = teachers.from_callable(lambda ir, vis: (ir + vis.mean(1, keepdim=True)) / 2, name="mean", fingerprint="1")
     task = build_task(config, teacher=teacher)
-    assert task.describe()["teacher"].startswith("mean (no weights")
+    assert task.describe()["teacher"].startswith("mean (weights given in Python")
     assert task is not build_task(config)
     assert FusionDistillEnv("tiny", teacher=teacher, cache_dir=config.cache_dir).task.teacher is teacher
     env = FusionDistillEnv("tiny", teacher="laplacian", cache_dir=config.cache_dir)
