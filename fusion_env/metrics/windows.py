@@ -26,7 +26,7 @@ Window = tuple[float, ...]
 _ROWS = 24
 _COLUMNS = 16
 # Elements of a strip for each thread: with the planes derived from it, it should stay in a core's cache.
-_STRIP_ELEMENTS = 2**16
+_STRIP_ELEMENTS = 2**17
 
 
 @lru_cache
@@ -152,11 +152,22 @@ def local_moments(images: Tensor, window: Window) -> Moments:
     """
     count = images.shape[1]
     # One stack: few large products use several threads better than many small ones.
-    planes = torch.cat([images, images.square(), images[:, 1:] * images[:, :1]], dim=1)
-    means, squares, products = _stack_means(planes, window).split([count, count, count - 1], dim=1)
+    means, squares, products = _stack_means(_with_products(images), window).split([count, count, count - 1], dim=1)
     variances = torch.addcmul(squares, means, means, value=-1)
     covariances = torch.addcmul(products, means[:, 1:], means[:, :1], value=-1)
     return Moments(means[:, :1], means[:, 1:], variances[:, :1], variances[:, 1:], covariances)
+
+
+def _with_products(images: Tensor) -> Tensor:
+    """Append to the images ``[h, 1 + S, B, w]`` their squares and the products of the others with the first."""
+    if images.requires_grad:
+        return torch.cat([images, images.square(), images[:, 1:] * images[:, :1]], dim=1)
+    height, count, *rest = images.shape
+    planes = images.new_empty(height, 3 * count - 1, *rest)
+    planes[:, :count] = images
+    torch.mul(images, images, out=planes[:, count : 2 * count])
+    torch.mul(images[:, 1:], images[:, :1], out=planes[:, 2 * count :])
+    return planes
 
 
 def strips(images: Tensor, window: Window, stride: int = 1) -> Iterator[Tensor]:
