@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
@@ -44,7 +45,7 @@ SUMMARY_FILE = "summary.json"
 LEARNING_FILE = "learning.json"
 AGENT_FILE = "agent.zip"
 STUDENT_FILE = "student.safetensors"
-PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "open_clip_torch", "opencv-python")
+PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "open_clip_torch")
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 # How long to wait for another process to leave the directory: one that was killed takes a moment to go.
@@ -277,6 +278,7 @@ def _summary(
             "fusion_env": __version__,
             "python": platform.python_version(),
             **{name: version(name) for name in PACKAGES},
+            "opencv": cv2.__version__,  # four distributions provide it, opencv-python-headless among them
         },
     }
     if "guidance_only" in reports:
