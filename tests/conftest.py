@@ -14,6 +14,12 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # small tensors; and several test processes may share few cores
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _float32_is_float32() -> None:
+    # PyTorch's default on CUDA, TF32, keeps ten bits: too few for the tolerances here.
+    torch.backends.cudnn.allow_tf32 = False
+
+
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:
     """Folder with ground truth and real image pairs; tests that need it are skipped without it."""

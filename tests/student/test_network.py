@@ -99,7 +99,8 @@ class TestForward:
         vis, ir = draw(3, 1, 32, 40).to(device), draw(3, 1, 32, 40, seed=1).to(device)
         before = student(vis, ir)[1]
         vis[0], ir[2] = 0.0, 5.0
-        assert torch.equal(student(vis, ir)[1], before)
+        # Some of CUDA's operations add in an order of their own.
+        torch.testing.assert_close(student(vis, ir)[1], before, rtol=0, atol=0 if device == "cpu" else 1e-6)
 
     def test_nothing_is_kept_from_forward(self) -> None:
         student = FusionStudent(1)

@@ -23,11 +23,11 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Fill every parameter, those that start as 0 or 1 included, from a seed."""
+    """Fill every parameter, those that start as 0 or 1 included, from a seed; the output does not saturate."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     return module.eval()
 
 
