@@ -45,7 +45,8 @@ class TestAgainstThePublishedNetwork:
         vis, ir = torch.from_numpy(case["vi"]).to(device), torch.from_numpy(case["ir"]).to(device)
         raw = student.forward_raw(vis, ir)
         np.testing.assert_allclose(raw.cpu().numpy(), case["output"], rtol=0, atol=2e-5)
-        assert torch.equal(student(vis, ir), raw[..., :96, :128])
+        # Twice the same on CUDA can differ in the last digits.
+        torch.testing.assert_close(student(vis, ir), raw[..., :96, :128], rtol=0, atol=0 if device == "cpu" else 2e-5)
 
     @torch.inference_mode()
     def test_the_golden_case_tells_the_images_apart(self, official_student: FusionStudent, reference_dir: Path) -> None:
