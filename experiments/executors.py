@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -30,6 +31,9 @@ _logger = logging.getLogger(__name__)
 
 # A run whose worker died this often, with nothing else finishing in between, is probably what kills it.
 _ATTEMPTS = 4
+# Seconds without a result after which the nodes of a Ray cluster are counted again.
+_NODE_CHECK_S = 30
+_CONNECT_S = 10
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,9 @@ class Resources:
         workers: Processes of `pool`, 1 or more.
         gpus: CUDA devices of this machine for `pool`, each by as many workers as come out when they take turns; empty
             leaves the choice to each run's setting `device`.
-        gpu_share: Share of a GPU that one run of `ray` takes, such as 0.25; 0 for the CPU.
-        address: Ray cluster to use; None starts one on this machine for the duration.
+        gpu_share: Share of a GPU that one run of `ray` takes, such as 0.25, or a whole number; 0 for the CPU.
+        address: Ray cluster to use, whose nodes see the directories of this machine under the same names; None starts
+            one on this machine for the duration. Its nodes must be there: none is waited for.
     """
 
     workers: int = 1
@@ -64,8 +69,8 @@ class Resources:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"workers must be at least 1. Got {self.workers}")
-        if self.gpu_share < 0:
-            raise ConfigError(f"gpu_share must not be negative. Got {self.gpu_share}")
+        if not (0 <= self.gpu_share <= 1 or (self.gpu_share > 1 and self.gpu_share % 1 == 0)):
+            raise ConfigError(f"gpu_share must be between 0 and 1, or a whole number. Got {self.gpu_share}")
 
 
 def map_runs(jobs: Sequence[Job], executor: str = "inline", resources: Resources | None = None) -> Finished:
@@ -183,7 +188,7 @@ def _ray(jobs: Sequence[Job], resources: Resources) -> Finished:
         raise MissingRequirementsError("executor 'ray' needs Ray: pip install 'fusion-env[cluster]'") from error
     started = not ray.is_initialized()
     if started:
-        ray.init(address=resources.address, log_to_driver=False, include_dashboard=False, configure_logging=False)
+        _connect(ray, resources.address)
     try:
         yield from _ray_tasks(ray, jobs, resources)
     finally:
@@ -191,21 +196,36 @@ def _ray(jobs: Sequence[Job], resources: Resources) -> Finished:
             ray.shutdown()
 
 
+def _connect(ray: Any, address: str | None) -> None:
+    try:
+        host, _, port = (address or "").rpartition(":")
+        if port.isdigit():
+            # Ray itself tries for many minutes where nobody answers.
+            socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+        # Without an address Ray would take a cluster that it finds on this machine.
+        ray.init(address=address or "local", log_to_driver=False, include_dashboard=False, configure_logging=False)
+    except OSError as error:
+        raise ConfigError(f"there is no Ray cluster at address {address!r}: {error}") from error
+
+
 def _ray_tasks(ray: Any, jobs: Sequence[Job], resources: Resources) -> Finished:
     def submit(job: Job) -> Any:
-        threads = job.config.env.threads or 1
         # Ray's own retries would need the same task; ours is the same run, going on from its checkpoint.
-        remote = ray.remote(num_cpus=threads, num_gpus=resources.gpu_share, max_retries=0)(_execute)
-        return remote.remote(job)
+        remote = ray.remote(num_cpus=_cpus(job), num_gpus=resources.gpu_share, max_retries=0)(_work_in)
+        return remote.remote(os.getcwd(), job)
 
+    _refuse_what_fits_no_node(ray, jobs, resources)
     lost = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError)
     waiting = {submit(job): job for job in jobs}
     attempts = dict.fromkeys((job.run_dir for job in jobs), 1)
     while waiting:
-        (done, *_), _ = ray.wait(list(waiting), num_returns=1)
-        job = waiting.pop(done)
+        done, _ = ray.wait(list(waiting), num_returns=1, timeout=_NODE_CHECK_S)
+        if not done:
+            _refuse_what_fits_no_node(ray, list(waiting.values()), resources)
+            continue
+        job = waiting.pop(done[0])
         try:
-            summary = ray.get(done)
+            summary = ray.get(done[0])
         except lost as error:
             if attempts[job.run_dir] == _ATTEMPTS:
                 raise FusionEnvError(f"run {job.run_dir}: its worker died {_ATTEMPTS} times ({error})") from error
@@ -213,9 +233,38 @@ def _ray_tasks(ray: Any, jobs: Sequence[Job], resources: Resources) -> Finished:
             _logger.warning("the worker of %s died; starting the run again", job.run_dir)
             waiting[submit(job)] = job
         except ray.exceptions.RayTaskError as error:
-            raise error.as_instanceof_cause() from error
+            raise error.cause from error
         else:
             yield job, summary
+
+
+def _cpus(job: Job) -> int:
+    return job.config.env.threads or 1
+
+
+def _refuse_what_fits_no_node(ray: Any, jobs: Sequence[Job], resources: Resources) -> None:
+    """Ray would wait for ever for a node that is large enough."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for job in jobs:
+        cpus, gpus = _cpus(job), resources.gpu_share
+        if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+            present = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+            raise ConfigError(
+                f"run {job.run_dir} wants {cpus} CPUs (threads) and {gpus:g} GPUs (gpu_share) on one node, and no node "
+                f"of the Ray cluster has them: {present or 'there is none'}. Lower threads or gpu_share, or add a node"
+            )
+
+
+def _work_in(folder: str, job: Job) -> dict[str, Any]:
+    """Work where the driver stands, as relative paths of a job mean it; Ray's workers stand where Ray was started."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"run {job.run_dir}: a node of the Ray cluster has no directory {folder}: the nodes must share the file "
+            "system of the machine that starts the runs"
+        ) from error
+    return _work(job)
 
 
 EXECUTORS: dict[str, Callable[[Sequence[Job], Resources], Finished]] = {"inline": _inline, "pool": _pool, "ray": _ray}
