@@ -334,9 +334,10 @@ def _heading(device: torch.device, repeats: int) -> str:
     cuda = device.type == "cuda"
     machine = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} thread(s)"
     memory = "of the CUDA allocator" if cuda else "of live tensors, without operations' working memory"
+    precision = "float32 (convolutions in TF32)" if cuda and torch.backends.cudnn.allow_tf32 else "float32"
     return (
-        f"torch {torch.__version__}, {machine}, float32, batch 1, random weights; ms: median of {repeats}; MiB: peak "
-        f"{memory}, weights included; parameters and multiply-adds at {COUNT_SIZE}x{COUNT_SIZE}."
+        f"torch {torch.__version__}, {machine}, {precision}, batch 1, random weights; ms: median of {repeats}; MiB: "
+        f"peak {memory}, weights included; parameters and multiply-adds at {COUNT_SIZE}x{COUNT_SIZE}."
     )
 
 
