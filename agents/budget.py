@@ -99,7 +99,14 @@ def _check_multiple(total_timesteps: int, unit: int, meaning: str) -> None:
         )
 
 
+def _check_positive(model: BaseAlgorithm, *names: str) -> None:
+    for name in names:
+        if getattr(model, name, 1) < 1:
+            raise ValueError(f"{name} must be 1 or more, or nothing is learnt. Got {getattr(model, name)}.")
+
+
 def _check_on_policy(model: OnPolicyAlgorithm, total_timesteps: int, whole: int) -> None:
+    _check_positive(model, "n_steps", "n_epochs", "batch_size")
     rollout = model.n_steps * model.n_envs
     if rollout > whole:
         raise ValueError(
@@ -122,6 +129,9 @@ def _check_off_policy(model: OffPolicyAlgorithm, total_timesteps: int, whole: in
             "train_freq must be a number of steps, such as 1: an episode can be the whole of a run. "
             f"Got {model.train_freq!r}."
         )
+    if model.train_freq.frequency < 1:
+        raise ValueError(f"train_freq must be 1 or more. Got {model.train_freq.frequency}.")
+    _check_positive(model, "batch_size", "buffer_size", "policy_delay")
     _check_multiple(total_timesteps, model.train_freq.frequency * model.n_envs, "train_freq times the environments")
     if model.gradient_steps == 0:
         raise ValueError(

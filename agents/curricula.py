@@ -193,7 +193,10 @@ def _inside(name: str, value: Vector | None, space: spaces.Box) -> NDArray[np.fl
     """Return a setting as an array of the action space's shape, or say what is wrong with it."""
     if value is None:
         return np.clip(np.zeros(space.shape), space.low, space.high)
-    vector = np.asarray(value, np.float64)
+    try:
+        vector = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be one number, or one for each action dimension. Got {value!r}.") from error
     if vector.ndim and vector.size != np.prod(space.shape):
         raise ValueError(
             f"{name} must be one number or {np.prod(space.shape)} numbers (one for each action dimension). "

@@ -15,6 +15,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.type_aliases import GymEnv
 
 from agents.imports import is_import_path, load_object
+from agents.setting_types import check_types, setting_types
 from agents.spelling import hint
 from agents.wrapped import Origin, Wrapped
 
@@ -35,6 +36,8 @@ _ALGORITHMS = {
     "tqc": ("agents.tqc", "TQC"),
 }
 _NOT_SETTINGS = {"self", "env", "origin"}
+# What the algorithms hand to their policies themselves.
+_NOT_POLICY_SETTINGS = {"self", "observation_space", "action_space", "lr_schedule"}
 
 
 def names() -> tuple[str, ...]:
@@ -103,7 +106,9 @@ def make(name: str, env: GymEnv | str, **overrides: Any) -> BaseAlgorithm:
         The algorithm, not yet trained.
 
     Raises:
-        ValueError: A name is unknown; the message suggests the nearest one.
+        ValueError: A name is unknown, in `policy_kwargs` too; the message suggests the nearest one. Or a value is out
+            of range.
+        TypeError: A setting has the wrong type.
         ImportError: The algorithm needs a package that is not installed.
     """
     if is_import_path(name):
@@ -111,9 +116,13 @@ def make(name: str, env: GymEnv | str, **overrides: Any) -> BaseAlgorithm:
     settings = hyperparams(name)
     found = algorithm(name)
     _check_keys(name, overrides, _settings(found), "arguments")
+    announced = setting_types(found)
+    announced["action_noise"] = float | announced.get("action_noise", float)
+    check_types(f"{name!r}", overrides, announced)
     if settings.get("policy_kwargs") and overrides.get("policy_kwargs"):
         overrides["policy_kwargs"] = settings["policy_kwargs"] | overrides["policy_kwargs"]
     settings |= overrides
+    _check_policy(name, found, settings)
     noise = settings.get("action_noise")
     if isinstance(noise, (int, float)):
         del settings["action_noise"]
@@ -121,6 +130,23 @@ def make(name: str, env: GymEnv | str, **overrides: Any) -> BaseAlgorithm:
     if isinstance(noise, (int, float)):
         model.action_noise = _gaussian_noise(noise, model.action_space.shape)
     return model
+
+
+def _check_policy(name: str, found: type[BaseAlgorithm], settings: dict[str, Any]) -> None:
+    """Check the name of the policy's network and the settings that go to it."""
+    policy, aliases = settings.get("policy"), found.policy_aliases
+    if isinstance(policy, str):
+        if policy not in aliases:
+            raise ValueError(f"{name!r} has no policy {policy!r}.{hint(policy, aliases)} Known: {', '.join(aliases)}.")
+        policy = aliases[policy]
+    given = settings.get("policy_kwargs")
+    if not (given and inspect.isclass(policy)):
+        return
+    reserved = _NOT_POLICY_SETTINGS.union(_settings(found))
+    if "optimizer" in reserved:
+        reserved |= {"optimizer_class", "optimizer_kwargs"}
+    _check_keys(name, given, [key for key in _settings(policy) if key not in reserved], "policy_kwargs")
+    check_types(f"policy_kwargs of {name!r}", given, setting_types(policy))
 
 
 def _gaussian_noise(std: float, shape: tuple[int, ...]) -> NormalActionNoise | None:

@@ -1,6 +1,7 @@
 """A curriculum over plain vectors: from one action to another within some rounds."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,16 +23,16 @@ class Schedule:
         obs_ndim: Dimensions of one observation; an array of more dimensions is a batch.
 
     Raises:
-        ValueError: The vectors differ in length or are not finite, or `rounds` is below 1.
+        ValueError: The vectors differ in length or are not finite numbers, or `rounds` is below 1.
+        TypeError: `rounds` is no integer.
     """
 
     def __init__(self, start: ArrayLike, end: ArrayLike, rounds: int, *, obs_ndim: int = 1) -> None:
-        self.start, self.end = np.array(start, np.float64), np.array(end, np.float64)
+        self.start, self.end = _numbers("start", start), _numbers("end", end)
         if self.start.shape != self.end.shape:
             raise ValueError(f"start and end must have one shape. Got {self.start.shape} and {self.end.shape}.")
-        for name, vector in (("start", self.start), ("end", self.end)):
-            if not np.isfinite(vector).all():
-                raise ValueError(f"{name} must be finite. Got {vector.tolist()}.")
+        if not isinstance(rounds, Integral) or isinstance(rounds, bool):
+            raise TypeError(f"rounds must be an integer. Got {rounds!r}.")
         if rounds < 1:
             raise ValueError(f"rounds must be 1 or more. Got {rounds!r}.")
         self.rounds = rounds
@@ -61,13 +62,35 @@ class Schedule:
 
         Returns:
             Action [A] or actions [E, A], and the state for the next call: (steps done [E],).
+
+        Raises:
+            ValueError: `state` or `episode_start` belong to another number of environments.
         """
         is_batch = np.ndim(observation) > self.obs_ndim
         count = len(observation) if is_batch else 1
-        steps = np.zeros(count, np.int64) if state is None else np.array(state[0], np.int64)
+        steps = np.zeros(count, np.int64) if state is None else np.array(_only(state), np.int64)
         if steps.shape != (count,):
-            raise ValueError(f"the state must be that of {count} environment(s). Got {steps.shape[0]} counters.")
+            raise ValueError(f"the state must be that of {count} environment(s). Got {state!r}.")
         if episode_start is not None:
-            steps[np.asarray(episode_start, bool).reshape(count)] = 0
+            starts = np.asarray(episode_start, bool)
+            if starts.size != count:
+                raise ValueError(f"episode_start must be that of {count} environment(s). Got {starts.size}.")
+            steps[starts.reshape(count)] = 0
         actions = self.action(steps)
         return actions if is_batch else actions[0], (steps + 1,)
+
+
+def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    try:
+        vector = np.array(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers. Got {value!r}.") from error
+    if not np.isfinite(vector).all():
+        raise ValueError(f"{name} must be finite. Got {vector.tolist()}.")
+    return vector
+
+
+def _only(state: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    if not isinstance(state, Sequence) or len(state) != 1:
+        raise ValueError(f"the state must be what predict returned: (steps done [E],). Got {state!r}.")
+    return state[0]

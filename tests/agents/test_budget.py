@@ -76,6 +76,11 @@ def test_where_the_rollouts_fit_it_is_the_algorithm_of_stable_baselines(name):
         ("sac", {"gradient_steps": 0}, 1, 40, "gradient_steps must not be 0"),
         ("sac", {"train_freq": (1, "episode")}, 1, 40, "train_freq must be a number of steps"),
         ("sac", {"train_freq": 3}, 1, 40, r"multiple of 3 .* Got 40; 39 or 42"),
+        ("sac", {"train_freq": 0}, 1, 40, "train_freq must be 1 or more"),
+        ("sac", {"batch_size": 0}, 1, 40, "batch_size must be 1 or more"),
+        ("td3", {"policy_delay": 0}, 1, 40, "policy_delay must be 1 or more"),
+        ("ppo", {"n_epochs": 0}, 1, 40, "n_epochs must be 1 or more"),
+        ("a2c", {"n_steps": 0}, 1, 40, "n_steps must be 1 or more"),
         ("a2c", {"n_steps": 2}, 1, 25, "rollout of 1"),
     ],
 )

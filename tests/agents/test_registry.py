@@ -75,11 +75,62 @@ def test_a_number_for_action_noise_is_a_standard_deviation():
         ("linear", {"round": 3}, "'rounds'"),
         ("random-search", {"sed": 3}, "'seed'"),
         ("random", {"_init_setup_model": False}, "Known"),
+        ("REINFORCE", {}, "'reinforce'"),
+        ("ppo", {"policy": "MlpPolic"}, "'MlpPolicy'"),
+        ("ppo", {"policy_kwargs": {"net_arc": [8]}}, "policy_kwargs: .*'net_arch'"),
+        ("sac", {"policy_kwargs": {"n_critic": 1}}, "policy_kwargs: .*'n_critics'"),
+        ("reinforce", {"policy_kwargs": {"std_rang": (0.1, 0.9)}}, "policy_kwargs: .*'std_range'"),
+        ("reinforce", {"policy_kwargs": {"initial_std": 0.3}}, "policy_kwargs: .*Known: net_arch"),
     ],
 )
 def test_unknown_names_suggest_the_nearest(name, overrides, hint):
     with pytest.raises(ValueError, match=hint):
         agents.make(name, Target(), **overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "message"),
+    [
+        ("reinforce", {"horizon": "3"}, "horizon must be of type int. Got '3'"),
+        ("reinforce", {"horizon": 2.5}, "horizon must be of type int"),
+        ("reinforce", {"baseline": "no"}, "baseline must be of type bool"),
+        ("reinforce", {"max_grad_norm": "1"}, "max_grad_norm must be of type float | None"),
+        ("reinforce", {"policy_kwargs": {"net_arch": 8}}, "policy_kwargs.*net_arch must be"),
+        ("ppo", {"policy_kwargs": "net_arch"}, "policy_kwargs must be of type dict"),
+        ("ppo", {"n_steps": True}, "n_steps must be of type int"),
+        ("sac", {"learning_starts": None}, "learning_starts must be of type int"),
+        ("td3", {"action_noise": True}, "action_noise must be of type float"),
+        ("constant", {"action": [0, "x"]}, "action must be of type float"),
+        ("linear", {"rounds": "25"}, "rounds must be of type int"),
+        ("random", {"seed": 1.5}, "seed must be of type int"),
+    ],
+)
+def test_settings_of_another_type(name, overrides, message):
+    with pytest.raises(TypeError, match=message):
+        agents.make(name, Target(), **overrides)
+
+
+def test_settings_that_are_no_number():
+    with pytest.raises(ValueError, match="learning_rate must be a number. Got nan"):
+        agents.make("ppo", Target(), learning_rate=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("reinforce", {"learning_rate": lambda left: 0.1 * left, "initial_mean": np.zeros(2), "max_grad_norm": 1}),
+        ("reinforce", {"policy": agents.GaussianPolicy, "horizon": np.int64(2), "policy_kwargs": None}),
+        ("ppo", {"clip_range": 0.1, "policy_kwargs": {"net_arch": {"pi": [8], "vf": [8]}}, "target_kl": None}),
+        (
+            "sac",
+            {"train_freq": (2, "step"), "ent_coef": 0.1, "action_noise": NormalActionNoise(np.zeros(2), np.ones(2))},
+        ),
+        ("constant", {"action": (0.5, 0), "tensorboard_log": None}),
+        ("linear", {"start": np.float32(0.5), "end": [[0.0, 0.5]]}),
+    ],
+)
+def test_settings_of_every_type_that_fits(name, overrides):
+    agents.make(name, Target(), **overrides)
 
 
 def test_settings_of_a_curriculum_include_those_of_its_bases():

@@ -62,16 +62,25 @@ class TestSchedule:
         [
             ([0], [0, 1], 3, "one shape"),
             ([0], [np.nan], 3, "end must be finite"),
+            (["a"], [1], 3, r"start must hold numbers. Got \['a'\]"),
             ([0], [1], 0, "rounds must be 1 or more"),
+            ([0], [1], 2.5, "rounds must be an integer. Got 2.5"),
+            ([0], [1], "3", "rounds must be an integer"),
+            ([0], [1], float("nan"), "rounds must be an integer"),
         ],
     )
     def test_errors(self, start, end, rounds, message):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, TypeError), match=message):
             Schedule(start, end, rounds)
 
     def test_a_state_of_another_batch(self):
-        with pytest.raises(ValueError, match=r"2 environment\(s\). Got 1"):
+        with pytest.raises(ValueError, match=r"state must be that of 2 environment\(s\). Got .*array\(\[0\]\)"):
             Schedule([0], [1], 3).predict(np.zeros((2, 3)), (np.zeros(1, int),))
+        for state in (np.zeros(2), 5, ()):
+            with pytest.raises(ValueError, match="state must be what predict returned"):
+                Schedule([0], [1], 3).predict(np.zeros((2, 3)), state)
+        with pytest.raises(ValueError, match=r"episode_start must be that of 2 environment\(s\). Got 1"):
+            Schedule([0], [1], 3).predict(np.zeros((2, 3)), None, [True])
 
 
 class TestAlgorithms:
@@ -109,7 +118,8 @@ class TestAlgorithms:
         ("name", "overrides", "message"),
         [
             ("constant", {"action": 1.5}, "action must lie within"),
-            ("constant", {"action": float("nan")}, "action must lie within"),
+            ("constant", {"action": float("nan")}, "action must be a number"),
+            ("constant", {"action": [0, float("nan")]}, "action must lie within"),
             ("constant", {"action": [0, 0, 0]}, "2 numbers"),
             ("linear", {"start": 0, "end": [0]}, "end must be one number or 2"),
             ("linear", {"rounds": 0}, "rounds must be 1 or more"),
