@@ -1,5 +1,6 @@
 """The report split: whole images that the agent never sees, scored when a run has ended."""
 
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -76,12 +77,17 @@ class ReportSplit:
                 "version": _VERSION,
                 "data": self.source.fingerprint(),
                 "name": self.source.names[index],
-                "teacher": teacher.fingerprint(),
+                "teacher": self._teacher_fingerprint,
             }
         )
         path = self._folder / "report" / f"{key}.safetensors"
         stored = load_or_compute(path, lambda: {"fused": teacher.fuse_pair(self.source.load(index)).half()})
         return stored["fused"].to(self._device).float()[None]
+
+    @cached_property
+    def _teacher_fingerprint(self) -> str:
+        """Hashes all weights, or a whole folder of images: too slow to be done for every image of every report."""
+        return self._teacher_network.fingerprint()
 
     def teacher(self) -> Report:
         """Score the teacher itself (once)."""

@@ -17,6 +17,7 @@ from fusion_env.data.pairs import ImagePair
 __all__ = ["Published", "Teacher", "check_batch", "check_fused"]
 
 _SHOWN_DIGITS = 12
+_RANGE_MARGIN = 1e-3
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Teacher(nn.Module, ABC):
     Attributes:
         name: Name in the registry.
         revision: Raised whenever the method's results change for equal weights; part of the fingerprint.
+        smallest: Least height and width that `forward` passes on to the method.
         whole_image_only: True if the method has results for whole images only, so that crops must be cut from them.
         published: Where the weights come from, for networks of other makers; see `PublishedTeacher`.
         needs_weights: False if the teacher takes no weights.
@@ -55,6 +57,7 @@ class Teacher(nn.Module, ABC):
 
     name: ClassVar[str]
     revision: ClassVar[int] = 1
+    smallest: ClassVar[int] = 1
     whole_image_only: ClassVar[bool] = False
     published: ClassVar[Published | None] = None
     needs_weights: ClassVar[bool] = True
@@ -105,16 +108,16 @@ class Teacher(nn.Module, ABC):
         """Fuse a batch of registered pairs.
 
         Args:
-            ir: Infrared, [B, 1, H, W] in 0..1.
-            vis: Visible RGB, [B, 3, H, W] in 0..1.
+            ir: Infrared, float32 [B, 1, H, W] in 0..1.
+            vis: Visible RGB, float32 [B, 3, H, W] in 0..1.
 
         Returns:
             Fused luma, [B, 1, H, W] in 0..1.
 
         Raises:
-            ValueError: If a shape does not fit.
+            ValueError: If a type, shape or value does not fit.
         """
-        check_batch(ir, vis)
+        check_batch(ir, vis, self.smallest)
         return self.fuse_luma(rgb_to_luma(vis), ir)
 
     @torch.inference_mode()
@@ -155,21 +158,38 @@ class Teacher(nn.Module, ABC):
         return f"{self.name} ({origin}{settings}, {self.fingerprint()})"
 
 
-def check_batch(ir: Tensor, vis: Tensor) -> None:
+def check_batch(ir: Tensor, vis: Tensor, smallest: int = 1) -> None:
     """Check the inputs of `Teacher.forward`.
 
     Args:
-        ir: Must be [B, 1, H, W].
-        vis: Must be [B, 3, H, W].
+        ir: Must be float32 [B, 1, H, W] in 0..1, B at least 1.
+        vis: Must be float32 [B, 3, H, W] in 0..1.
+        smallest: Least height and width.
 
     Raises:
-        ValueError: If a shape does not fit.
+        ValueError: If a type, shape or value does not fit.
     """
-    if ir.ndim != 4 or ir.shape[1] != 1:
-        raise ValueError(f"ir must have shape [B, 1, H, W]. Got {tuple(ir.shape)}.")
+    for name, image in (("ir", ir), ("vis", vis)):
+        if not isinstance(image, Tensor) or image.dtype != torch.float32:
+            got = image.dtype if isinstance(image, Tensor) else type(image).__name__
+            raise ValueError(f"{name} must be a float32 tensor in 0..1. Got {got}.")
+    if ir.ndim != 4 or ir.shape[1] != 1 or len(ir) == 0:
+        raise ValueError(f"ir must have shape [B, 1, H, W], B at least 1. Got {tuple(ir.shape)}.")
     expected = (ir.shape[0], 3, *ir.shape[2:])
     if vis.shape != expected:
         raise ValueError(f"vis must be RGB of shape {expected}, as ir is {tuple(ir.shape)}. Got {tuple(vis.shape)}.")
+    if min(ir.shape[2:]) < smallest:
+        raise ValueError(f"Height and width must be at least {smallest} pixels. Got {tuple(ir.shape[2:])}.")
+    _check_range("ir", ir)
+    _check_range("vis", vis)
+
+
+def _check_range(name: str, image: Tensor) -> None:
+    if image.is_meta:  # costs are counted on tensors without values
+        return
+    low, high = (float(value) for value in image.aminmax())
+    if not (low >= -_RANGE_MARGIN and high <= 1 + _RANGE_MARGIN):  # false for NaN as well
+        raise ValueError(f"{name} must be in 0..1; divide 8-bit levels by 255. Got {low:.3g} to {high:.3g}.")
 
 
 def check_fused(fused: object, ir: Tensor, maker: str) -> Tensor:

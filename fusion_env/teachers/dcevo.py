@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_env.teachers.base import Published
-from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_part
+from fusion_env.teachers.published import OfficialFile, PublishedTeacher, check_names, check_tensors, load_part
 from fusion_env.teachers.registry import register
 from fusion_env.teachers.restormer import GatedFeedForward, TransformerBlock, conv1x1, conv3x3, depthwise3x3
-from student.checkpoint import WeightsError
 
 __all__ = ["DCEvo", "emphasise", "simam"]
 
@@ -26,7 +25,6 @@ _DEPTH = 5
 _BOTTLENECKS = 6
 _DETAIL_NODES = 3
 _SIMAM_EPS = 1e-4
-_SHOWN_ENTRIES = 8
 
 
 def emphasise(x: Tensor) -> Tensor:
@@ -218,6 +216,8 @@ class DCEvo(PublishedTeacher):
         files=("DCEvo_fusion.pth",),
     )
 
+    smallest = 2
+
     def __init__(self) -> None:
         super().__init__()
         self.DE_Encoder = _Encoder()
@@ -229,17 +229,11 @@ class DCEvo(PublishedTeacher):
         """Load the four parts, saved from parallel training; see `PublishedTeacher.load_official`."""
         (file,) = files.values()
         parts = dict(self.named_children())
-        if file.content.keys() != parts.keys():
-            found = sorted(map(str, file.content))
-            raise WeightsError(
-                f"{file.path} must have the {len(parts)} entries {', '.join(parts)} and no other. "
-                f"Got {len(found)}: {', '.join(found[:_SHOWN_ENTRIES])}{', ...' if found[_SHOWN_ENTRIES:] else ''}."
-            )
+        check_names(file.content, parts, "entries", str(file.path))
         for name, part in parts.items():
-            state = file.content[name]
-            if isinstance(state, Mapping):
-                state = {key.removeprefix("module."): value for key, value in state.items()}
-            load_part(part, state, f"{file.path}, entry {name}")
+            source = f"{file.path}, entry {name}"
+            state = check_tensors(file.content[name], source)
+            load_part(part, {key.removeprefix("module."): value for key, value in state.items()}, source)
 
     def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1, H and W at least 2; see `Teacher.fuse_luma`."""

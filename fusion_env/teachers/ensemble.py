@@ -108,13 +108,13 @@ def _read(path: Path) -> tuple[str, list[dict[str, str]]]:
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no YAML file: {error}") from error
+        raise ConfigError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
     valid = (
         isinstance(content, dict)
         and content.keys() <= {"combine", "teachers"}
         and isinstance(content.get("combine", ""), str)
         and isinstance(content.get("teachers"), list)
-        and all(isinstance(m, dict) and "name" in m and m.keys() <= {"name", "weights"} for m in content["teachers"])
+        and all(map(_is_member, content["teachers"]))
     )
     if not valid:
         raise ConfigError(
@@ -122,6 +122,15 @@ def _read(path: Path) -> tuple[str, list[dict[str, str]]]:
             f'"combine": mean or a metric. Got {content!r}'
         )
     return content.get("combine", "mean"), content["teachers"]
+
+
+def _is_member(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and entry.keys() <= {"name", "weights"}
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("weights"), str | None)
+    )
 
 
 def _load_member(path: Path, member: dict[str, str]) -> Teacher:

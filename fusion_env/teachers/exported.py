@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,8 @@ def _load_torchscript(path: Path) -> nn.Module:
 
 
 def _load_pt2(path: Path) -> nn.Module:
+    if not zipfile.is_zipfile(path):  # PyTorch would log a page about it before it raises
+        raise ValueError("it is no zip archive")
     return torch.export.load(path).module()
 
 

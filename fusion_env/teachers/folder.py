@@ -55,6 +55,7 @@ class FolderTeacher(Teacher):
             raise MissingRequirementsError(
                 f'teacher "folder": {folder} holds no images ({", ".join(sorted(_SUFFIXES))}).'
             )
+        self.checksums = {str(folder): self._digest()}
 
     @classmethod
     def from_weights(cls, weights: Path | None) -> "FolderTeacher":
@@ -126,9 +127,13 @@ class FolderTeacher(Teacher):
         )
 
     def fingerprint(self) -> str:
-        """Hash the names and contents of all images; see `Teacher.fingerprint`."""
+        """Hash the names and contents of all images, as they were when the folder was opened."""
+        (digest,) = self.checksums.values()
+        return digest[:16]
+
+    def _digest(self) -> str:
         digest = hashlib.sha256(f"{self.name}/{self.revision}".encode())
         for stem, path in self._paths.items():
             digest.update(stem.encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()[:16]
+        return digest.hexdigest()

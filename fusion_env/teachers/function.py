@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from fusion_env.errors import ConfigError
@@ -28,7 +29,7 @@ def from_callable(
         The teacher, for inference.
 
     Raises:
-        ConfigError: If a function that is no module comes without fingerprint.
+        ConfigError: If a function that is no module comes without fingerprint, or it cannot be called.
     """
     return FunctionTeacher(function, name, fingerprint).eval().requires_grad_(False)
 
@@ -38,6 +39,10 @@ class FunctionTeacher(Teacher):
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor], name: str, fingerprint: str | None) -> None:
         super().__init__()
+        if not callable(function):
+            raise ConfigError(
+                f"function of teacher {name!r} must be a function or module. Got {type(function).__name__}."
+            )
         if fingerprint is None and not isinstance(function, nn.Module):
             raise ConfigError(
                 f"fingerprint must be given for teacher {name!r}, as it is a {type(function).__name__} and no module: "
@@ -59,7 +64,10 @@ class FunctionTeacher(Teacher):
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs; see `Teacher.forward`."""
         check_batch(ir, vis)
-        return check_fused(self.function(ir, vis), ir, f"teacher {self.name!r}").clamp(0, 1)
+        fused = check_fused(self.function(ir, vis), ir, f"teacher {self.name!r}")
+        if not (fused.is_meta or bool(torch.isfinite(fused).all())):
+            raise ValueError(f"teacher {self.name!r} returned NaN or infinite values.")
+        return fused.clamp(0, 1)
 
     def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
         """Fuse with the visible image as grey RGB; see `Teacher.fuse_luma`."""

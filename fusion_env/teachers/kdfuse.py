@@ -61,6 +61,7 @@ class KDFuse(PublishedTeacher):
         files=("model.pth",),
         folder="kdfuse",
     )
+    smallest = 2
 
     def __init__(self, batch_statistics: bool = True) -> None:
         super().__init__()
@@ -87,7 +88,7 @@ class KDFuse(PublishedTeacher):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs; see `Teacher.forward`."""
-        check_batch(ir, vis)
+        check_batch(ir, vis, self.smallest)
         luma = rgb_to_luma(vis)
         # With the chroma kept, every channel moves by as much as the luma does.
         coloured = (vis + self.forward_raw(luma, ir) - luma).clamp(0, 1)

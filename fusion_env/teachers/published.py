@@ -3,7 +3,8 @@
 import hashlib
 import os
 import pickle
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -18,6 +19,8 @@ from student.checkpoint import WeightsError, load_into, load_state
 __all__ = [
     "OfficialFile",
     "PublishedTeacher",
+    "check_names",
+    "check_tensors",
     "find_official",
     "load_part",
     "read_official",
@@ -28,6 +31,7 @@ __all__ = [
 WEIGHTS_VARIABLE = "FUSION_ENV_WEIGHTS"
 
 _BLOCK = 1 << 20
+_SHOWN_NAMES = 3
 
 T = TypeVar("T", bound="PublishedTeacher")
 
@@ -108,21 +112,65 @@ def load_part(module: nn.Module, state: object, source: str) -> None:
     """Load a state dict that comes from a file into a network or a part of one, strictly.
 
     Args:
-        module: The network; unchanged if the state does not fit.
+        module: The network; unchanged if keys or shapes differ.
         state: Should be tensors by key; floating ones are loaded as float32.
         source: The file, for the error message.
 
     Raises:
         WeightsError: If it is anything else, has NaN or infinite values, or keys or shapes differ.
     """
+    load_into(module, check_tensors(state, source), source)
+    # Only now, as tensors of other shapes may only pretend to be of a size that could be looked through.
+    bad = [key for key, value in module.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise WeightsError(f"{source}: tensor {bad[0]!r} has NaN or infinite values.")
+
+
+def check_tensors(state: object, source: str) -> dict[str, Tensor]:
+    """Check that something from a file is a state dict, whatever its keys and shapes.
+
+    Args:
+        state: Should be plain tensors by key.
+        source: The file, for the error message.
+
+    Returns:
+        A copy, with the same tensors.
+
+    Raises:
+        WeightsError: If it is anything else.
+    """
     if not isinstance(state, Mapping):
         raise WeightsError(f"{source} holds a {type(state).__name__} where tensors by name are expected.")
     for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
+        if not isinstance(key, str):
+            raise WeightsError(f"{source}: {key!r} is a {type(key).__name__}, not a tensor's name.")
+        if not isinstance(value, Tensor):
             raise WeightsError(f"{source}: entry {key!r} is a {type(value).__name__}, not a tensor.")
-        if not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{source}: tensor {key!r} has NaN or infinite values.")
-    load_into(module, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, source)
+        if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta:
+            raise WeightsError(f"{source}: {key!r} is a sparse, nested, quantised or empty (meta) tensor.")
+    return dict(state)
+
+
+def check_names(found: Iterable[object], expected: Iterable[str], what: str, source: str) -> None:
+    """Compare the names in a file with those that the official one has.
+
+    Args:
+        found: Those in the file.
+        expected: Those that must be there, and no other.
+        what: What has these names, in the plural, for the error message.
+        source: The file, for the error message.
+
+    Raises:
+        WeightsError: If they differ; names the first missing and unexpected ones and counts all.
+    """
+    found, expected = set(map(str, found)), set(expected)
+    problems = []
+    for kind, names in (("missing", sorted(expected - found)), ("unexpected", sorted(found - expected))):
+        if names:
+            shown = ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
+            problems.append(f"{len(names)} {kind} {what}: {shown}")
+    if problems:
+        raise WeightsError(f"{source} must have {len(expected)} {what}: {'; '.join(problems)}.")
 
 
 def weights_folder() -> Path | None:
@@ -183,7 +231,8 @@ def read_official(path: Path) -> Mapping[str, object]:
         WeightsError: If the file holds other Python objects (which could run code), is damaged, or is no mapping.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats that are refused or read all the same
             if file.read(9)[8:] == b"{":
                 return load_state(path)
             file.seek(0)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fusion_env.data.colour import rgb_to_luma
 from fusion_env.teachers.base import Published, check_batch
 from fusion_env.teachers.published import PublishedTeacher
 from fusion_env.teachers.registry import register
@@ -16,6 +17,7 @@ __all__ = ["SAGE"]
 _WIDTH = 32
 # OpenCV's 8-bit weights of red, green and blue in luma, over 2^14.
 _RED, _GREEN, _BLUE, _SHIFT = 4899, 9617, 1868, 1 << 14
+_LEVEL_MARGIN = 1e-3
 
 
 def _layer(inputs: int, kernel: int) -> list[nn.Module]:
@@ -31,7 +33,8 @@ def _stage(inputs: int) -> nn.Sequential:
 class SAGE(PublishedTeacher):
     """The SAGE network: 0.135617 M parameters, 3.3217 G multiply-adds (thop) at 224x224; any size from 4x4.
 
-    Pre-processing is the official one: the visible luma is rounded to the levels that OpenCV's 8-bit conversion gives.
+    Pre-processing is the official one: of 8-bit pictures the visible luma is rounded to the levels that OpenCV's 8-bit
+    conversion gives; that of values between the levels, which the official script cannot read, is not rounded.
     The output, a hyperbolic tangent, is clamped to 0..1; the official script adds the chroma before it clamps, which
     only matters where the network goes below 0.
     """
@@ -42,6 +45,8 @@ class SAGE(PublishedTeacher):
         licence="MIT",
         files=("checkpoints.pt",),
     )
+
+    smallest = 4
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,8 +62,8 @@ class SAGE(PublishedTeacher):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs; see `Teacher.forward`."""
-        check_batch(ir, vis)
-        return self.fuse_luma(_opencv_luma(vis), ir)
+        check_batch(ir, vis, self.smallest)
+        return self.fuse_luma(_official_luma(vis), ir)
 
     def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1, H and W at least 4; see `Teacher.fuse_luma`."""
@@ -78,8 +83,12 @@ def _join(coarse: Tensor, skip: Tensor) -> Tensor:
     return torch.cat([F.interpolate(coarse, size=skip.shape[-2:], mode="bilinear"), skip], dim=1)
 
 
-def _opencv_luma(vis: Tensor) -> Tensor:
-    """Return luma [B, 1, H, W] in 0..1 of RGB, by OpenCV's 8-bit conversion; exact for 8-bit pictures."""
-    red, green, blue = (vis * 255).round().split(1, dim=1)
+def _official_luma(vis: Tensor) -> Tensor:
+    """Return luma [B, 1, H, W] in 0..1 of RGB: by OpenCV's 8-bit conversion for each picture of whole 8-bit levels."""
+    scaled = vis * 255
+    levels = scaled.round()
+    red, green, blue = levels.split(1, dim=1)
     # float32 holds these whole numbers, below 2^24, exactly.
-    return (_RED * red + _GREEN * green + _BLUE * blue + _SHIFT // 2).div(_SHIFT).floor() / 255
+    rounded = (_RED * red + _GREEN * green + _BLUE * blue + _SHIFT // 2).div(_SHIFT).floor() / 255
+    whole = ((scaled - levels).abs() < _LEVEL_MARGIN).all(dim=3).all(dim=2).all(dim=1)
+    return torch.where(whole.view(-1, 1, 1, 1), rounded, rgb_to_luma(vis))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_env.teachers.base import Published
-from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_part
+from fusion_env.teachers.published import OfficialFile, PublishedTeacher, check_names, check_tensors, load_part
 from fusion_env.teachers.registry import register
 from fusion_env.teachers.restormer import (
     GatedFeedForward,
@@ -97,13 +97,18 @@ class TDFusion(PublishedTeacher):
         self.project_out_1 = conv3x3(_WIDTH, 1)
 
     def load_official(self, files: Mapping[str, OfficialFile]) -> None:
-        """Load one of each two equal tensors; see `PublishedTeacher.load_official`."""
+        """Load one of each two equal tensors, all of which must be there; see `PublishedTeacher.load_official`."""
         (file,) = files.values()
-        state = dict(file.content)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d):
-                _drop_duplicate(state, f"{name}.weight", f"{name}.conv.weight", str(file.path))
-        load_part(self, state, str(file.path))
+        source = str(file.path)
+        state = check_tensors(file.content, source)
+        convolutions = [name for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
+        copies = {f"{name}.conv.weight": f"{name}.weight" for name in convolutions}
+        check_names(state, [*self.state_dict(), *copies], "keys", source)
+        second = {key: state.pop(key) for key in copies}
+        load_part(self, state, source)
+        for key, of in copies.items():
+            if not torch.equal(second[key], state[of]):
+                raise WeightsError(f"{source}: {key!r} must equal {of!r} and does not.")
 
     def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1 of any size; see `Teacher.fuse_luma`."""
@@ -115,11 +120,3 @@ class TDFusion(PublishedTeacher):
         x_vis = self.encoder2(self.project_in_2(vis_luma))
         x = self.decoder(self.FM(x_ir, x_vis))
         return torch.sigmoid(self.project_out_1(F.leaky_relu(self.project_out_0(x), 0.01)))
-
-
-def _drop_duplicate(state: dict[str, object], key: str, duplicate: str, source: str) -> None:
-    if duplicate not in state:
-        raise WeightsError(f"{source} has no tensor {duplicate!r}, the second copy of {key!r}.")
-    first, second = state.get(key), state.pop(duplicate)
-    if isinstance(first, Tensor) and not (isinstance(second, Tensor) and torch.equal(first, second)):
-        raise WeightsError(f"{source}: {duplicate!r} must equal {key!r} and does not.")

@@ -179,6 +179,7 @@ class TextIF(PublishedTeacher):
         licence="MIT",
         files=("simple_fusion.pth",),
     )
+    smallest = _STRIDE
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,10 +237,8 @@ class TextIF(PublishedTeacher):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs, H and W at least 8; see `Teacher.forward`."""
-        check_batch(ir, vis)
+        check_batch(ir, vis, self.smallest)
         height, width = ir.shape[-2:]
-        if min(height, width) < _STRIDE:
-            raise ValueError(f"Height and width must be at least {_STRIDE} pixels. Got {(height, width)}.")
         # Reflection needs more pixels than it adds: at most 7 here.
         margins = (0, -width % _STRIDE, 0, -height % _STRIDE)
         raw = self.forward_raw(F.pad(vis, margins, mode="reflect"), F.pad(ir, margins, mode="reflect"))

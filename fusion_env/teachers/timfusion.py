@@ -134,6 +134,7 @@ class TIMFusion(PublishedTeacher):
         files=("weights_1_1059.pt", "weights_2_1059.pt"),
         folder="timfusion",
     )
+    smallest = 8
 
     def __init__(self, batch_statistics: bool = True) -> None:
         super().__init__()

@@ -1,11 +1,12 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from fusion_env.config import DistillConfig
 from fusion_env.metrics import ag, ssim_pair, vif
-from fusion_env.report import model_input
+from fusion_env.report import ReportSplit, model_input
 from fusion_env.task import build_task
 
 MakeConfig = Callable[..., DistillConfig]
@@ -29,6 +30,25 @@ def test_scores_are_means_over_whole_images(tiny_config: MakeConfig) -> None:
         rows.append((ag(fused), vif(fused, ir, vis), (fused - teacher).abs().mean(), ssim_pair(fused, teacher)))
     for name, values in zip(("ag", "vif", "mae", "ssim_teacher"), zip(*rows, strict=True), strict=True):
         assert got[name] == pytest.approx(float(torch.stack([v.squeeze() for v in values]).mean()), rel=1e-5)
+
+
+def test_the_teacher_is_hashed_once(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, calls = build_task(tiny_config(scenes=20)), []
+    original = type(task.teacher).fingerprint
+    monkeypatch.setattr(type(task.teacher), "fingerprint", lambda self: calls.append(1) or original(self))
+    report = ReportSplit(
+        task.source,
+        task.splits.report,
+        task.teacher,
+        task.quality,
+        task.scorer,
+        colour=False,
+        folder=Path(task.config.cache_dir),
+        device=torch.device("cpu"),
+    )
+    report.teacher()
+    report.score(Average())
+    assert (len(task.splits.report), len(calls)) == (2, 1)
 
 
 def test_e_is_normalised_by_the_reward_split(tiny_config: MakeConfig) -> None:

@@ -55,12 +55,19 @@ class TestWeights:
             teachers.load("dcevo", tmp_path)
         assert "github.com/Beate-Suy-Zhang/DCEvo" in str(error.value)
 
+    def test_the_names_that_training_saves(self, official_files: Callable[[str], Path], tmp_path: Path) -> None:
+        content = torch.load(official_files("dcevo") / FILE, weights_only=True)
+        trained = ("DIDF_Encoder", "DIDF_Decoder", "BaseFuseLayer", "DetailFuseLayer")
+        torch.save(dict(zip(trained, content.values(), strict=True)), tmp_path / FILE)
+        with pytest.raises(WeightsError, match=r"4 missing entries: DE_Decoder, .*; 4 unexpected entries: BaseFuse"):
+            teachers.load("dcevo", tmp_path)
+
     def test_the_variant_guided_by_detection_is_another_network(
         self, official_files: Callable[[str], Path], tmp_path: Path
     ) -> None:
         content = torch.load(official_files("dcevo") / FILE, weights_only=True)
         torch.save({**content, "CA1": {}, "CA3": {}, "CA5": {}}, tmp_path / FILE)
-        with pytest.raises(WeightsError, match=r"must have the 4 entries .* Got 7: CA1, CA3, CA5, DE_Decoder"):
+        with pytest.raises(WeightsError, match=r"must have 4 entries: 3 unexpected entries: CA1, CA3, CA5\."):
             teachers.load("dcevo", tmp_path)
 
 

@@ -85,11 +85,25 @@ def test_by_name(tmp_path: Path, images: tuple[Tensor, Tensor]) -> None:
     assert not ensemble.training
 
 
-@pytest.mark.parametrize("text", ["", "[]", "teachers: 3", "teachers: [{weights: x}]", "a: b", "x: [", "{a: }: b"])
+BROKEN = [
+    "",
+    "[]",
+    "teachers: 3",
+    "teachers: [{weights: x}]",
+    "teachers: [{name: [sage]}]",
+    "teachers: [{name: folder, weights: 5}]",
+    "a: b",
+    "x: [",
+    "{a: }: b",
+]
+
+
+@pytest.mark.parametrize("text", BROKEN)
 def test_other_files(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=r"x\.yaml"):
+    with pytest.raises(ConfigError, match=r"x\.yaml") as error:
         teachers.load("ensemble", tmp_path / "x.yaml")
+    assert "\n" not in str(error.value)
 
 
 def test_misuse(members: list[teachers.Teacher]) -> None:

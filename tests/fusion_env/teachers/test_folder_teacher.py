@@ -69,6 +69,14 @@ def test_no_folder(tmp_path: Path) -> None:
             teachers.load("folder", given)
 
 
+@pytest.mark.usefixtures("levels")
+def test_what_is_stored_with_results(tmp_path: Path) -> None:
+    teacher = FolderTeacher(tmp_path)
+    (checksum,) = teacher.checksums.values()
+    assert (list(teacher.checksums), len(checksum)) == ([str(tmp_path)], 64)
+    assert teacher.describe() == f"folder ({tmp_path} sha256 {checksum[:12]}, {checksum[:16]})"
+
+
 def test_fingerprint_follows_the_content(tmp_path: Path, levels: np.ndarray) -> None:
     first = FolderTeacher(tmp_path).fingerprint()
     assert FolderTeacher(tmp_path).fingerprint() == first

@@ -32,6 +32,14 @@ def test_a_function(device: str) -> None:
     assert teacher.describe().startswith("brighter (weights given in Python, function 1, ")
 
 
+def test_no_number() -> None:
+    teacher = teachers.from_callable(lambda ir, vis: ir / 0, name="odd", fingerprint="1")
+    with pytest.raises(ValueError, match="teacher 'odd' returned NaN or infinite values"):
+        teacher(torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ConfigError, match=r"function of teacher 'odd' must be .* Got int"):
+        teachers.from_callable(3, name="odd", fingerprint="1")
+
+
 def test_a_module_is_used_for_inference() -> None:
     teacher = teachers.from_callable(Mix().train(), name="mix")
     fused = teacher(torch.ones(1, 1, 4, 4), torch.zeros(1, 3, 4, 4))

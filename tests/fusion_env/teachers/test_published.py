@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from fusion_env import teachers
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.teachers.published import sha256_of
+from fusion_env.teachers.registry import find
 from student.checkpoint import WeightsError, save_state
 
 NETWORKS = {
@@ -67,6 +69,34 @@ class TestInterface:
         assert teacher.published.files
 
 
+BATCHES = {
+    "float16": (
+        torch.zeros(1, 1, 64, 64).half(),
+        torch.zeros(1, 3, 64, 64).half(),
+        r"ir .* float32 .* Got torch\.float16",
+    ),
+    "float64": (torch.zeros(1, 1, 64, 64), torch.zeros(1, 3, 64, 64).double(), r"vis .* float32 .* Got torch\.float64"),
+    "uint8": (torch.zeros(1, 1, 64, 64).byte(), torch.zeros(1, 3, 64, 64).byte(), r"ir .* float32 .* Got torch\.uint8"),
+    "array": (torch.zeros(1, 1, 64, 64).numpy(), torch.zeros(1, 3, 64, 64), "ir .* float32 .* Got ndarray"),
+    "levels": (torch.zeros(1, 1, 64, 64), torch.full((1, 3, 64, 64), 255.0), r"vis must be in 0\.\.1.* Got 255 to 255"),
+    "signed": (torch.full((1, 1, 64, 64), -1.0), torch.zeros(1, 3, 64, 64), r"ir must be in 0\.\.1.* Got -1 to -1"),
+    "nan": (torch.full((1, 1, 64, 64), torch.nan), torch.zeros(1, 3, 64, 64), r"ir must be in 0\.\.1.* Got nan"),
+    "empty": (torch.zeros(0, 1, 64, 64), torch.zeros(0, 3, 64, 64), r"B at least 1\. Got \(0, 1, 64, 64\)"),
+    "sizes": (torch.zeros(1, 1, 64, 64), torch.zeros(1, 3, 64, 65), r"vis must be RGB .* Got \(1, 3, 64, 65\)"),
+    "small": (torch.zeros(1, 1, 64, 1), torch.zeros(1, 3, 64, 1), r"at least \d+ pixels\. Got \(64, 1\)"),
+}
+
+
+@pytest.mark.parametrize("name", ["sage", "timfusion", "kdfuse", "dcevo", "text_if", "ldfusion"])
+@pytest.mark.parametrize("case", BATCHES)
+def test_batches_that_are_refused(name: str, case: str) -> None:
+    with torch.device("meta"):  # the inputs are refused before any weight is read
+        teacher = find(name)()
+    ir, vis, message = BATCHES[case]
+    with pytest.raises(ValueError, match=message):
+        teacher(ir, vis)
+
+
 class TestFiles:
     @pytest.mark.parametrize("name", NETWORKS)
     def test_folder_file_and_own_layout(self, official_files: Files, tmp_path: Path, name: str) -> None:
@@ -91,18 +121,31 @@ class TestFiles:
         for part in (str(file), f"1 missing keys: {key}", f"1 unexpected keys: {key}_old", "github.com/"):
             assert part in str(error.value)
 
-    @pytest.mark.parametrize("change", ["shape", "nan", "number"])
+    @pytest.mark.parametrize("change", ["shape", "nan", "number", "sparse", "huge"])
     def test_values_that_do_not_fit(self, official_files: Files, tmp_path: Path, change: str) -> None:
         state = torch.load(official_files("sage") / "checkpoints.pt")
         bias = state["module1.0.bias"]
-        state["module1.0.bias"] = {"shape": bias[:5], "nan": bias / 0 - bias / 0, "number": 3}[change]
+        state["module1.0.bias"] = {
+            "shape": bias[:5],
+            "nan": bias / 0 - bias / 0,
+            "number": 3,
+            "sparse": bias.to_sparse(),
+            "huge": bias[:1].expand(1 << 45),  # one stored number that would fill any memory
+        }[change]
         torch.save(state, tmp_path / "x.pt")
         message = {
             "shape": "wrong shapes: module1.0.bias",
             "nan": "NaN or infinite",
             "number": "is a int, not a tensor",
+            "sparse": "'module1.0.bias' is a sparse",
+            "huge": "wrong shapes: module1.0.bias",
         }
         with pytest.raises(WeightsError, match=message[change]):
+            teachers.load("sage", tmp_path / "x.pt")
+
+    def test_a_key_that_is_no_name(self, tmp_path: Path) -> None:
+        torch.save({1: torch.zeros(2)}, tmp_path / "x.pt")
+        with pytest.raises(WeightsError, match="1 is a int, not a tensor's name"):
             teachers.load("sage", tmp_path / "x.pt")
 
     @pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04 cut", pickle.dumps([1, 2], 2)])
@@ -122,6 +165,14 @@ class TestFiles:
         with pytest.raises(WeightsError, match="could run code and are refused"):
             teachers.load(name, tmp_path)
         assert not (tmp_path / "was here").exists()
+
+    def test_a_refusal_is_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "x.pt").write_bytes(pickle.dumps(Path("anything"), protocol=4))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(WeightsError, match="are refused") as error:
+                teachers.load("sage", tmp_path / "x.pt")
+        assert "\n" not in str(error.value)
 
 
 class TestFinding:

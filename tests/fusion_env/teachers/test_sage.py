@@ -66,3 +66,13 @@ def test_luma_is_opencvs() -> None:
     teacher, ir = SAGE().eval(), torch.zeros(1, 1, 90, 70)
     rgb = torch.from_numpy(vis).permute(2, 0, 1)[None] / 255
     assert torch.equal(teacher(ir, rgb), teacher.fuse_luma(torch.from_numpy(levels)[None, None] / 255, ir))
+
+
+@torch.inference_mode()
+def test_values_between_the_levels_are_not_rounded(official: SAGE) -> None:
+    generator = torch.Generator().manual_seed(0)
+    luma, ir = (torch.rand(1, 1, 64, 64, generator=generator) for _ in range(2))
+    pictures = torch.cat([luma, (luma * 255).round() / 255]).repeat(1, 3, 1, 1)
+    fused = official(ir.repeat(2, 1, 1, 1), pictures)
+    torch.testing.assert_close(fused, official.fuse_luma(pictures[:, :1], ir.repeat(2, 1, 1, 1)), rtol=0, atol=1e-6)
+    assert not torch.equal(fused[0], fused[1])

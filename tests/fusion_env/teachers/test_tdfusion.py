@@ -67,7 +67,7 @@ class TestWeights:
         ("key", "message"),
         [
             ("FM.qkv1.weight", r"1 missing keys: FM\.qkv1\.weight; 1 unexpected keys: renamed"),
-            ("FM.qkv1.conv.weight", r"has no tensor 'FM\.qkv1\.conv\.weight', the second copy of 'FM\.qkv1\.weight'"),
+            ("FM.qkv1.conv.weight", r"140 keys: 1 missing keys: FM\.qkv1\.conv\.weight; 1 unexpected keys: renamed\."),
             ("FM.temperature1", r"1 missing keys: FM\.temperature1; 1 unexpected keys: renamed"),
         ],
     )
