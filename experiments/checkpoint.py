@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import VecEnv
 
 import agents
 from fusion_env.errors import SnapshotError
 from student.checkpoint import write_atomic
 
-__all__ = ["Checkpoint", "Clock", "load_newest", "remove_checkpoints", "save_checkpoint"]
+__all__ = ["Checkpoint", "Clock", "checkpoint_files", "load_newest", "remove_checkpoints", "save_checkpoint"]
 
 _logger = logging.getLogger(__name__)
 
-_MAGIC = b"fusion_env checkpoint 2 "
+_MAGIC = b"fusion_env checkpoint 3 "
 _PATTERN = "checkpoint-*.pt"
 _KEPT = 2
 
@@ -33,14 +33,16 @@ class Checkpoint:
         rounds: Rounds done.
         runs: Runs finished.
         seconds: Training time so far.
+        log: Values that wait for the next entry of the log, as `experiments.run_log.pending_values` returns them.
     """
 
     rounds: int
     runs: int
     seconds: float
+    log: str = "{}"
 
 
-def save_checkpoint(run_dir: Path, at: Checkpoint, agent: BaseAlgorithm, env: DummyVecEnv) -> None:
+def save_checkpoint(run_dir: Path, at: Checkpoint, agent: BaseAlgorithm, env: VecEnv) -> None:
     """Write the agent and the state of its single environment, atomically, and keep the checkpoint before.
 
     Raises:
@@ -51,7 +53,7 @@ def save_checkpoint(run_dir: Path, at: Checkpoint, agent: BaseAlgorithm, env: Du
     state = {
         **vars(at),
         "agent": torch.frombuffer(bytearray(agent_file.getvalue()), dtype=torch.uint8),
-        "env": env.envs[0].unwrapped.state_dict(),
+        "env": env.unwrapped.envs[0].unwrapped.state_dict(),
     }
     torch.save(state, file)
     payload = file.getvalue()
@@ -63,11 +65,11 @@ def save_checkpoint(run_dir: Path, at: Checkpoint, agent: BaseAlgorithm, env: Du
             f"checkpoint {path} cannot be written ({error.strerror}); the one before it is intact: make room or set "
             "the rights, and resume"
         ) from error
-    for old in _files(run_dir)[:-_KEPT]:
+    for old in checkpoint_files(run_dir)[:-_KEPT]:
         old.unlink(missing_ok=True)
 
 
-def load_newest(run_dir: Path, agent_name: str, env: DummyVecEnv) -> tuple[BaseAlgorithm, Checkpoint] | None:
+def load_newest(run_dir: Path, agent_name: str, env: VecEnv) -> tuple[BaseAlgorithm, Checkpoint] | None:
     """Put an environment into the newest intact saved state and return the saved agent, attached to it.
 
     Returns:
@@ -77,7 +79,7 @@ def load_newest(run_dir: Path, agent_name: str, env: DummyVecEnv) -> tuple[BaseA
         SnapshotError: There are checkpoints, and none of them is intact.
     """
     problems = []
-    for path in reversed(_files(run_dir)):
+    for path in reversed(checkpoint_files(run_dir)):
         try:
             state = _read(path)
         except SnapshotError as error:
@@ -93,11 +95,12 @@ def load_newest(run_dir: Path, agent_name: str, env: DummyVecEnv) -> tuple[BaseA
 
 def remove_checkpoints(run_dir: Path) -> None:
     """Delete the checkpoints of a finished run."""
-    for path in _files(run_dir):
+    for path in checkpoint_files(run_dir):
         path.unlink(missing_ok=True)
 
 
-def _files(run_dir: Path) -> list[Path]:
+def checkpoint_files(run_dir: Path) -> list[Path]:
+    """List the checkpoints of a run, the oldest first."""
     return sorted(run_dir.glob(_PATTERN))
 
 
@@ -110,11 +113,11 @@ def _read(path: Path) -> dict[str, Any]:
     return torch.load(io.BytesIO(payload), weights_only=True)
 
 
-def _restore(state: dict[str, Any], agent_name: str, env: DummyVecEnv) -> tuple[BaseAlgorithm, Checkpoint]:
+def _restore(state: dict[str, Any], agent_name: str, env: VecEnv) -> tuple[BaseAlgorithm, Checkpoint]:
     env.reset()  # readies the wrappers; the environment's own state follows
-    env.envs[0].unwrapped.load_state_dict(state["env"])
+    env.unwrapped.envs[0].unwrapped.load_state_dict(state["env"])
     agent = agents.load_state(agent_name, io.BytesIO(state["agent"].numpy().tobytes()), env)
-    return agent, Checkpoint(state["rounds"], state["runs"], state["seconds"])
+    return agent, Checkpoint(state["rounds"], state["runs"], state["seconds"], state["log"])
 
 
 class Clock:

@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fusion_env.config import DistillConfig, type_name
+from fusion_env.data.pairs import printable
 from fusion_env.errors import FusionEnvError
 from student.checkpoint import WeightsError
 
@@ -63,6 +64,6 @@ def exit_on_error(main: Callable[[], int]) -> None:
     try:
         status = main()
     except (FusionEnvError, WeightsError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         status = 2
     sys.exit(status)

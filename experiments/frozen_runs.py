@@ -1,21 +1,22 @@
 """Let a frozen agent act in runs with seeds that it has not seen: the second half of the `across` protocol."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
 from experiments.divergence import warn_of_divergence
 from experiments.interruption import Interrupted, StopRequest
+from experiments.normalization import normalized_as_learned
+from experiments.result_file import read_result, write_result
 from experiments.rounds_file import RoundsFile, round_row
 from experiments.run_config import RunConfig
 from experiments.training import make_env
 from fusion_env.task import DistillationTask
-from student.checkpoint import save_state, write_atomic
+from student.checkpoint import save_state
 
 __all__ = ["FrozenRun", "frozen_seed", "run_frozen"]
 
@@ -63,20 +64,21 @@ def run_frozen(
         Interrupted: A stop was asked for.
     """
     path = run_dir / FILE
-    results: list[FrozenRun] = json.loads(path.read_text()) if path.exists() else []
+    results: list[FrozenRun] = read_result(path, list) if path.exists() else []
     done = sum(result["rounds"] for result in results)
-    env, file = make_env(task), RoundsFile(run_dir, keep=learned_rounds + done)
+    env, file = normalized_as_learned(make_env(task), agent), RoundsFile(run_dir, keep=learned_rounds + done)
     with tqdm(total=config.eval_runs * config.env.rounds, initial=done, desc="frozen agent", disable=not show) as bar:
         for index in range(len(results), config.eval_runs):
             seed = frozen_seed(config.seed, index)
             results.append(_run_once(env, agent, file, config.runs + index, seed, stop, bar))
-            save_state(env.envs[0].unwrapped.last_run.student, run_dir / "student.safetensors")
-            write_atomic(path, json.dumps(results, indent=2).encode())
+            file.sync()
+            save_state(env.unwrapped.envs[0].unwrapped.last_run.student, run_dir / "student.safetensors")
+            write_result(path, results)
     return results
 
 
 def _run_once(
-    env: DummyVecEnv, agent: BaseAlgorithm, file: RoundsFile, run: int, seed: int, stop: StopRequest, bar: tqdm
+    env: VecEnv, agent: BaseAlgorithm, file: RoundsFile, run: int, seed: int, stop: StopRequest, bar: tqdm
 ) -> FrozenRun:
     agent.set_random_seed(seed)  # for policies that draw; a run does not depend on how many went before
     env.seed(seed)
@@ -85,11 +87,11 @@ def _run_once(
         action, state = agent.predict(observation, state=state, episode_start=starts, deterministic=True)
         observation, reward, starts, infos = env.step(action)
         rewards.append(float(reward[0]))
-        warn_of_divergence(run, infos[0], env.envs[0].unwrapped.config)
+        warn_of_divergence(run, infos[0], env.unwrapped.envs[0].unwrapped.config)
         file.append(round_row("evaluate", run, np.clip(action[0], -1, 1), rewards[-1], infos[0]))
         bar.update()
         if starts[0]:
-            last = env.envs[0].unwrapped.last_run
+            last = env.unwrapped.envs[0].unwrapped.last_run
             return {
                 "seed": seed,
                 "rounds": len(rewards),

@@ -8,7 +8,6 @@ from ``config.json`` and the actions alone. The exit status is 1 at the first ro
 """
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ import torch
 
 from experiments.command_line import exit_on_error, progress_bar
 from experiments.frozen_runs import frozen_seed
+from experiments.result_file import read_result
 from experiments.rounds_file import read_rounds, round_row
 from experiments.run_config import RunConfig, read_config
 from fusion_env.action import ACTION_NAMES
@@ -169,7 +169,7 @@ def _same(recorded: str, new: str, tolerance: float) -> bool:
 def _is_complete(run_dir: Path) -> bool:
     """Tell whether the last student is that of the last recorded round, as it is unless the agent broke."""
     path = run_dir / SUMMARY_FILE
-    return path.exists() and not json.loads(path.read_text())["agent_diverged"]
+    return path.exists() and not read_result(path, dict).get("agent_diverged")
 
 
 def _same_student(env: FusionDistillEnv, path: Path, tolerance: float) -> bool:

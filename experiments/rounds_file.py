@@ -2,11 +2,13 @@
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fusion_env.action import ACTION_NAMES
+from fusion_env.errors import ConfigError
 from student.checkpoint import write_atomic
 
 __all__ = ["RoundsFile", "read_rounds", "round_row"]
@@ -42,12 +44,20 @@ class RoundsFile:
     Args:
         run_dir: Directory of the run.
         keep: Rows to keep of an earlier attempt; later ones are computed again.
+
+    Raises:
+        ConfigError: The earlier attempt left fewer whole rows.
     """
 
     def __init__(self, run_dir: Path, keep: int = 0) -> None:
         self.path = run_dir / FILE
         if keep:
-            lines = self.path.read_text().splitlines(keepends=True)
+            lines = self._lines()
+            if len(lines) <= keep:
+                raise ConfigError(
+                    f"{self.path} holds {max(len(lines) - 1, 0)} of the {keep} rounds that were done: rows were lost "
+                    f"or cut off. Put them back, or delete {run_dir} to start again"
+                )
             write_atomic(self.path, "".join(lines[: keep + 1]).encode())
         else:
             self.path.unlink(missing_ok=True)
@@ -61,6 +71,16 @@ class RoundsFile:
         writer.writerow(row)
         with self.path.open("a") as file:
             file.write(text.getvalue())
+
+    def sync(self) -> None:
+        """Force the rows to disk, so that they are there after a crash of the machine, too."""
+        with self.path.open("a") as file:
+            os.fsync(file.fileno())
+
+    def _lines(self) -> list[str]:
+        """Return the whole lines of an earlier attempt, the header among them."""
+        text = self.path.read_text(errors="replace") if self.path.exists() else ""
+        return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def read_rounds(run_dir: Path) -> list[dict[str, str]]:

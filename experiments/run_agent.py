@@ -80,13 +80,13 @@ def run_command(arguments: Sequence[str] | None, parser: argparse.ArgumentParser
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="demo", help="starting point of all settings")
+    # The options that have a default get it in `_new`, so that `--resume` notices them.
+    parser.add_argument("--preset", choices=sorted(PRESETS), help="starting point of all settings (default: demo)")
     parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,
-        default="online",
-        help="online: the student of the (last) run in which the agent learns is scored; across: the agent is frozen "
-        "after its runs, and the students of new runs are scored",
+        help="online (default): the student of the (last) run in which the agent learns is scored; across: the agent "
+        "is frozen after its runs, and the students of new runs are scored",
     )
     parser.add_argument("--runs", type=int, help="distillation runs in a row in which the agent learns (default: 1)")
     parser.add_argument("--eval-runs", type=int, help=f"runs of the frozen agent (across only; default: {_EVAL_RUNS})")
@@ -94,39 +94,51 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--agent-settings", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the agent, such as horizon=3"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of agent and environment")
+    parser.add_argument("--seed", type=int, help="seed of agent and environment (default: 0)")
+    parser.add_argument(
+        "--normalize",
+        action="store_true",
+        help="let the agent learn on observations and rewards of one scale (VecNormalize); records stay as they are",
+    )
+    parser.add_argument(
+        "--checkpoint-every", type=int, metavar="ROUNDS", help="rounds between checkpoints (default: 10)"
+    )
     parser.add_argument("--out", type=Path, help="directory for the results (default: runs/NAME of preset and time)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in DIR; takes no other option")
     add_settings(parser)
 
 
 def _new(args: argparse.Namespace) -> tuple[RunConfig, Path]:
-    name, policy = args.algo, None
-    protocol, runs, eval_runs = args.protocol, args.runs, args.eval_runs
+    name, policy, preset_name, seed = args.algo, None, args.preset or "demo", args.seed or 0
+    protocol, runs, eval_runs = args.protocol or PROTOCOLS[0], args.runs, args.eval_runs
     if args.eval_policy:
-        if args.runs:
-            raise ConfigError(f"--eval-policy judges an agent as it is: leave out --runs {args.runs}")
+        if args.runs or args.agent_settings or args.protocol == "online":
+            raise ConfigError(
+                "--eval-policy judges an agent as it is: leave out --runs, --agent-settings and --protocol"
+            )
         name, policy = name or _name_of(Path(args.eval_policy)), str(Path(args.eval_policy).resolve())
         protocol, runs = "across", 0
-    name = name or ("reinforce-paper" if args.preset == "paper" else "reinforce")
-    env = preset(args.preset, **given_settings(args))
+    name = name or ("reinforce-paper" if preset_name == "paper" else "reinforce")
+    env = preset(preset_name, **given_settings(args))
     setup = policy_setup(name, env)
     if protocol == "across":
         eval_runs = _EVAL_RUNS if eval_runs is None else eval_runs
         runs = 0 if not setup.learns and runs is None else runs
     config = RunConfig(
         env=env.replace(**setup.env),
-        preset=args.preset,
+        preset=preset_name,
         agent=setup.agent,
         agent_settings={} if policy else setup.settings | _agent_settings(args.agent_settings),
         protocol=protocol,
         runs=1 if runs is None else runs,
         eval_runs=eval_runs or 0,
         policy=policy,
-        seed=args.seed,
+        seed=seed,
+        normalize=args.normalize,
+        checkpoint_every=10 if args.checkpoint_every is None else args.checkpoint_every,
     )
     label = Path(name.split(":")[0]).stem
-    title = f"{label}-{args.preset}-{protocol}-seed{args.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    title = f"{label}-{preset_name}-{protocol}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     return config, args.out or Path("runs") / title
 
 
@@ -152,8 +164,8 @@ def _name_of(policy: Path) -> str:
 
 
 def _resumed(args: argparse.Namespace) -> tuple[RunConfig, Path]:
-    given = [args.algo, args.runs, args.eval_runs, args.eval_policy, args.agent_settings, args.out]
-    if given_settings(args) or any(given):
+    given = [value for name, value in vars(args).items() if name not in ("resume", "agent_settings", "normalize")]
+    if given_settings(args) or args.agent_settings or args.normalize or any(value is not None for value in given):
         raise ConfigError(
             f"--resume takes its settings from {args.resume / 'config.json'}: leave out the other options"
         )

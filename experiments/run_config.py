@@ -1,18 +1,22 @@
 """The serialisable description of one run."""
 
 import json
-from dataclasses import dataclass, field
+import math
+import reprlib
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fusion_env.config import DistillConfig
+from fusion_env.config import DistillConfig, type_name
 from fusion_env.errors import ConfigError, unknown_name
 from student.checkpoint import write_atomic
 
 __all__ = ["PROTOCOLS", "RunConfig", "read_config", "write_config"]
 
 FILE = "config.json"
-_VERSION = 2
+_VERSION = 3
+# Version 2 had neither `normalize` nor `checkpoint_every`; their defaults are what it did.
+_READABLE = (2, _VERSION)
 
 PROTOCOLS = ("online", "across")
 """How an agent is judged: by the student that it trained while it learned itself, or by those that it trains after."""
@@ -35,6 +39,9 @@ class RunConfig:
         eval_runs: Runs of the frozen agent, for `across`.
         policy: Saved agent to judge instead of a new one (`across` with 0 runs).
         seed: Seed of agent and environment.
+        normalize: Let the agent learn on observations and rewards of one scale (`VecNormalize`), which goes with it
+            into its file. Everything that is recorded is what the environment said.
+        checkpoint_every: Rounds after which a checkpoint is written, as soon as the agent's state is complete.
         details: Also train the guidance-only control and draw the pictures of the run; sweeps leave both out.
     """
 
@@ -47,12 +54,21 @@ class RunConfig:
     eval_runs: int = 0
     policy: str | None = None
     seed: int = 0
+    normalize: bool = False
+    checkpoint_every: int = 10
     details: bool = True
 
     def __post_init__(self) -> None:
+        self._check_types()
+        object.__setattr__(self, "agent_settings", _plain(self.agent_settings))
         if self.protocol not in PROTOCOLS:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
-        lowest = {"runs": int(self.protocol == "online"), "eval_runs": int(self.protocol == "across"), "seed": 0}
+        lowest = {
+            "runs": int(self.protocol == "online"),
+            "eval_runs": int(self.protocol == "across"),
+            "seed": 0,
+            "checkpoint_every": 1,
+        }
         for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise ConfigError(
@@ -62,6 +78,14 @@ class RunConfig:
             raise ConfigError(f"eval_runs={self.eval_runs} needs protocol 'across': online, the agent's own run counts")
         if self.policy is not None and (self.protocol != "across" or self.runs):
             raise ConfigError("a saved policy is judged as it is: set protocol 'across' and 0 learning runs")
+        if self.normalize and not self.runs:
+            raise ConfigError("normalize needs learning runs: a saved agent brings the scale along that it learned on")
+
+    def _check_types(self) -> None:
+        for item in fields(self):
+            value, kind = getattr(self, item.name), _TYPES[item.name]
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+                raise ConfigError(f"{item.name} must be {type_name(item)}. Got {reprlib.repr(value)}")
 
     @property
     def learning_rounds(self) -> int:
@@ -82,12 +106,40 @@ class RunConfig:
         """Read `to_dict`'s output.
 
         Raises:
-            ConfigError: The format version is another one.
+            ConfigError: The format version is another one, or a setting is unknown, missing or out of range.
         """
-        if values.get("version") != _VERSION:
+        if not isinstance(values, dict):
+            raise ConfigError(f"the description of a run must be a mapping. Got {type(values).__name__}")
+        if values.get("version") not in _READABLE:
             raise ConfigError(f"{FILE} has format version {values.get('version')!r}, this package reads {_VERSION}")
+        if "env" not in values:
+            raise ConfigError("the description of a run needs env, the settings of its task")
         rest = {name: value for name, value in values.items() if name not in ("version", "env")}
+        for name in rest.keys() - _TYPES.keys():
+            raise unknown_name("setting of a run", name, _TYPES)
         return cls(env=DistillConfig.from_dict(values["env"]), **rest)
+
+
+# NaN, the third constant of JSON in Python, is not among them: it equals nothing, not even itself in the file.
+_INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
+_TYPES: dict[str, Any] = {
+    "env": DistillConfig,
+    "agent_settings": dict,
+    "policy": (str, type(None)),
+    **dict.fromkeys(("preset", "agent", "protocol"), str),
+    **dict.fromkeys(("runs", "eval_runs", "seed", "checkpoint_every"), int),
+    **dict.fromkeys(("normalize", "details"), bool),
+}
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as they come back from JSON, so that a configuration equals the one in its file."""
+    try:
+        return json.loads(json.dumps(settings), parse_constant=_INFINITE.__getitem__)
+    except (TypeError, ValueError, KeyError, RecursionError) as error:
+        raise ConfigError(
+            f"agent_settings must be numbers, texts, lists and mappings, not NaN. Got {reprlib.repr(settings)}"
+        ) from error
 
 
 def write_config(config: RunConfig, run_dir: Path) -> None:
@@ -106,5 +158,5 @@ def read_config(run_dir: Path) -> RunConfig:
         return RunConfig.from_dict(json.loads(path.read_text()))
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist: {run_dir} is not the directory of a run") from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read ({error})") from error

@@ -1,7 +1,6 @@
 """`run`: one agent, one task, one directory."""
 
 import errno
-import json
 import logging
 import platform
 import time
@@ -23,6 +22,7 @@ from experiments.divergence import AgentDivergedError, has_finite_weights
 from experiments.figures import draw_preview, draw_rewards
 from experiments.frozen_runs import FrozenRun, frozen_seed, run_frozen
 from experiments.interruption import StopRequest, stop_on_request
+from experiments.result_file import read_result, write_result
 from experiments.rounds_file import read_rounds
 from experiments.run_config import FILE as CONFIG_FILE
 from experiments.run_config import RunConfig, read_config, write_config
@@ -35,7 +35,7 @@ from fusion_env.report import Report
 from fusion_env.task import DistillationTask, build_task
 from fusion_env.version import __version__
 from student import FusionStudent
-from student.checkpoint import build_student, load_state, save_state, write_atomic
+from student.checkpoint import build_student, load_state, save_state
 
 __all__ = ["run", "summary_table"]
 
@@ -97,7 +97,7 @@ def _new_result(config: RunConfig, run_dir: Path, show: bool, progress: Progress
             reports = _reports(config, task, run_dir, learning, frozen, progress)
             seconds["evaluation"] = time.perf_counter() - start
             summary = _summary(config, task, learning, frozen, reports, seconds)
-            write_atomic(run_dir / SUMMARY_FILE, json.dumps(summary, indent=2).encode())
+            write_result(run_dir / SUMMARY_FILE, summary)
             if not summary["agent_diverged"]:
                 remove_checkpoints(run_dir)
     return summary
@@ -108,7 +108,7 @@ def _earlier_result(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
         if read_config(run_dir) != config:
             raise ConfigError(f"{run_dir} holds a run of another configuration: choose another --out")
         if (run_dir / SUMMARY_FILE).exists():
-            return json.loads((run_dir / SUMMARY_FILE).read_text())
+            return read_result(run_dir / SUMMARY_FILE, dict)
     elif run_dir.exists() and any(path.name != ".lock" for path in run_dir.iterdir()):
         raise ConfigError(f"{run_dir} is not empty and not the directory of a run: choose another --out")
     return None
@@ -119,6 +119,8 @@ def _sole_writer(run_dir: Path) -> Iterator[None]:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(run_dir / ".lock", timeout=_LOCK_TIMEOUT_S):
+            for part in run_dir.glob(".*.part"):  # what a process that was killed while it wrote left behind
+                part.unlink()
             yield
     except Timeout as error:
         raise ConfigError(f"another process is running in {run_dir}: wait for it, or choose another --out") from error
@@ -137,7 +139,7 @@ def _learn(
     """Train the agent, or read what an earlier attempt came to; ``agent.zip`` is written before the result."""
     path = run_dir / LEARNING_FILE
     if path.exists():
-        return json.loads(path.read_text())
+        return read_result(path, dict)
     if config.runs:
         training = train_agent(config, task, agent, run_dir, stop=stop, show=show)
         last = training.last_run
@@ -158,7 +160,7 @@ def _learn(
         if config.policy is None:
             agent.save(run_dir / AGENT_FILE)
         learning = {"rounds": 0, "updates": 0, "seconds": 0.0, "diverged_runs": 0, "agent_diverged": None}
-    write_atomic(path, json.dumps(learning, indent=2).encode())
+    write_result(path, learning)
     return learning
 
 

@@ -7,24 +7,23 @@ from pathlib import Path
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from tqdm import tqdm
 
 import agents
 from experiments.checkpoint import Checkpoint, Clock, load_newest, save_checkpoint
 from experiments.divergence import cannot_act, has_finite_weights, warn_of_divergence
 from experiments.interruption import Interrupted, StopRequest
+from experiments.normalization import keep_normalization
 from experiments.rounds_file import RoundsFile, round_row
 from experiments.run_config import RunConfig
+from experiments.run_log import open_log, pending_values
 from fusion_env.env import FusionDistillEnv, LastRun
 from fusion_env.errors import ConfigError
 from fusion_env.task import DistillationTask
 
 __all__ = ["Training", "make_env", "new_agent", "train_agent"]
-
-CHECKPOINT_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -46,9 +45,15 @@ class Training:
     agent_diverged: str | None
 
 
-def make_env(task: DistillationTask) -> DummyVecEnv:
-    """Wrap an environment of a task for Stable-Baselines3."""
-    return DummyVecEnv([lambda: Monitor(FusionDistillEnv.from_task(task))])
+def make_env(task: DistillationTask, normalize: bool = False) -> VecEnv:
+    """Wrap an environment of a task for Stable-Baselines3.
+
+    Args:
+        task: The task.
+        normalize: Bring observations and rewards to one scale by what has been seen of them (`VecNormalize`).
+    """
+    env = DummyVecEnv([lambda: Monitor(FusionDistillEnv.from_task(task))])
+    return VecNormalize(env) if normalize else env
 
 
 def new_agent(config: RunConfig, task: DistillationTask) -> BaseAlgorithm:
@@ -58,7 +63,7 @@ def new_agent(config: RunConfig, task: DistillationTask) -> BaseAlgorithm:
         ConfigError: The agent is unknown, or its settings cannot be used.
     """
     try:
-        agent = agents.make(config.agent, make_env(task), seed=config.seed, **config.agent_settings)
+        agent = agents.make(config.agent, make_env(task, config.normalize), seed=config.seed, **config.agent_settings)
         agent.env.seed(config.seed)  # an algorithm of somebody's own may have no use for a seed
         if config.runs:
             with warnings.catch_warnings():  # `learn` checks again, and warns
@@ -86,8 +91,9 @@ def train_agent(
         ConfigError: The agent's very first action is not finite.
         Interrupted: A stop was asked for; if the agent's state was complete, a checkpoint of this moment is written.
     """
-    agent, at = load_newest(run_dir, config.agent, make_env(task)) or (agent, Checkpoint(0, 0, 0.0))
-    agent.set_logger(configure(str(run_dir), ["tensorboard"]))
+    saved = load_newest(run_dir, config.agent, make_env(task, config.normalize))
+    agent, at = saved or (agent, Checkpoint(0, 0, 0.0))
+    agent.set_logger(open_log(run_dir, at.rounds, at.log))
     with tqdm(total=config.learning_rounds, initial=at.rounds, desc="rounds", disable=not show) as bar:
         recorder, problem = _Recorder(config, run_dir, at, bar, stop), None
         try:
@@ -106,7 +112,9 @@ def train_agent(
         else:
             if agents.gradient_updates(agent) and cannot_act(agent, agent._last_obs):
                 problem = recorder.problem()
-    env = agent.env.envs[0].unwrapped
+    recorder.file.sync()
+    keep_normalization(agent)
+    env = agent.env.unwrapped.envs[0].unwrapped
     last_run = env.last_run if recorder.runs == config.runs else _cut_short(env)
     return Training(agent, last_run, recorder.rounds, recorder.clock.seconds(), problem)
 
@@ -133,13 +141,13 @@ class _Recorder(agents.CompleteStateCallback):
         self.rounds, self.runs, self.clock = at.rounds, at.runs, Clock(at.seconds)
         self._saved = at.rounds
         self._config, self._run_dir, self._bar, self._stop = config, run_dir, bar, stop
-        self._file = RoundsFile(run_dir, keep=at.rounds)
+        self.file = RoundsFile(run_dir, keep=at.rounds)
 
     def _on_step(self) -> bool:
         info = self.locals["infos"][0]
-        reward = float(self.locals["rewards"][0])
+        reward = self._reward()
         action = agents.executed_actions(self.model, self.locals)[0]
-        self._file.append(round_row("learn", self.runs, action, reward, info))
+        self.file.append(round_row("learn", self.runs, action, reward, info))
         warn_of_divergence(self.runs, info, self._config.env)
         self.rounds += 1
         self.runs += int(self.locals["dones"][0])
@@ -148,6 +156,12 @@ class _Recorder(agents.CompleteStateCallback):
         self._bar.update()
         self._bar.set_postfix(reward=f"{reward:+.3f}", gap=f"{info['gap']:+.3f}")
         return self.runs < self._config.runs
+
+    def _reward(self) -> float:
+        """Return what the environment paid, whatever the agent gets to see of it."""
+        wrapper = self.model.get_vec_normalize_env()
+        rewards = self.locals["rewards"] if wrapper is None else wrapper.get_original_reward()
+        return float(rewards[0])
 
     def problem(self) -> str:
         """Say that the agent broke, and what to do."""
@@ -164,8 +178,9 @@ class _Recorder(agents.CompleteStateCallback):
             raise ValueError("the agent's weights are not finite")
         if self.runs == self._config.runs:
             return
-        if self.rounds > self._saved and (self._stop or self.rounds - self._saved >= CHECKPOINT_EVERY):
-            at = Checkpoint(self.rounds, self.runs, self.clock.seconds())
+        if self.rounds > self._saved and (self._stop or self.rounds - self._saved >= self._config.checkpoint_every):
+            self.file.sync()  # a checkpoint stands for all rows up to it
+            at = Checkpoint(self.rounds, self.runs, self.clock.seconds(), pending_values(self.logger))
             save_checkpoint(self._run_dir, at, self.model, self.training_env)
             self._saved = self.rounds
         if self._stop:

@@ -26,6 +26,9 @@ _INFRARED_FOLDERS = ("ir", "infrared")
 _VISIBLE_FOLDERS = ("vi", "vis", "visible")
 _SIDECARS = {".csv", ".db", ".ini", ".json", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 _HASHED_BYTES = 64 * 1024
+# Names of a million files; what is larger is something else.
+_MAX_LIST_BYTES = 16 * 1024 * 1024
+_SHOWN_CHARACTERS = 100
 
 
 class PairedFolder:
@@ -313,18 +316,26 @@ def _read_list(file: Path, known: Mapping[str, str], problems: list[str]) -> tup
         problems.append(f"{file.name} is not a regular file")
         return ()
     try:
+        if file.stat().st_size > _MAX_LIST_BYTES:
+            problems.append(f"{file.name} is larger than {_MAX_LIST_BYTES >> 20} MiB, which is no list of names")
+            return ()
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"{file.name} cannot be read as UTF-8 text, {error}")
         return ()
     entries = [line for line in lines if line and not line.startswith("#")]
     names = [known.get(entry) or known.get(entry.rpartition(".")[0]) for entry in entries]
-    problems += [f"{file.name} lists {e!r}, which is no pair" for e, n in zip(entries, names, strict=True) if not n]
+    unknown = [entry for entry, name in zip(entries, names, strict=True) if not name]
+    problems += [f"{file.name} lists {_shortened(entry)!r}, which is no pair" for entry in unknown]
     names = [name for name in names if name]
     problems += [f"{file.name} lists {name!r} {n} times" for name, n in Counter(names).items() if n > 1]
     if not entries:
         problems.append(f"{file.name} lists nothing")
     return tuple(names)
+
+
+def _shortened(entry: str) -> str:
+    return entry if len(entry) <= _SHOWN_CHARACTERS else f"{entry[:_SHOWN_CHARACTERS]}..."
 
 
 def _enlarged(planes: Pixels, size: tuple[int, int]) -> Tensor:

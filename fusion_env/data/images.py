@@ -196,7 +196,7 @@ def _error(path: Path, reason: str) -> DataError:
 def _check_regular(path: Path) -> None:
     if not path.is_file():  # a named pipe or a device could keep the reader waiting for ever
         if path.is_symlink() and not path.exists():
-            raise DataError(f"a symbolic link to {os.readlink(path)}, which does not exist")
+            raise DataError(f"a symbolic link to {os.readlink(path)}, which does not exist or leads in a circle")
         raise DataError("not a regular file" if path.exists() else "no such file")
     if path.stat().st_size == 0:
         raise DataError("the file is empty (0 bytes)")
@@ -207,7 +207,7 @@ def _unidentified(path: Path) -> str:
         head = stream.read(4)
     for name, signatures in _SIGNATURES.items():
         if head.startswith(signatures):
-            return f"a {name} file whose header is cut off, damaged or of a picture without pixels"
+            return f"a {name} file that is cut off, damaged, without pixels, or of a kind that is not read"
     return f"not an image in a known format ({', '.join(_FORMATS)})"
 
 

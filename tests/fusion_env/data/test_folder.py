@@ -249,6 +249,19 @@ def test_wrong_split_lists(root: Path, train: str, val: str, problem: str) -> No
     assert problem in _error(root)
 
 
+def test_split_lists_that_are_far_too_large(root: Path) -> None:
+    (root / "val.txt").write_text("b")
+    (root / "train.txt").write_text("x" * 100_000)
+    text = _error(root)
+    assert f"train.txt lists '{'x' * 100}...', which is no pair" in text
+    assert len(text) < 1000
+    with (root / "train.txt").open("wb") as file:
+        file.truncate(10**10)  # takes no room on the disk
+    began = time.monotonic()
+    assert "train.txt is larger than 16 MiB, which is no list of names" in _error(root)
+    assert time.monotonic() - began < 5
+
+
 def test_split_list_that_is_no_text(root: Path) -> None:
     (root / "train.txt").write_text("a")
     (root / "val.txt").write_bytes(b"\xff\xfe\xff")

@@ -1,0 +1,41 @@
+"""The TensorBoard log of a run, which goes on after an interruption as if there had been none."""
+
+import json
+from numbers import Real
+from pathlib import Path
+
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+__all__ = ["open_log", "pending_values"]
+
+
+def open_log(run_dir: Path, rounds: int, pending: str) -> Logger:
+    """Open the log of a run.
+
+    Args:
+        run_dir: Gets another file of events.
+        rounds: Rounds to keep of an earlier attempt; TensorBoard forgets the entries of later ones.
+        pending: What `pending_values` returned when the earlier attempt had done these rounds.
+    """
+    output = TensorBoardOutputFormat(str(run_dir))
+    start = SessionLog(status=SessionLog.START)
+    output.writer.file_writer.add_event(Event(step=rounds + 1, session_log=start))
+    logger = Logger(str(run_dir), [output])
+    for name, (value, count, excluded) in json.loads(pending).items():
+        logger.name_to_value[name], logger.name_to_count[name] = value, count
+        logger.name_to_excluded[name] = tuple(excluded)
+    return logger
+
+
+def pending_values(logger: Logger) -> str:
+    """Return the numbers that were recorded and wait for the next entry of the log, as JSON.
+
+    The algorithms of Stable-Baselines3 write what an update came to only after the next rollout.
+    """
+    waiting = {
+        name: (float(value), logger.name_to_count.get(name, 0), logger.name_to_excluded[name])
+        for name, value in logger.name_to_value.items()
+        if isinstance(value, Real)
+    }
+    return json.dumps(waiting)
