@@ -10,17 +10,16 @@ The same command goes on where it was stopped: finished runs are read, unfinishe
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from tqdm import tqdm
 
 import agents
 from experiments.benchmark_figures import draw_learning_curves, draw_schedules
-from experiments.benchmark_grid import Cell, Grid, parse_seeds
-from experiments.benchmark_table import RAW_FILE, Row, raw_row, results_table, write_raw
+from experiments.benchmark_grid import Grid, parse_seeds
+from experiments.benchmark_report import results_page
+from experiments.benchmark_table import RAW_FILE, Row, raw_row, write_raw
 from experiments.command_line import add_settings, exit_on_error, given_settings
 from experiments.executors import EXECUTORS, Resources, map_runs
 from experiments.interruption import Interrupted, interrupt_at_once
@@ -70,47 +69,9 @@ def benchmark(
     write_raw(rows, out / RAW_FILE)
     draw_learning_curves(cells, out / "learning_curves.png")
     draw_schedules(cells, out / "schedules.png")
-    report = _report(grid, cells, rows, summaries[cells[0].job.run_dir], command)
-    write_atomic(out / RESULTS_FILE, report.encode())
+    page = results_page(grid, cells, rows, [summaries[cell.job.run_dir] for cell in cells], command)
+    write_atomic(out / RESULTS_FILE, page.encode())
     return rows
-
-
-def _report(grid: Grid, cells: Sequence[Cell], rows: Sequence[Row], summary: dict[str, Any], command: str) -> str:
-    config = cells[0].job.config
-    used, versions = summary["used"], summary["versions"]
-    judged = (
-        f"{config.env.rounds} rounds while learning; the student of the last of {grid.runs} run(s) is scored"
-        if grid.protocol == "online"
-        else f"{grid.runs} learning runs of {config.env.rounds} rounds, then {grid.eval_runs} runs of the frozen "
-        "policy, whose students are scored; policies that cannot learn skip the learning runs"
-    )
-    small_sample = [name for name in grid.policies if grid.protocol == "online" and _is_off_policy(name)]
-    lines = [
-        f"# Benchmark, protocol `{grid.protocol}`",
-        "",
-        "**Tuning seeds: for choosing settings, not for reporting.**\n" if grid.is_tuning else "",
-        f"Preset `{grid.preset}`: {judged}. Seeds {', '.join(map(str, grid.seeds))}; the stage-0 seeds "
-        f"{', '.join(map(str, grid.stage0_seeds))} take turns.",
-        "Interquartile means with 95 % bootstrap intervals, stratified by task and stage-0 seed. *Final gap* is "
-        "E(student) - E(teacher) on the report split, which no policy sees; *mean reward* the area under the reward "
-        "curve per round. Higher is better, but for the MAE.",
-        "",
-        results_table(rows, small_sample),
-        "",
-        *(f"- {name}: {value}" for name, value in used.items()),
-        "",
-        f"    {command}",
-        "",
-        "Versions: " + ", ".join(f"{name} {value}" for name, value in versions.items()),
-        "",
-        f"One row for each run: [{RAW_FILE}]({RAW_FILE}). ![rewards](learning_curves.png) ![actions](schedules.png)",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _is_off_policy(name: str) -> bool:
-    return name in agents.names() and issubclass(agents.algorithm(name), OffPolicyAlgorithm)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -150,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage0-seeds", nargs="+", default=["0-2"], help="take turns over the seeds")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="bench", help="starting point of all settings")
     parser.add_argument("--runs", type=int, help="learning runs (default: 1 online, 20 across)")
-    parser.add_argument("--eval-runs", type=int, default=5, help="runs of each frozen policy (across)")
+    parser.add_argument("--eval-runs", type=int, help="runs of each frozen policy (across only; default: 5)")
     parser.add_argument("--executor", choices=sorted(EXECUTORS), default="inline", help="where the runs take place")
     parser.add_argument("--workers", type=int, default=1, help="processes of the executor pool")
     parser.add_argument("--gpus", type=int, nargs="+", default=[], help="CUDA devices that the pool's workers share")
@@ -163,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _grid(args: argparse.Namespace) -> Grid:
     across = args.protocol == "across"
+    runs, eval_runs = (20, 5) if across else (1, 0)
     known = [name for name in (*agents.names(), GUIDANCE_ONLY) if across or name != "random-search"]
     return Grid(
         protocol=args.protocol,
@@ -174,8 +136,8 @@ def _grid(args: argparse.Namespace) -> Grid:
         preset=args.preset,
         # One thread unless told otherwise: runs side by side do not disturb each other, and numbers can be repeated.
         settings={"threads": 1} | given_settings(args),
-        runs=args.runs or (20 if across else 1),
-        eval_runs=args.eval_runs if across else 0,
+        runs=runs if args.runs is None else args.runs,
+        eval_runs=eval_runs if args.eval_runs is None else args.eval_runs,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from experiments.benchmark_grid import Cell
@@ -17,44 +18,49 @@ from student.checkpoint import write_atomic
 __all__ = ["draw_learning_curves", "draw_schedules"]
 
 _RESAMPLES = 1000
+_LINES = ("-", "--", ":")
 Rounds = list[dict[str, str]]
 
 
 def draw_learning_curves(cells: Sequence[Cell], path: Path) -> None:
     """Draw mean rewards with 95 % bootstrap bands over the runs of each policy.
 
-    Under `online` by round; under `across` by learning run, and, for the frozen policies, by round.
+    Under `online` by round of learning; under `across` by learning run, and, for the frozen policies, by round. Rounds
+    that divergence took count as `divergence_reward` each, as they do in ``raw.csv``.
     """
     across = cells[0].job.config.protocol == "across"
     figure = Figure(figsize=(11 if across else 7, 4.5), layout="constrained")
     axes = figure.subplots(1, 1 + across, squeeze=False)[0]
-    for index, (policy, tables) in enumerate(_by_policy(cells).items()):
-        style = {"color": f"C{index % 10}", "linestyle": ("-", "--", ":")[index // 10], "label": policy}
+    for index, (policy, own) in enumerate(_by_policy(cells).items()):
+        style = _style(index, policy)
+        learning = [_rewards(cell, rows, "learn") for cell, rows in own]
         if across:
-            _curve(axes[0], [_mean_by(rows, "learn", "run") for rows in tables], style)
-            _curve(axes[1], [_mean_by(rows, "evaluate", "round") for rows in tables], style)
+            _curve(axes[0], [table.mean(axis=1) for table in learning], style)
+            _curve(axes[1], [_rewards(cell, rows, "evaluate").mean(axis=0) for cell, rows in own], style)
         else:
-            _curve(axes[0], [_mean_by(rows, "learn", "round") for rows in tables], style)
+            _curve(axes[0], [table.flatten() for table in learning], style)
     axes[0].set_xlabel("learning run" if across else "round")
     axes[0].set_ylabel("reward")
     axes[-1].set_xlabel("round" + (" (frozen policy)" if across else ""))
     axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     for axis in axes:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     _save(figure, path)
 
 
 def draw_schedules(cells: Sequence[Cell], path: Path) -> None:
-    """Draw the mean of each of the seven actions over the rounds of the judged runs, for each policy."""
-    phase = "evaluate" if cells[0].job.config.protocol == "across" else "learn"
+    """Draw the mean of each of the seven actions over the rounds of the judged runs, for each policy.
+
+    A run that ended early counts in the rounds that it had.
+    """
     figure = Figure(figsize=(13, 5.5), layout="constrained")
     axes = figure.subplots(2, 4, sharex=True, sharey=True).flatten()
-    for index, (policy, tables) in enumerate(_by_policy(cells).items()):
-        style = {"color": f"C{index % 10}", "linestyle": ("-", "--", ":")[index // 10], "label": policy}
+    for index, (policy, own) in enumerate(_by_policy(cells).items()):
         for axis, name in zip(axes, ACTION_NAMES, strict=False):
-            curves = [_mean_by(rows, phase, "round", f"action_{name}") for rows in tables]
-            mean = _rectangle(curves).mean(axis=0)
-            axis.plot(np.arange(1, len(mean) + 1), mean, linewidth=1.2, **style)
+            actions = np.concatenate([_judged(cell, rows, f"action_{name}") for cell, rows in own])
+            played = np.flatnonzero(np.isfinite(actions).any(axis=0))
+            axis.plot(played + 1, np.nanmean(actions[:, played], axis=0), linewidth=1.2, **_style(index, policy))
     for axis, name in zip(axes, ACTION_NAMES, strict=False):
         axis.set_title(name.replace("_", " "), fontsize=9)
         axis.set_ylim(-1.05, 1.05)
@@ -65,30 +71,49 @@ def draw_schedules(cells: Sequence[Cell], path: Path) -> None:
     _save(figure, path)
 
 
-def _by_policy(cells: Sequence[Cell]) -> dict[str, list[Rounds]]:
-    tables: dict[str, list[Rounds]] = {}
+def _style(index: int, policy: str) -> dict[str, str]:
+    return {"color": f"C{index % 10}", "linestyle": _LINES[index // 10 % len(_LINES)], "label": policy}
+
+
+def _by_policy(cells: Sequence[Cell]) -> dict[str, list[tuple[Cell, Rounds]]]:
+    tables: dict[str, list[tuple[Cell, Rounds]]] = {}
     for cell in cells:
-        tables.setdefault(cell.policy, []).append(read_rounds(cell.job.run_dir))
+        tables.setdefault(cell.policy, []).append((cell, read_rounds(cell.job.run_dir)))
     return tables
 
 
-def _mean_by(rows: Rounds, phase: str, key: str, column: str = "reward") -> NDArray[np.float64]:
-    """Average a column over the rows of a phase that agree in `key`, in its order."""
-    groups: dict[int, list[float]] = {}
+def _table(cell: Cell, rows: Rounds, phase: str, column: str) -> NDArray[np.float64]:
+    """Return a column of one phase as [runs, rounds], NaN for rounds that were not played."""
+    config = cell.job.config
+    count, first = (config.runs, 0) if phase == "learn" else (config.eval_runs, config.runs)
+    table = np.full((count, config.env.rounds), np.nan)
     for row in rows:
         if row["phase"] == phase:
-            groups.setdefault(int(row[key]), []).append(float(row[column]))
-    return np.array([np.mean(groups[value]) for value in sorted(groups)])
+            table[int(row["run"]) - first, int(row["round"]) - 1] = float(row[column])
+    return table
 
 
-def _rectangle(curves: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Stack curves; those of runs that ended early are cut off for all."""
-    length = min(len(curve) for curve in curves)
-    return np.stack([curve[:length] for curve in curves])
+def _rewards(cell: Cell, rows: Rounds, phase: str) -> NDArray[np.float64]:
+    """Return the rewards [runs, rounds] of one phase, so that every run has the return that it was given."""
+    env, first = cell.job.config.env, cell.job.config.runs if phase == "evaluate" else 0
+    rewards = _table(cell, rows, phase, "reward")
+    diverged = {int(row["run"]) - first for row in rows if row["phase"] == phase and row["diverged"] == "True"}
+    for run, line in enumerate(rewards):
+        missing = np.isnan(line)
+        # The last reward of a run that diverged pays for all the rounds that it lost.
+        lost = missing | np.append(missing[1:], False) if run in diverged else missing
+        line[lost] = 0.0 if env.stop_at_parity and run not in diverged else env.divergence_reward
+    return rewards
+
+
+def _judged(cell: Cell, rows: Rounds, column: str) -> NDArray[np.float64]:
+    if cell.job.config.protocol == "across":
+        return _table(cell, rows, "evaluate", column)
+    return _table(cell, rows, "learn", column)[-1:]
 
 
 def _curve(axis: Axes, curves: Sequence[NDArray[np.float64]], style: dict[str, str]) -> None:
-    values = _rectangle(curves)
+    values = np.stack(curves)
     if not values.size:
         return
     rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ from experiments.policies import policy_setup
 from experiments.run_config import RunConfig
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError
+from fusion_env.teachers.registry import find
 
 __all__ = ["TUNING_SEEDS_FROM", "Cell", "Grid", "parse_seeds"]
 
@@ -60,11 +61,16 @@ class Grid:
 
     def __post_init__(self) -> None:
         for name in ("policies", "seeds", "stage0_seeds"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} must name one or more. Got none")
+        for name in ("policies", "seeds", "stage0_seeds", "teachers", "data"):
             values = getattr(self, name)
-            if not values or len(set(values)) != len(values):
-                raise ConfigError(f"{name} must name one or more, each once. Got {values}")
+            if len(set(values)) != len(values):
+                raise ConfigError(f"{name} must name each once. Got {values}")
         if self.protocol == "online" and "random-search" in self.policies:
             raise ConfigError("random-search tries one action in each run: it exists only with protocol 'across'")
+        if self.runs < 1:
+            raise ConfigError(f"runs must be at least 1. Got {self.runs}")
         if min(self.seeds) < TUNING_SEEDS_FROM <= max(self.seeds):
             raise ConfigError(
                 f"seeds {self.seeds} mix reporting (below {TUNING_SEEDS_FROM}) and tuning (from it on): "
@@ -80,11 +86,12 @@ class Grid:
         """Return all runs in a fixed order, each with its directory under `out`.
 
         Raises:
-            FusionEnvError: A setting is out of range.
+            FusionEnvError: A setting is out of range, or there is no such policy or teacher.
         """
         base = preset(self.preset, **self.settings)
         cells = []
         for teacher in self.teachers or (_label(base.teacher, base.teacher_weights),):
+            find(teacher.partition("=")[0])  # now, not when half of the grid is done
             for data in self.data or (base.data,):
                 for policy in self.policies:
                     for index, seed in enumerate(self.seeds):
@@ -109,8 +116,16 @@ class Grid:
             seed=seed,
             details=False,
         )
-        folder = "-".join(_file_name(part) for part in (policy, name, data))
-        return Cell(policy, name, Path(data).name, seed, stage0_seed, Job(config, out / "runs" / folder / f"{seed}"))
+        teacher_label = _shortest(name, teacher, [other.partition("=")[0] for other in self.teachers])
+        data_label = _shortest(Path(data).name, data, [Path(other).name for other in self.data])
+        folder = "-".join(_file_name(part) for part in (policy, teacher_label, data))
+        job = Job(config, out / "runs" / folder / f"{seed}")
+        return Cell(policy, teacher_label, data_label, seed, stage0_seed, job)
+
+
+def _shortest(short: str, full: str, others: Sequence[str]) -> str:
+    """Return the short form of a name, unless two of them have the same."""
+    return full if others.count(short) > 1 else short
 
 
 def _label(teacher: str, weights: str | None) -> str:
@@ -125,7 +140,7 @@ def parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
     """Read seeds such as ``0-9`` or ``1 5 7``.
 
     Raises:
-        ConfigError: A word is neither a number nor a range.
+        ConfigError: A word is neither a number nor a range that goes upwards.
 
     >>> parse_seeds(["0-2", "7"])
     (0, 1, 2, 7)
@@ -136,5 +151,7 @@ def parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
         if match is None:
             raise ConfigError(f"seeds must be numbers or ranges such as 0-9. Got {text!r}")
         first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ConfigError(f"the range of seeds {text!r} ends before it begins: write {last}-{first}")
         seeds += range(first, last + 1)
     return tuple(seeds)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.benchmark_grid import Cell
-from experiments.uncertainty import Estimate, interquartile_mean, interval, probability_of_improvement
+from experiments.uncertainty import interquartile_mean, interval, probability_of_improvement
 from student.checkpoint import write_atomic
 
 __all__ = ["RAW_FILE", "Row", "raw_row", "results_table", "write_raw"]
@@ -18,6 +18,9 @@ __all__ = ["RAW_FILE", "Row", "raw_row", "results_table", "write_raw"]
 RAW_FILE = "raw.csv"
 RIVALS = ("constant", "random")
 """Policies that the others are compared with pair by pair."""
+
+# Below that a stratum hardly varies when it is drawn from itself.
+_FEW_RUNS = 3
 
 Row = dict[str, Any]
 
@@ -84,6 +87,12 @@ def results_table(rows: Sequence[Row], small_sample: Sequence[str] = ()) -> str:
     body = [f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines]]
     if any(policy in small_sample for policy in policies):
         body.append("\n† off-policy in one run: the small-sample regime; judged fairly only by the protocol `across`.")
+    smallest = min(len(stratum) for name in policies for stratum in _strata(rows, name, "report_gap"))
+    if smallest < _FEW_RUNS:
+        body.append(
+            f"\nIntervals are too narrow or missing: of some stage-0 students there are only {smallest} run(s). Give "
+            f"at least {_FEW_RUNS} seeds for each stage-0 seed."
+        )
     return "\n".join(body)
 
 
@@ -91,9 +100,10 @@ def _cells(rows: Sequence[Row], policy: str, rivals: Sequence[str]) -> list[str]
     own = [row for row in rows if row["policy"] == policy]
     cells = [str(len(own))]
     for column in ("report_gap", "mean_reward", "report_mae"):
-        cells.append(f"{interval(interquartile_mean, _strata(rows, policy, column)):.3f}")
+        cells.append(_estimate(3, interquartile_mean, _strata(rows, policy, column)))
     for rival in rivals:
-        cells.append("-" if rival == policy else f"{_improvement(rows, policy, rival):.2f}")
+        samples = (_strata(rows, name, "report_gap") for name in (policy, rival))
+        cells.append("-" if rival == policy else _estimate(2, probability_of_improvement, *samples))
     cells.append(f"{_median(own, 'learning_rounds')} / {_median(own, 'judged_rounds')}")
     cells.append(_median(own, "gradient_updates"))
     cells.append(f"{np.median([row['seconds_training'] + row['seconds_frozen'] for row in own]):.0f}")
@@ -108,9 +118,11 @@ def _stage0_line(rows: Sequence[Row], columns: int) -> list[str]:
     return ["*stage-0 student*", f"{len(starts)}", f"{gap:.3f}", "", f"{mae:.3f}", *[""] * (columns - 5)]
 
 
-def _improvement(rows: Sequence[Row], policy: str, rival: str) -> Estimate:
-    samples = (_strata(rows, name, "report_gap") for name in (policy, rival))
-    return interval(probability_of_improvement, *samples)
+def _estimate(digits: int, statistic: Callable[..., float], *samples: list[NDArray[np.float64]]) -> str:
+    """Write a statistic with its interval, or alone where no stratum holds two runs that could be drawn from."""
+    if all(len(stratum) == 1 for strata in samples for stratum in strata):
+        return f"{statistic(*samples):.{digits}f}"
+    return f"{interval(statistic, *samples):.{digits}f}"
 
 
 def _stratum(row: Row) -> tuple[str, str, int]:

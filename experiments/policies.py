@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import agents
 from fusion_env.action import encode_action
 from fusion_env.config import DistillConfig
+from fusion_env.errors import ConfigError
 
 __all__ = ["GUIDANCE_ONLY", "PolicySetup", "policy_setup"]
 
@@ -41,10 +43,17 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
     degradation to equal weights at half of every degradation.
 
     Args:
-        name: A name of `agents.names`, `guidance-only`, or a policy to import (``"module:Factory"``,
-            ``"file.py:Class"``), which is not trained.
+        name: A name of `agents.names`, `guidance-only`, or something to import (``"module:Factory"``,
+            ``"file.py:Class"``): an algorithm of Stable-Baselines3's family learns, a policy is not trained.
         config: The task.
+
+    Raises:
+        ConfigError: There is nothing of this name.
     """
+    try:
+        found = agents.algorithm("constant" if name == GUIDANCE_ONLY else name)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(str(error)) from error
     middle = encode_action(guidance=0.5, **_GENTLE, logit_scale=config.logit_scale).tolist()
     if name == GUIDANCE_ONLY:
         return PolicySetup("constant", {"action": middle}, {"self_learning": False}, learns=False)
@@ -54,6 +63,6 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
         start = encode_action(guidance=0.9, logit_scale=config.logit_scale).tolist()
         end = encode_action(guidance=0.5, **_MEDIUM, logit_scale=config.logit_scale).tolist()
         return PolicySetup(name, {"start": start, "end": end, "rounds": config.rounds}, learns=False)
-    if name.startswith("reinforce"):
+    if found is agents.Reinforce:
         return PolicySetup(name, {"initial_mean": [0.0, 0.0, -0.5, -0.5, -0.5, -0.5, -0.5]})
-    return PolicySetup(name, learns=name != "random" and ":" not in name)
+    return PolicySetup(name, learns=found not in (agents.Random, agents.Wrapped))

@@ -189,7 +189,16 @@ def test_a_policy_of_unknown_class(cache: str, tmp_path: Path) -> None:
 
 def test_a_failing_run_is_named(cache: str, tmp_path: Path) -> None:
     with pytest.raises(FusionEnvError, match=r"run .*constant.*nosuch"):
-        main(arguments(cache, tmp_path, "--teachers", "nosuch", algos=("constant",)))
+        main(arguments(cache, tmp_path, "--data", str(tmp_path / "nosuch"), algos=("constant",)))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"), [(["--teachers", "laplacin"], "laplacian"), (["--algos", "constant", "linaer"], "linear")]
+)
+def test_unknown_names_are_refused_before_the_first_run(cache: str, tmp_path: Path, more, message) -> None:
+    with pytest.raises(FusionEnvError, match=message):
+        main(arguments(cache, tmp_path, *more))
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -199,6 +208,8 @@ def test_a_failing_run_is_named(cache: str, tmp_path: Path) -> None:
         ({"policies": ("random-search",)}, "across"),
         ({"policies": ("constant", "constant")}, "each once"),
         ({"seeds": ()}, "one or more"),
+        ({"data": ("a", "a")}, "each once"),
+        ({"runs": 0}, "runs must be at least 1"),
     ],
 )
 def test_grids_that_are_refused(changes: dict, message: str) -> None:
@@ -215,3 +226,42 @@ def test_seeds() -> None:
     assert parse_seeds(["3", "5-7"]) == (3, 5, 6, 7)
     with pytest.raises(ConfigError, match="0-9"):
         parse_seeds(["a"])
+    with pytest.raises(ConfigError, match="write 2-5"):
+        parse_seeds(["0", "5-2"])
+
+
+def test_numbers_of_runs_are_taken_as_they_are(cache: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="runs must be at least 1"):
+        main(arguments(cache, tmp_path, "--runs", "0"))
+    with pytest.raises(ConfigError, match="eval_runs=3 needs protocol 'across'"):
+        main(arguments(cache, tmp_path, "--eval-runs", "3"))
+    with pytest.raises(ConfigError, match="eval_runs must be at least 1"):
+        main(arguments(cache, tmp_path, "--protocol", "across", "--eval-runs", "0"))
+
+
+def test_tasks_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    grid = Grid("online", ("constant",), data=("a/pairs", "b/pairs", "c/other"), seeds=(0,), preset="tiny")
+    assert [cell.data for cell in grid.cells(tmp_path)] == ["a/pairs", "b/pairs", "other"]
+    grid = Grid("online", ("constant",), teachers=("folder=a", "folder=b", "laplacian"), seeds=(0,), preset="tiny")
+    cells = grid.cells(tmp_path)
+    assert [cell.teacher for cell in cells] == ["folder=a", "folder=b", "laplacian"]
+    assert len({cell.job.run_dir for cell in cells}) == 3
+
+
+def test_several_tasks_have_a_table_each_and_one_together(cache: str, tmp_path: Path) -> None:
+    more = ["--teachers", "laplacian", "embedded", "--seeds", "0-2"]
+    assert main(arguments(cache, tmp_path, *more, algos=("constant",), rounds=2)) == 0
+    results = (tmp_path / "results.md").read_text()
+    assert results.count("| constant |") == 3
+    for teacher in ("laplacian", "embedded"):
+        section = results.split(f"## Teacher {teacher}, data procedural")[1].split("## ")[0]
+        assert f"- teacher: {teacher}" in section
+        assert "| constant | 3 |" in section
+    assert "| constant | 6 |" in results.split("## ")[0]
+
+
+def test_few_starts_and_few_runs_are_said(cache: str, tmp_path: Path) -> None:
+    main(arguments(cache, tmp_path, "--seeds", "0", "1", algos=("constant", "random"), rounds=2))
+    results = (tmp_path / "results.md").read_text()
+    assert "Fewer than 3 stage-0 seeds" in results
+    assert "only 1 run(s)" in results

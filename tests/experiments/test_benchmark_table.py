@@ -77,3 +77,13 @@ def test_small_sample_mark() -> None:
 
 def test_columns_are_equal_in_number() -> None:
     assert len({line.count("|") for line in results_table(rows()).splitlines()}) == 1
+
+
+def test_intervals_of_single_runs_are_left_out_and_few_runs_said() -> None:
+    table = results_table(rows(runs=2))
+    assert "[" not in table
+    assert "only 1 run(s)" in table
+    table = results_table(rows(runs=4))
+    assert "[" in table
+    assert "only 2 run(s)" in table
+    assert "too narrow" not in results_table(rows(runs=6))
