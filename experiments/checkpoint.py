@@ -62,7 +62,7 @@ def save_checkpoint(run_dir: Path, at: Checkpoint, agent: BaseAlgorithm, env: Ve
         write_atomic(path, _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
     except OSError as error:
         raise SnapshotError(
-            f"checkpoint {path} cannot be written ({error.strerror}); the one before it is intact: make room or set "
+            f"checkpoint {path} cannot be written ({error.strerror}); those before it are intact: make room or set "
             "the rights, and resume"
         ) from error
     for old in checkpoint_files(run_dir)[:-_KEPT]:

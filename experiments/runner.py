@@ -104,12 +104,18 @@ def _new_result(config: RunConfig, run_dir: Path, show: bool, progress: Progress
 
 
 def _earlier_result(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
-    if (run_dir / CONFIG_FILE).exists():
+    try:
+        entries = {path.name for path in run_dir.iterdir()}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{run_dir} cannot be a directory for results ({_reason(error)}): choose another") from error
+    if CONFIG_FILE in entries:
         if read_config(run_dir) != config:
             raise ConfigError(f"{run_dir} holds a run of another configuration: choose another --out")
-        if (run_dir / SUMMARY_FILE).exists():
+        if SUMMARY_FILE in entries:
             return read_result(run_dir / SUMMARY_FILE, dict)
-    elif run_dir.exists() and any(path.name != ".lock" for path in run_dir.iterdir()):
+    elif entries - {".lock"}:
         raise ConfigError(f"{run_dir} is not empty and not the directory of a run: choose another --out")
     return None
 
@@ -118,6 +124,9 @@ def _earlier_result(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
 def _sole_writer(run_dir: Path) -> Iterator[None]:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{run_dir} cannot be made ({_reason(error)}): choose another directory") from error
+    try:
         with FileLock(run_dir / ".lock", timeout=_LOCK_TIMEOUT_S):
             for part in run_dir.glob(".*.part"):  # what a process that was killed while it wrote left behind
                 part.unlink()
@@ -128,9 +137,13 @@ def _sole_writer(run_dir: Path) -> Iterator[None]:
         if error.errno not in _UNWRITABLE:
             raise
         raise ConfigError(
-            f"{run_dir} cannot be written to ({error.strerror or error}): what it holds is intact; make room or set "
+            f"{run_dir} cannot be written to ({_reason(error)}): what it holds is intact; make room or set "
             "the rights, and resume"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _learn(

@@ -17,7 +17,7 @@ from experiments.rounds_file import RoundsFile, read_rounds
 from experiments.run_agent import main
 from experiments.training import make_env
 from fusion_env.config import preset
-from fusion_env.errors import ConfigError
+from fusion_env.errors import ConfigError, SnapshotError
 from fusion_env.task import build_task
 
 
@@ -242,3 +242,47 @@ def test_differences_are_seen(finished: Path, tmp_path: Path) -> None:
         "agent.zip",
         ".x.part is left over",
     )
+
+
+def test_a_full_disk_leaves_the_checkpoint_and_a_resumable_run(
+    cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    append, rows = RoundsFile.append, []
+
+    def fill_the_disk(self: RoundsFile, row: dict) -> None:
+        rows.append(row)
+        append(self, row)
+        if len(rows) == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+
+    whole, full = tmp_path / "whole", tmp_path / "full"
+    common = ["--rounds", "10", "--checkpoint-every", "4"]
+    main(tiny(cache, whole, *common))
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(RoundsFile, "append", fill_the_disk)
+            with pytest.raises(SnapshotError, match=r"checkpoint-00000008\.pt cannot be written \(File too large\)"):
+                main(tiny(cache, full, *common))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in full.glob("*checkpoint*")] == ["checkpoint-00000004.pt"]
+    assert main(["--resume", str(full)]) == 0
+    assert differences(whole, full, "reinforce") == ()
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300, "nul\0", "link"])
+def test_directories_that_cannot_be(cache: str, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    with pytest.raises(ConfigError, match="choose another") as caught:
+        main(tiny(cache, tmp_path / name, "--rounds", "2"))
+    assert len(str(caught.value).splitlines()) == 1
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which nobody can write")
+def test_a_place_where_nothing_can_be_written(cache: str) -> None:
+    with pytest.raises(ConfigError, match="/proc/run cannot be"):
+        main(tiny(cache, Path("/proc/run"), "--rounds", "2"))
