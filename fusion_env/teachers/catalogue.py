@@ -1,6 +1,5 @@
 """The list of all teachers for people: what each is, under which licence, and whether its weights are here."""
 
-import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,4 +90,5 @@ def _entry(name: str, root: Path | None) -> TeacherEntry:
 
 
 def _first_line(cls: type[Teacher]) -> str:
-    return (inspect.getdoc(cls) or "").split("\n")[0]
+    # Not inspect.getdoc, which gives a class without a docstring that of its base.
+    return (cls.__doc__ or f"{cls.__module__}.{cls.__qualname__}").strip().split("\n")[0]

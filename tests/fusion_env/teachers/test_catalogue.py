@@ -83,6 +83,7 @@ class TestEntryPoints:
 
     def test_a_module_that_registers(self) -> None:
         assert type(teachers.load("registered")).__name__ == "Registered"
+        assert entry("registered").summary == "plugin_of_a_test.Registered"
 
     def test_broken_ones_are_named_and_spoil_nothing(self) -> None:
         with pytest.raises(FusionEnvError, match=r"'gone' .*no_such_module:Gone.* cannot be imported: No module"):
