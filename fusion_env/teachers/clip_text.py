@@ -5,7 +5,6 @@ open_clip is imported where it is used: that takes about a second, and a stored 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fusion_env.teachers.published import load_part
+from fusion_env.teachers.published import load_part, read_torch
 from student.checkpoint import WeightsError
 
 if TYPE_CHECKING:
@@ -112,10 +111,10 @@ def read_feature(path: Path) -> Tensor:
         if path.suffix == ".npy":
             content = torch.from_numpy(np.load(path, allow_pickle=False))
         elif path.suffix == ".pt":
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = read_torch(path)
         else:
             (content,) = safetensors.torch.load_file(path).values()
-    except (EOFError, OSError, RuntimeError, TypeError, ValueError, pickle.UnpicklingError) as error:
+    except (EOFError, OSError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} is not a file with one array ({error}).") from error
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path} is not a complete safetensors file ({error}).") from error

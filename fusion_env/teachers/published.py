@@ -24,6 +24,7 @@ __all__ = [
     "find_official",
     "load_part",
     "read_official",
+    "read_torch",
     "sha256_of",
     "weights_folder",
 ]
@@ -230,24 +231,36 @@ def read_official(path: Path) -> Mapping[str, object]:
     Raises:
         WeightsError: If the file holds other Python objects (which could run code), is damaged, or is no mapping.
     """
+    with path.open("rb") as file:
+        is_safetensors = file.read(9)[8:] == b"{"
+    content = load_state(path) if is_safetensors else read_torch(path)
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict (tensors by name).")
+    return content
+
+
+def read_torch(path: Path) -> object:
+    """Read a PyTorch file without running code that it may hold.
+
+    Args:
+        path: A file of tensors, plain values and containers of them.
+
+    Returns:
+        Its content on the CPU.
+
+    Raises:
+        WeightsError: If the file holds other Python objects (which could run code) or is damaged.
+    """
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats that are refused or read all the same
-            if file.read(9)[8:] == b"{":
-                return load_state(path)
-            file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds Python objects other than tensors, which could run code and are refused (or it is damaged)."
         ) from error
-    except WeightsError:
-        raise
     except Exception as error:  # damaged files make the unpickler raise nearly anything
         raise WeightsError(f"{path} is not a complete PyTorch file; fetch it again.") from error
-    if not isinstance(content, Mapping):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict (tensors by name).")
-    return content
 
 
 def sha256_of(path: Path) -> str:

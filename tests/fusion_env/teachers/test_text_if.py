@@ -112,6 +112,12 @@ def test_prompt_as_the_whole_clip_encodes_it() -> None:
 
 
 class TestStoredFeature:
+    def test_code_in_a_feature_is_refused_in_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "text_feature.pt").write_bytes(pickle.dumps(Path("anything"), protocol=4))
+        with pytest.raises(WeightsError, match="could run code and are refused") as error:
+            read_feature(tmp_path / "text_feature.pt")
+        assert "\n" not in str(error.value)
+
     @pytest.mark.parametrize("name", ["text_feature.npy", "text_feature.pt", "text_feature.safetensors"])
     def test_formats(self, tmp_path: Path, name: str) -> None:
         feature = draw(1, 512).half()
