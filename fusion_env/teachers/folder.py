@@ -55,7 +55,7 @@ class FolderTeacher(Teacher):
             raise MissingRequirementsError(
                 f'teacher "folder": {folder} holds no images ({", ".join(sorted(_SUFFIXES))}).'
             )
-        self.checksums = {str(folder): self._digest()}
+        self.checksums = {folder.resolve().name: self._digest()}
 
     @classmethod
     def from_weights(cls, weights: Path | None) -> "FolderTeacher":
