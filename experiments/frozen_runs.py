@@ -24,6 +24,7 @@ FILE = "evaluation.json"
 # Learning uses the streams of the seed itself; these are children of it.
 _PURPOSE = 1
 
+_KEYS = ("seed", "rounds", "return", "diverged", "student", "teacher")
 FrozenRun = dict[str, Any]
 """``seed``, ``rounds``, ``return`` (sum of rewards), ``diverged``; report scores of ``student`` and ``teacher``."""
 
@@ -64,7 +65,7 @@ def run_frozen(
         Interrupted: A stop was asked for.
     """
     path = run_dir / FILE
-    results: list[FrozenRun] = read_result(path, list) if path.exists() else []
+    results: list[FrozenRun] = read_result(path, list, _KEYS) if path.exists() else []
     done = sum(result["rounds"] for result in results)
     env, file = normalized_as_learned(make_env(task), agent), RoundsFile(run_dir, keep=learned_rounds + done)
     with tqdm(total=config.eval_runs * config.env.rounds, initial=done, desc="frozen agent", disable=not show) as bar:

@@ -1,6 +1,7 @@
 """What a run came to, as JSON: written whole or not at all, and named where it is damaged."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,25 @@ def write_result(path: Path, content: Any) -> None:
     write_atomic(path, json.dumps(content, indent=2).encode())
 
 
-def read_result(path: Path, kind: type) -> Any:
+def read_result(path: Path, kind: type, keys: Collection[str] = ()) -> Any:
     """Read a file that `write_result` wrote.
 
     Args:
         path: The file.
-        kind: What it must hold, `dict` or `list`.
+        kind: What it must hold, `dict` or `list` (of mappings).
+        keys: What the mapping, or each one of the list, must have.
 
     Raises:
         ConfigError: It is damaged.
     """
     try:
         content = json.loads(path.read_text())
+        entries = content if isinstance(content, list) else [content]
+        if not isinstance(content, kind) or not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError(f"it holds no {'list of mappings' if kind is list else 'mapping'}")
+        missing = [key for key in keys if any(key not in entry for entry in entries)]
+        if missing:
+            raise ValueError(f"without {', '.join(missing)}")
     except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}): delete it, and the run goes on without it") from error
-    if not isinstance(content, kind):
-        raise ConfigError(f"{path} is damaged (it holds a {type(content).__name__}): delete it, and the run goes on")
     return content

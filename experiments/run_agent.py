@@ -7,6 +7,7 @@ python experiments/run_agent.py --resume runs/NAME                      # go on 
 """
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from fusion_env.task import build_task
 __all__ = ["main", "run_command"]
 
 _EVAL_RUNS = 5
+_EXPONENTIAL = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +120,8 @@ def _new(args: argparse.Namespace) -> tuple[RunConfig, Path]:
             )
         name, policy = name or _name_of(Path(args.eval_policy)), str(Path(args.eval_policy).resolve())
         protocol, runs = "across", 0
-    name = name or ("reinforce-paper" if preset_name == "paper" else "reinforce")
+    if name is None:
+        name = "reinforce-paper" if preset_name == "paper" else "reinforce"
     env = preset(preset_name, **given_settings(args))
     setup = policy_setup(name, env)
     if protocol == "across":
@@ -149,7 +152,8 @@ def _agent_settings(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ConfigError(f"--agent-settings takes NAME=VALUE. Got {pair!r}")
         try:
-            settings[name] = yaml.safe_load(value)
+            # YAML takes 1e6 for a text, because it has no point.
+            settings[name] = float(value) if _EXPONENTIAL.fullmatch(value) else yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--agent-settings: {pair!r} has a value that is not YAML") from error
     return settings

@@ -14,6 +14,8 @@ from student.checkpoint import write_atomic
 __all__ = ["PROTOCOLS", "RunConfig", "read_config", "write_config"]
 
 FILE = "config.json"
+# NumPy's global generator, from which Stable-Baselines3 draws, takes no higher one.
+_MAX_SEED = 2**32 - 1
 _VERSION = 3
 # Version 2 had neither `normalize` nor `checkpoint_every`; their defaults are what it did.
 _READABLE = (2, _VERSION)
@@ -74,6 +76,8 @@ class RunConfig:
                 raise ConfigError(
                     f"{name} must be at least {low} with protocol {self.protocol}. Got {getattr(self, name)}"
                 )
+        if self.seed > _MAX_SEED:
+            raise ConfigError(f"seed must be at most {_MAX_SEED}. Got {self.seed}")
         if self.protocol == "online" and self.eval_runs:
             raise ConfigError(f"eval_runs={self.eval_runs} needs protocol 'across': online, the agent's own run counts")
         if self.policy is not None and (self.protocol != "across" or self.runs):

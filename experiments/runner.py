@@ -51,6 +51,7 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCE
 # How long to wait for another process to leave the directory: one that was killed takes a moment to go.
 _LOCK_TIMEOUT_S = 20
 
+_LEARNING_KEYS = ("rounds", "updates", "seconds", "diverged_runs", "agent_diverged")
 Learning = dict[str, Any]
 """``rounds``, ``diverged_runs``, ``agent_diverged`` (None, or what to say), ``updates``, ``seconds`` of all runs;
 ``last_rounds``, ``return`` and ``report`` of the last one."""
@@ -114,7 +115,7 @@ def _earlier_result(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
         if read_config(run_dir) != config:
             raise ConfigError(f"{run_dir} holds a run of another configuration: choose another --out")
         if SUMMARY_FILE in entries:
-            return read_result(run_dir / SUMMARY_FILE, dict)
+            return read_result(run_dir / SUMMARY_FILE, dict, ("agent_diverged",))
     elif entries - {".lock"}:
         raise ConfigError(f"{run_dir} is not empty and not the directory of a run: choose another --out")
     return None
@@ -152,7 +153,7 @@ def _learn(
     """Train the agent, or read what an earlier attempt came to; ``agent.zip`` is written before the result."""
     path = run_dir / LEARNING_FILE
     if path.exists():
-        return read_result(path, dict)
+        return read_result(path, dict, _LEARNING_KEYS)
     if config.runs:
         training = train_agent(config, task, agent, run_dir, stop=stop, show=show)
         last = training.last_run
@@ -209,7 +210,11 @@ def _load_agent(config: RunConfig, task: DistillationTask, run_dir: Path) -> Bas
     path = run_dir / AGENT_FILE if config.policy is None else Path(config.policy)
     if not path.is_file():
         raise ConfigError(f"there is no saved agent {path}: name the agent.zip of a run")
-    agent = agents.algorithm(config.agent).load(path)
+    try:
+        agent = agents.algorithm(config.agent).load(path)
+    except Exception as error:  # damaged archives, and those of other algorithms, make the reader raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{path} cannot be read as an agent {config.agent} ({reason})") from error
     if not has_finite_weights(agent):
         raise ConfigError(f"the agent {path} has weights that are not finite: train it with a lower learning_rate")
     for space, ours in ((agent.observation_space, "observation_space"), (agent.action_space, "action_space")):

@@ -1,5 +1,6 @@
 """Let an agent learn on one environment, writing every round down; stop and resume between rounds."""
 
+import io
 import json
 import warnings
 from dataclasses import dataclass
@@ -69,8 +70,10 @@ def new_agent(config: RunConfig, task: DistillationTask) -> BaseAlgorithm:
             with warnings.catch_warnings():  # `learn` checks again, and warns
                 warnings.simplefilter("ignore")
                 agents.check_budget(agent, config.learning_rounds)
-    except (ValueError, TypeError, ImportError) as error:
-        raise ConfigError(f"agent {config.agent}: {error}") from error
+            agents.save_state(agent, io.BytesIO())  # what cannot be saved could not be resumed
+    except (ValueError, TypeError, ImportError, AssertionError, agents.StateError) as error:
+        # Stable-Baselines3 asserts what its settings must be, in several lines.
+        raise ConfigError(f"agent {config.agent}: {' '.join(str(error).split())}") from error
     return agent
 
 

@@ -118,7 +118,9 @@ class DistillConfig:
 
     # Machine
     device: str = _setting("auto", "'auto', 'cpu', 'cuda' or 'cuda:N'.")
-    threads: int | None = _setting(None, "CPU threads of torch, set when the task is built; none = leave.", low=1)
+    threads: int | None = _setting(
+        None, "CPU threads of torch, set when the task is built; none = leave.", low=1, high=1024
+    )
     autocast: bool = _setting(False, "Run the networks in bfloat16 during training.")
     channels_last: bool = _setting(True, "Keep the student's tensors in channels-last memory order.")
     cache_dir: str | None = _setting(None, "Cache of teacher targets and stage-0 students; none = user cache.")

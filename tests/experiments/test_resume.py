@@ -183,7 +183,7 @@ def test_rows_are_on_disk_before_the_checkpoint_that_stands_for_them(
     ("name", "also_delete"),
     [("summary.json", []), ("learning.json", ["summary.json"]), ("evaluation.json", ["summary.json"])],
 )
-@pytest.mark.parametrize("content", ["", "{", "3"])
+@pytest.mark.parametrize("content", ["", "{", "3", "{}", "[{}]", "[3]"])
 def test_damaged_results_are_named(
     finished: Path, tmp_path: Path, name: str, also_delete: list[str], content: str
 ) -> None:
@@ -194,6 +194,25 @@ def test_damaged_results_are_named(
     with pytest.raises(ConfigError, match=f"{out / name} is damaged") as caught:
         main(["--resume", str(out)])
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("part", [0, 300, 0.5])
+def test_a_damaged_agent_is_named(finished: Path, tmp_path: Path, part: float) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "copy"))
+    for other in ("summary.json", "evaluation.json"):
+        (out / other).unlink()
+    data = (out / "agent.zip").read_bytes()
+    (out / "agent.zip").write_bytes(data[: int(part * len(data)) if part < 1 else part])
+    with pytest.raises(ConfigError, match=r"agent\.zip cannot be read as an agent reinforce") as caught:
+        main(["--resume", str(out)])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("other", ["ppo", "sac", "constant"])
+def test_an_agent_of_another_algorithm_is_named(cache: str, finished: Path, tmp_path: Path, other: str) -> None:
+    policy = ["--eval-policy", str(finished / "agent.zip"), "--algo", other, "--rounds", "3"]
+    with pytest.raises(ConfigError, match=f"agent.zip cannot be read as an agent {other}"):
+        main(tiny(cache, tmp_path / "x", *policy))
 
 
 @pytest.fixture(scope="module")

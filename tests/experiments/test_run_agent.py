@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import agents
-from experiments.run_agent import main
+from experiments.run_agent import _agent_settings, main
 from fusion_env.errors import ConfigError, FusionEnvError, SnapshotError
 from student.checkpoint import load_state
 
@@ -95,6 +95,10 @@ def test_a_trained_policy_on_another_task(cache: str, tmp_path: Path, reference_
         ("sac", ["--agent-settings", "gamma"], "NAME=VALUE"),
         ("sac", ["--agent-settings", "learning_starts=9"], "learning_starts"),
         ("ppo", ["--agent-settings", "n_steps=64"], "n_steps"),
+        ("ppo", ["--agent-settings", "batch_size=0"], "agent ppo: `batch_size` must be greater than 1"),
+        ("ppo", ["--agent-settings", "policy=CnnPolicy"], "agent ppo: You should use NatureCNN only with images not"),
+        ("sac", ["--agent-settings", "use_sde=true", "learning_starts=2"], "use_sde=True cannot be continued exactly"),
+        ("", [], "unknown agent|no algorithm|Known"),
         ("random", ["--eval-runs", "2"], "across"),
         ("nosuch.module:Policy", [], "nosuch"),
     ],
@@ -105,6 +109,11 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
     with pytest.raises(FusionEnvError, match=message):
         main(tiny(cache, tmp_path / "out", algo, "--rounds", "12", *more))
     assert not (tmp_path / "out").exists()
+
+
+def test_numbers_with_an_exponent_are_numbers() -> None:
+    pairs = ["a=1e6", "b=-2E-3", "c=1.5e+1", "d='1e6'", "e=1e", "f=3"]
+    assert _agent_settings(pairs) == {"a": 1e6, "b": -2e-3, "c": 15.0, "d": "1e6", "e": "1e", "f": 3}
 
 
 def killed(arguments: list[str], out: Path, at: int) -> None:

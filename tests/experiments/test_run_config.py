@@ -53,6 +53,7 @@ def test_files_of_the_version_before_are_read(tmp_path: Path) -> None:
         ({"runs": 1.5}, "runs must be int"),
         ({"runs": True}, "runs must be int. Got True"),
         ({"seed": None}, "seed must be int"),
+        ({"seed": 2**32}, "seed must be at most 4294967295"),
         ({"agent": None}, "agent must be str"),
         ({"agent_settings": [1]}, "agent_settings must be dict"),
         ({"agent_settings": {"learning_rate": float("nan")}}, "not NaN"),
