@@ -28,6 +28,7 @@ __all__ = [
     "load_metadata",
     "load_state",
     "load_student",
+    "read_torch",
     "save_state",
     "write_atomic",
 ]
@@ -60,7 +61,7 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if head[8:] == b"{":
         content = _read_safetensors(path)
     elif head.startswith((b"PK", b"\x80")):
-        content = _read_torch(path)
+        content = read_torch(path)
     else:
         raise WeightsError(f"{path} is neither a safetensors nor a PyTorch file (it starts with {head!r}).")
     state = {key: _to_float32(key, value, size, path) for key, value in _check_state_dict(content, path).items()}
@@ -196,7 +197,18 @@ def _read_safetensors(path: Path) -> object:
         raise WeightsError(f"{path} is not a complete safetensors file ({error}); fetch or write it again.") from error
 
 
-def _read_torch(path: Path) -> object:
+def read_torch(path: Path) -> object:
+    """Read a PyTorch file without running code that it may hold.
+
+    Args:
+        path: A file of tensors, plain values and containers of them.
+
+    Returns:
+        Its content on the CPU, not checked.
+
+    Raises:
+        WeightsError: If the file holds other Python objects (which could run code), is compressed or damaged.
+    """
     try:
         # A handle, because torch.load also goes by the file's extension.
         with path.open("rb") as file, warnings.catch_warnings():

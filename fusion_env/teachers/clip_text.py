@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fusion_env.teachers.published import load_part, read_torch
-from student.checkpoint import WeightsError
+from fusion_env.teachers.published import load_part
+from student.checkpoint import WeightsError, read_torch
 
 if TYPE_CHECKING:
     import open_clip

@@ -134,5 +134,7 @@ def _is_member(entry: object) -> bool:
 
 
 def _load_member(path: Path, member: dict[str, str]) -> Teacher:
+    if member["name"] == Ensemble.name:  # which could be this file again
+        raise ConfigError(f"{path} lists an ensemble: list the members of that one instead")
     weights = member.get("weights")
     return load(member["name"], None if weights is None else path.parent / weights)

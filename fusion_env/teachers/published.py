@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import pickle
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.teachers.base import Published, Teacher
-from student.checkpoint import WeightsError, load_into, load_state
+from student.checkpoint import WeightsError, load_into, load_state, read_torch
 
 __all__ = [
     "OfficialFile",
@@ -24,7 +22,6 @@ __all__ = [
     "find_official",
     "load_part",
     "read_official",
-    "read_torch",
     "sha256_of",
     "weights_folder",
 ]
@@ -237,30 +234,6 @@ def read_official(path: Path) -> Mapping[str, object]:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict (tensors by name).")
     return content
-
-
-def read_torch(path: Path) -> object:
-    """Read a PyTorch file without running code that it may hold.
-
-    Args:
-        path: A file of tensors, plain values and containers of them.
-
-    Returns:
-        Its content on the CPU.
-
-    Raises:
-        WeightsError: If the file holds other Python objects (which could run code) or is damaged.
-    """
-    try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats that are refused or read all the same
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds Python objects other than tensors, which could run code and are refused (or it is damaged)."
-        ) from error
-    except Exception as error:  # damaged files make the unpickler raise nearly anything
-        raise WeightsError(f"{path} is not a complete PyTorch file; fetch it again.") from error
 
 
 def sha256_of(path: Path) -> str:

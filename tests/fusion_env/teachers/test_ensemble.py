@@ -106,6 +106,13 @@ def test_other_files(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_file_that_lists_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "both.yaml"
+    path.write_text("teachers: [{name: laplacian}, {name: ensemble, weights: both.yaml}]")
+    with pytest.raises(ConfigError, match="lists an ensemble"):
+        teachers.load("ensemble", path)
+
+
 def test_misuse(members: list[teachers.Teacher]) -> None:
     with pytest.raises(ConfigError, match="at least one teacher"):
         teachers.Ensemble([])
