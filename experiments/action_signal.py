@@ -2,7 +2,8 @@
 
 From snapshots of one run, the environment is forked once for every combination of some actions and some random streams;
 each fork holds its action for a few rounds. A two-way analysis of variance splits the variance of the returns into the
-action's share, that of the streams, and the rest. An agent can only learn from the action's share.
+action's share, that of the streams, and the rest. An agent can only learn from the action's share. How much of it is
+the doing of the two loss weights alone is said beside it.
 
 python experiments/action_signal.py --preset bench
 """
@@ -17,20 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from experiments.command_line import add_settings, exit_on_error, given_settings, progress_bar
 from experiments.policies import policy_setup
-from fusion_env.action import ACTION_SIZE
+from fusion_env.action import ACTION_NAMES, ACTION_SIZE, decode_action
 from fusion_env.config import PRESETS, preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
 from student.checkpoint import write_atomic
 
-__all__ = ["Shares", "action_signal", "main", "variance_shares"]
+__all__ = ["Shares", "action_signal", "explained_by_weight", "main", "variance_shares"]
 
 FRACTIONS = (0.0, 0.25, 0.5, 0.75)
 REWARDS = ("gap", "gap_delta")
@@ -38,7 +40,7 @@ REWARDS = ("gap", "gap_delta")
 
 @dataclass(frozen=True)
 class Shares:
-    """Shares of the variance of returns, estimated without bias (omega squared); they sum to 1.
+    """Shares of the variance of returns (omega squared, which corrects the bias of plain ratios); they sum to 1.
 
     Attributes:
         action: Explained by the action.
@@ -72,6 +74,23 @@ def variance_shares(returns: NDArray[np.float64]) -> Shares:
     return Shares(action, stream, max(0.0, 1 - action - stream), float(returns.std()))
 
 
+def explained_by_weight(returns: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """Return which share of the variance between actions a parabola in the guidance weight explains.
+
+    Adjusted R squared, 0 at least.
+
+    Args:
+        returns: Returns [actions, streams].
+        weights: Guidance weight of each action, 0..1; at least four different ones.
+    """
+    means = returns.mean(axis=1)
+    total = ((means - means.mean()) ** 2).sum()
+    if total == 0:
+        return 0.0
+    left = ((means - np.polyval(np.polyfit(weights, means, 2), weights)) ** 2).sum()
+    return max(0.0, 1 - (left / (len(means) - 3)) / (total / (len(means) - 1)))
+
+
 def action_signal(
     env: FusionDistillEnv, *, actions: int, streams: int, horizon: int, seed: int, show: bool = False
 ) -> list[dict[str, Any]]:
@@ -86,11 +105,15 @@ def action_signal(
         show: Show a progress bar.
 
     Returns:
-        One row for each fork: `fraction`, `action`, `stream`, and the returns `gap` and `gap_delta`.
+        One row for each fork: `fraction`, `action` (its number), `stream`, the seven numbers of the action, the weight
+        `guidance_weight` that they mean, and the returns `gap` and `gap_delta`.
 
     Raises:
-        ConfigError: The run is too short for the horizon.
+        ConfigError: A number is too small, or the run is too short for the horizon.
     """
+    for name, value, low in (("actions", actions, 4), ("streams", streams, 2), ("horizon", horizon, 1)):
+        if value < low:
+            raise ConfigError(f"{name} must be at least {low}. Got {value}")
     rounds = env.config.rounds
     starts = [round(fraction * rounds) for fraction in FRACTIONS]
     if starts[-1] + horizon > rounds or len(set(starts)) < len(starts):
@@ -104,11 +127,21 @@ def action_signal(
             while info["round"] < start:
                 *_, info = env.step(held)
             for number, action in enumerate(tried):
+                meaning = _meaning(env, action)
                 for stream in range(streams):
                     returns = _play(env.fork(seed=seed + 1 + stream), action, horizon, info["gap"])
-                    rows.append({"fraction": fraction, "action": number, "stream": stream, **returns})
+                    rows.append({"fraction": fraction, "action": number, "stream": stream, **meaning, **returns})
                     bar.update()
     return rows
+
+
+def _meaning(env: FusionDistillEnv, action: NDArray[np.float32]) -> dict[str, float]:
+    config = env.config
+    weights, _ = decode_action(
+        action, logit_scale=config.logit_scale, guidance=config.guidance, self_learning=config.self_learning
+    )
+    numbers = {f"action_{name}": float(value) for name, value in zip(ACTION_NAMES, action, strict=True)}
+    return {**numbers, "guidance_weight": weights.guidance}
 
 
 def _play(env: FusionDistillEnv, action: NDArray[np.float32], horizon: int, before: float) -> dict[str, float]:
@@ -122,33 +155,56 @@ def _play(env: FusionDistillEnv, action: NDArray[np.float32], horizon: int, befo
     return {"gap": sum(gaps), "gap_delta": gaps[-1] - before}
 
 
-def shares_by_snapshot(rows: Sequence[dict[str, Any]]) -> dict[tuple[float, str], Shares]:
-    """Split the variance at each snapshot, for each kind of reward."""
-    shares = {}
+def returns_by_snapshot(rows: Sequence[dict[str, Any]]) -> dict[tuple[float, str], NDArray[np.float64]]:
+    """Arrange the returns of each snapshot and kind of reward as a table [actions, streams]."""
+    tables = {}
     for fraction in FRACTIONS:
         here = [row for row in rows if row["fraction"] == fraction]
         shape = (1 + max(row["action"] for row in here), 1 + max(row["stream"] for row in here))
         for reward in REWARDS:
-            table = np.full(shape, np.nan)
+            table = tables[fraction, reward] = np.full(shape, np.nan)
             for row in here:
                 table[row["action"], row["stream"]] = row[reward]
-            shares[fraction, reward] = variance_shares(table)
-    return shares
+    return tables
 
 
-def _table(name: str, shares: dict[tuple[float, str], Shares]) -> str:
-    lines = ["| preset | snapshot | reward | action | stream | rest | std of return |", f"|{'---|' * 7}"]
-    lines += [
-        f"| {name} | {fraction:.0%} | {reward} | {share.action:.2f} | {share.stream:.2f} | {share.rest:.2f} "
-        f"| {share.deviation:.4f} |"
-        for (fraction, reward), share in shares.items()
-    ]
-    return "\n".join(lines)
+def _weights(rows: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+    by_action = {row["action"]: row["guidance_weight"] for row in rows}
+    return np.array([by_action[number] for number in sorted(by_action)])
 
 
-def _draw(shares: dict[tuple[float, str], Shares], title: str, path: Path) -> None:
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    axis = figure.subplots()
+def _table(name: str, rows: Sequence[dict[str, Any]]) -> str:
+    titles = ["preset", "snapshot", "reward", "action", "stream", "rest", "std of return", "weights alone"]
+    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+    for (fraction, reward), table in returns_by_snapshot(rows).items():
+        share, by_weight = variance_shares(table), explained_by_weight(table, _weights(rows))
+        lines.append(
+            f"| {name} | {fraction:.0%} | {reward} | {share.action:.2f} | {share.stream:.2f} | {share.rest:.2f} "
+            f"| {share.deviation:.4f} | {by_weight:.2f} |"
+        )
+    note = "*weights alone*: share of the variance between the actions that a parabola in the guidance weight explains"
+    return "\n".join([*lines, "", f"{note} (adjusted R squared)."])
+
+
+def _draw(rows: Sequence[dict[str, Any]], horizon: int, title: str, path: Path) -> None:
+    tables = returns_by_snapshot(rows)
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    bars, points = figure.subplots(1, 2)
+    _draw_shares(bars, {key: variance_shares(table) for key, table in tables.items()})
+    for index, fraction in enumerate(FRACTIONS):
+        means = tables[fraction, "gap"].mean(axis=1) / horizon
+        points.scatter(_weights(rows), means, s=14, color=f"C{index}", label=f"{fraction:.0%}")
+    points.set_xlabel("guidance weight of the held action")
+    points.set_ylabel("mean gap per round")
+    points.legend(fontsize=8, title="snapshot", title_fontsize=8)
+    points.grid(alpha=0.3)
+    figure.suptitle(title, fontsize=10)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_atomic(path, buffer.getvalue())
+
+
+def _draw_shares(axis: Axes, shares: dict[tuple[float, str], Shares]) -> None:
     for offset, reward in zip((-0.2, 0.2), REWARDS, strict=True):
         bottom = np.zeros(len(FRACTIONS))
         for part, colour in (("action", "C0"), ("stream", "C1"), ("rest", "0.8")):
@@ -159,11 +215,7 @@ def _draw(shares: dict[tuple[float, str], Shares], title: str, path: Path) -> No
     axis.set_xticks(range(len(FRACTIONS)), [f"{fraction:.0%}" for fraction in FRACTIONS])
     axis.set_xlabel(f"snapshot (left bar: {REWARDS[0]}, right bar: {REWARDS[1]})")
     axis.set_ylabel("share of the variance of returns")
-    axis.set_title(title, fontsize=10)
-    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    write_atomic(path, buffer.getvalue())
+    axis.legend(fontsize=8, loc="lower right")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -182,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = action_signal(
         env, actions=args.actions, streams=args.streams, horizon=args.horizon, seed=args.seed, show=True
     )
-    shares = shares_by_snapshot(rows)
+    table = _table(args.preset, rows)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -190,9 +242,9 @@ def main(arguments: list[str] | None = None) -> int:
     out = args.out or Path("runs") / f"action-signal-{args.preset}"
     title = f"{args.preset}: {args.actions} actions x {args.streams} streams, held for {args.horizon} rounds"
     write_atomic(out / "action_signal.csv", text.getvalue().encode())
-    write_atomic(out / "action_signal.md", f"{title}\n\n{_table(args.preset, shares)}\n".encode())
-    _draw(shares, title, out / "action_signal.png")
-    print(f"{title}\n\n{_table(args.preset, shares)}\n\nWritten to {out}")
+    write_atomic(out / "action_signal.md", f"{title}\n\n{table}\n".encode())
+    _draw(rows, args.horizon, title, out / "action_signal.png")
+    print(f"{title}\n\n{table}\n\nWritten to {out}")
     return 0
 
 
