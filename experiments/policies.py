@@ -17,6 +17,9 @@ GUIDANCE_ONLY = "guidance-only"
 _GENTLE = {"blur_kernel": 5, "jpeg_quality": 80, "brightness": 0.125, "contrast": 0.125, "noise_std": 0.025}
 _MEDIUM = {"blur_kernel": 7, "jpeg_quality": 60, "brightness": 0.25, "contrast": 0.25, "noise_std": 0.05}
 
+# Guidance weight of a start that is mostly imitation.
+_IMITATING = 0.9
+
 
 @dataclass(frozen=True)
 class PolicySetup:
@@ -39,8 +42,10 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
     """Return the setup of a policy on a task.
 
     The hand-made policies act in the middle of what the agents can do: `constant` weighs both losses equally at a
-    quarter of every degradation, where `reinforce` starts, too; `linear` goes from little self-learning without
-    degradation to equal weights at half of every degradation.
+    quarter of every degradation; `linear` goes from little self-learning without degradation to equal weights at half
+    of every degradation. REINFORCE has one run to learn in, so that it matters where it starts: `reinforce-paper`
+    where `constant` stands, `reinforce` at the same strengths with as little self-learning as `linear`, which
+    docs/benchmark-results.md gives the reason for.
 
     Args:
         name: A name of `agents.names`, `guidance-only`, or something to import (``"module:Factory"``,
@@ -60,9 +65,11 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
     if name == "constant":
         return PolicySetup(name, {"action": middle}, learns=False)
     if name == "linear":
-        start = encode_action(guidance=0.9, logit_scale=config.logit_scale).tolist()
+        start = encode_action(guidance=_IMITATING, logit_scale=config.logit_scale).tolist()
         end = encode_action(guidance=0.5, **_MEDIUM, logit_scale=config.logit_scale).tolist()
         return PolicySetup(name, {"start": start, "end": end, "rounds": config.rounds}, learns=False)
     if found is agents.Reinforce:
-        return PolicySetup(name, {"initial_mean": [0.0, 0.0, -0.5, -0.5, -0.5, -0.5, -0.5]})
+        guidance = 0.5 if name == "reinforce-paper" else _IMITATING
+        logits = encode_action(guidance=guidance, logit_scale=config.logit_scale)[:2].tolist()
+        return PolicySetup(name, {"initial_mean": [*logits, *5 * [-0.5]]})
     return PolicySetup(name, learns=found not in (agents.Random, agents.Wrapped))

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.policies import policy_setup
+from fusion_env.action import decode_action
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError
 
@@ -29,9 +31,13 @@ def test_who_learns() -> None:
     assert policy_setup("stable_baselines3:A2C", preset("tiny")).learns
 
 
-def test_reinforce_starts_with_gentle_degradation() -> None:
-    for name in ("reinforce", "reinforce-paper"):
-        assert policy_setup(name, preset("tiny")).settings["initial_mean"] == [0.0, 0.0, *[-0.5] * 5]
+@pytest.mark.parametrize(("name", "guidance"), [("reinforce", 0.9), ("reinforce-paper", 0.5)])
+@pytest.mark.parametrize("logit_scale", [1.5, 3.0])
+def test_where_reinforce_starts(name: str, guidance: float, logit_scale: float) -> None:
+    start = policy_setup(name, preset("tiny", logit_scale=logit_scale)).settings["initial_mean"]
+    weights, degradation = decode_action(np.array(start), logit_scale=logit_scale)
+    assert weights.guidance == pytest.approx(guidance)
+    assert degradation == decode_action(np.full(7, -0.5))[1]
 
 
 def test_unknown_names_suggest_the_nearest() -> None:
