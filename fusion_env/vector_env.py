@@ -1,15 +1,16 @@
 """Several students in one process: the native vector environment and its Stable-Baselines3 form."""
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 from fusion_env.config import DistillConfig, preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.task import build_task
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import DummyVecEnv
 
 __all__ = ["FusionDistillVectorEnv", "make_sb3_vec_env"]
 
@@ -39,7 +40,9 @@ class FusionDistillVectorEnv(SyncVectorEnv):
         super().__init__(_factories(num_envs, _config(preset, overrides), render_mode), autoreset_mode=autoreset_mode)
 
 
-def make_sb3_vec_env(num_envs: int, preset: str = "demo", *, seed: int | None = None, **overrides: Any) -> DummyVecEnv:
+def make_sb3_vec_env(
+    num_envs: int, preset: str = "demo", *, seed: int | None = None, **overrides: Any
+) -> "DummyVecEnv":
     """Make K students as a Stable-Baselines3 vector environment, in one process and sharing data.
 
     Args:
@@ -51,6 +54,10 @@ def make_sb3_vec_env(num_envs: int, preset: str = "demo", *, seed: int | None = 
     Returns:
         The environment, each student wrapped in a `Monitor`.
     """
+    # Here, because importing it draws from Python's global generator, which is nobody's business in the class above.
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
     factories = _factories(num_envs, _config(preset, overrides), None)
     env = DummyVecEnv([lambda make=make: Monitor(make()) for make in factories])
     if seed is not None:

@@ -123,6 +123,37 @@ def test_nobody_seeds_global_generators(
     _trajectory(FusionDistillEnv(config=tiny_config(cache_dir=str(tmp_path))))
 
 
+_IMPORTS_AND_VECTORS = """
+import random, sys, tempfile
+import numpy, torch
+random.seed(5), numpy.random.seed(6), torch.manual_seed(7)
+
+def states():
+    name, keys, *position = numpy.random.get_state()
+    return random.getstate(), keys.tobytes(), position, torch.get_rng_state().numpy().tobytes()
+
+before = states()
+import gymnasium
+import fusion_env, fusion_env.metrics, fusion_env.teachers, student.fuse
+assert states() == before, "import"
+envs = gymnasium.make_vec("fusion_env/FusionDistillTiny-v0", num_envs=2, cache_dir=sys.argv[1])
+envs.reset(seed=1)
+envs.step(numpy.zeros((2, 7), numpy.float32))
+assert states() == before, "vector environment"
+env = gymnasium.make("fusion_env/FusionDistillTiny-v0", cache_dir=sys.argv[1])
+env.reset()
+env.unwrapped.fork(seed=2).step(numpy.zeros(7))
+env.unwrapped.load_state_dict(env.unwrapped.state_dict())
+assert states() == before, "fork and snapshot"
+"""
+
+
+def test_imports_vectors_forks_and_snapshots_leave_global_generators_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _IMPORTS_AND_VECTORS, str(tmp_path)]
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def test_another_process_with_other_global_seeds_and_hashes_gives_the_same(
     tiny_config: Callable[..., DistillConfig], tmp_path: Path
 ) -> None:
