@@ -5,8 +5,8 @@ import logging
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ SUMMARY_FILE = "summary.json"
 LEARNING_FILE = "learning.json"
 AGENT_FILE = "agent.zip"
 STUDENT_FILE = "student.safetensors"
-PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "numpy", "open_clip_torch")
+PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy", "open_clip_torch")
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 # How long to wait for another process to leave the directory: one that was killed takes a moment to go.
@@ -294,16 +294,19 @@ def _summary(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "used": task.describe(),
         "teacher_checksums": task.teacher.checksums,
-        "versions": {
-            "fusion_env": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-            "opencv": cv2.__version__,  # four distributions provide it, opencv-python-headless among them
-        },
+        "versions": _versions(),
     }
     if "guidance_only" in reports:
         summary["closer_than_guidance_only"] = reports["final"]["mae"] < reports["guidance_only"]["mae"]
     return summary
+
+
+def _versions() -> dict[str, str]:
+    versions = {"fusion_env": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # some are needed by some agents only
+            versions[name] = version(name)
+    return versions | {"opencv": cv2.__version__}  # four distributions provide it, opencv-python-headless among them
 
 
 def summary_table(summary: dict[str, Any]) -> str:
