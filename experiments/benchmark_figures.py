@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -50,25 +51,48 @@ def draw_learning_curves(cells: Sequence[Cell], path: Path) -> None:
 
 
 def draw_schedules(cells: Sequence[Cell], path: Path) -> None:
-    """Draw the mean of each of the seven actions over the rounds of the judged runs, for each policy.
+    """Draw the mean of each of the seven actions over the rounds of the judged runs as colours, a line a policy.
 
-    A run that ended early counts in the rounds that it had.
+    The last picture is the weight of the guidance loss that the two logits come to, with -1 for 0. A run that ended
+    early counts in the rounds that it had; rounds that no run had are white.
     """
-    figure = Figure(figsize=(13, 5.5), layout="constrained")
-    axes = figure.subplots(2, 4, sharex=True, sharey=True).flatten()
-    for index, (policy, own) in enumerate(_by_policy(cells).items()):
-        for axis, name in zip(axes, ACTION_NAMES, strict=False):
-            actions = np.concatenate([_judged(cell, rows, f"action_{name}") for cell, rows in own])
-            played = np.flatnonzero(np.isfinite(actions).any(axis=0))
-            axis.plot(played + 1, np.nanmean(actions[:, played], axis=0), linewidth=1.2, **_style(index, policy))
-    for axis, name in zip(axes, ACTION_NAMES, strict=False):
-        axis.set_title(name.replace("_", " "), fontsize=9)
-        axis.set_ylim(-1.05, 1.05)
-        axis.grid(alpha=0.3)
-    axes[-1].set_axis_off()
-    axes[-1].legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="center")
-    figure.supxlabel("round")
+    policies = _by_policy(cells)
+    figure = Figure(figsize=(13, 1.2 + 0.4 * len(policies)), layout="constrained")
+    axes = figure.subplots(2, 4, sharex=True, sharey=True)
+    for axis, name in zip(axes.flatten(), ACTION_NAMES, strict=False):
+        title = name.replace("_", " ")
+        image = _draw_lines(axis, [_mean(own, f"action_{name}") for own in policies.values()], title)
+    weights = [2 * _mean(own, "weight_guidance") - 1 for own in policies.values()]
+    _draw_lines(axes[1, 3], weights, "guidance weight, from 0 to 1")
+    axes[0, 0].set_yticks(range(len(policies)), list(policies))
+    for axis in axes.flat:
+        axis.tick_params(labelsize=8)
+    figure.colorbar(image, ax=axes, label="mean over the runs", pad=0.01)
+    figure.supxlabel("round", fontsize=10)
     _save(figure, path)
+
+
+def _draw_lines(axis: Axes, lines: Sequence[NDArray[np.float64]], title: str) -> AxesImage:
+    image = axis.imshow(
+        np.stack(lines),
+        cmap="coolwarm",
+        vmin=-1,
+        vmax=1,
+        aspect="auto",
+        interpolation="nearest",
+        extent=(0.5, len(lines[0]) + 0.5, len(lines) - 0.5, -0.5),
+    )
+    axis.set_title(title, fontsize=9)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return image
+
+
+def _mean(own: Sequence[tuple[Cell, Rounds]], column: str) -> NDArray[np.float64]:
+    values = np.concatenate([_judged(cell, rows, column) for cell, rows in own])
+    means = np.full(values.shape[1], np.nan)
+    played = np.isfinite(values).any(axis=0)
+    means[played] = np.nanmean(values[:, played], axis=0)
+    return means
 
 
 def _style(index: int, policy: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.benchmark_figures import _judged, _rewards, _table, draw_learning_curves, draw_schedules
+from experiments.benchmark_figures import _judged, _mean, _rewards, _table, draw_learning_curves, draw_schedules
 from experiments.benchmark_grid import Cell
 from experiments.executors import Job
 from experiments.rounds_file import RoundsFile
@@ -31,7 +31,7 @@ def cell(run_dir: Path, policy: str = "linear", runs: int = 1, eval_runs: int = 
 
 def row(phase: str, run: int, number: int, reward: float, diverged: bool = False) -> dict[str, str]:
     values = {"phase": phase, "run": run, "round": number, "reward": reward, "diverged": diverged}
-    values |= {f"action_{name}": number / 10 for name in ACTION_NAMES}
+    values |= {f"action_{name}": number / 10 for name in ACTION_NAMES} | {"weight_guidance": 0.7}
     return {name: str(value) for name, value in values.items()}
 
 
@@ -63,6 +63,13 @@ def test_judged_are_the_last_run_or_the_frozen_ones(tmp_path: Path) -> None:
     (frozen,) = _judged(cell(tmp_path, runs=2, eval_runs=1), rows, "reward")
     np.testing.assert_array_equal(frozen, [-0.5, -0.5, -0.5, np.nan])
     assert _table(cell(tmp_path, runs=2), rows, "learn", "reward").shape == (2, ROUNDS)
+
+
+def test_actions_are_averaged_over_the_runs_that_had_the_round(tmp_path: Path) -> None:
+    long = [row("learn", 0, number, -1.0) for number in range(1, ROUNDS)]
+    short = [{**row("learn", 0, 1, -1.0), "action_blur": "0.5"}]
+    means = _mean([(cell(tmp_path), long), (cell(tmp_path), short)], "action_blur")
+    np.testing.assert_allclose(means, [0.3, 0.2, 0.3, np.nan])
 
 
 @pytest.mark.parametrize("eval_runs", [0, 2])
