@@ -1,5 +1,6 @@
 """A stop that is asked for is quick, keeps what was done, and leaves no process behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -96,6 +97,21 @@ def test_in_a_long_rollout_the_last_checkpoint_counts(cache: str, tmp_path: Path
     assert 16 <= recorded(cut) < 24
     assert main(["--resume", str(cut)]) == 0
     assert read_rounds(cut) == read_rounds(whole)
+
+
+def test_a_stop_after_learning_keeps_what_was_learnt(cache: str, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    more = ["--rounds", "60"]  # the control takes about as long as learning does
+    assert main(tiny(cache, whole, *more)) == 0
+    with signalled(signal.SIGTERM, (cut / "learning.json").exists) as sent:
+        assert main(tiny(cache, cut, *more)) == 130
+    assert time.monotonic() - sent[0] < LIMIT_S
+    assert not (cut / "summary.json").exists()
+    learnt = (cut / "learning.json").read_bytes()
+    assert main(["--resume", str(cut)]) == 0
+    assert (cut / "learning.json").read_bytes() == learnt
+    results = [json.loads((out / "summary.json").read_text()) for out in (whole, cut)]
+    assert results[0]["report"] == results[1]["report"]
 
 
 def test_a_stop_during_the_set_up_leaves_nothing(cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
