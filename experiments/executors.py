@@ -198,7 +198,7 @@ def _ray(jobs: Sequence[Job], resources: Resources) -> Finished:
 
 def _connect(ray: Any, address: str | None) -> None:
     try:
-        host, _, port = (address or "").rpartition(":")
+        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
         if port.isdigit():
             # Ray itself tries for many minutes where nobody answers.
             socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
