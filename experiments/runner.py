@@ -21,7 +21,7 @@ from experiments.checkpoint import remove_checkpoints
 from experiments.divergence import AgentDivergedError, has_finite_weights
 from experiments.figures import draw_preview, draw_rewards
 from experiments.frozen_runs import FrozenRun, frozen_seed, run_frozen
-from experiments.interruption import StopRequest, stop_on_request
+from experiments.interruption import Interrupted, StopRequest, stop_on_request
 from experiments.result_file import read_result, write_result
 from experiments.rounds_file import read_rounds
 from experiments.run_config import FILE as CONFIG_FILE
@@ -95,7 +95,7 @@ def _new_result(config: RunConfig, run_dir: Path, show: bool, progress: Progress
             frozen = _judge(config, task, run_dir, learning, stop, show)
             seconds["frozen"] = time.perf_counter() - start
             start = time.perf_counter()
-            reports = _reports(config, task, run_dir, learning, frozen, progress)
+            reports = _reports(config, task, run_dir, learning, frozen, stop, progress)
             seconds["evaluation"] = time.perf_counter() - start
             summary = _summary(config, task, learning, frozen, reports, seconds)
             write_result(run_dir / SUMMARY_FILE, summary)
@@ -230,6 +230,7 @@ def _reports(
     run_dir: Path,
     learning: Learning,
     frozen: list[FrozenRun],
+    stop: StopRequest,
     progress: Progress,
 ) -> dict[str, Report]:
     if frozen:
@@ -244,19 +245,21 @@ def _reports(
     reports["stage0"] = task.report.score(_student(task, task.stage0))
     if config.details and not learning["agent_diverged"]:
         draw_rewards(run_dir)
-        control = _guidance_only(config, task, config.env.rounds, progress)
+        control = _guidance_only(config, task, stop, progress)
         draw_preview(task.report, task.stage0, load_state(run_dir / STUDENT_FILE), run_dir / "preview.png")
         reports["guidance_only"] = task.report.score(_student(task, control))
     return reports
 
 
 def _guidance_only(
-    config: RunConfig, task: DistillationTask, rounds: int, progress: Progress
+    config: RunConfig, task: DistillationTask, stop: StopRequest, progress: Progress
 ) -> dict[str, torch.Tensor]:
     """Train the control: the same start and as many iterations, with the guidance loss only."""
     engine = task.new_run(config.seed, config.seed)
     student = engine.state_dict()["student"]
-    for done in progress(range(rounds), "guidance only"):
+    for done in progress(range(config.env.rounds), "guidance only"):
+        if stop:
+            raise Interrupted("stopped while the control was training; what was learnt is kept")
         diverged = engine.run_round(GUIDANCE_ONLY, Degradation()).diverged
         # Like the environment: finite weights can be so large that nothing finite comes out of them.
         if diverged or not np.isfinite([*task.scorer.score(engine.student)[0].values()]).all():

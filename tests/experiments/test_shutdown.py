@@ -101,7 +101,7 @@ def test_in_a_long_rollout_the_last_checkpoint_counts(cache: str, tmp_path: Path
 
 def test_a_stop_after_learning_keeps_what_was_learnt(cache: str, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    more = ["--rounds", "25"]  # the control takes about as long as learning does
+    more = ["--rounds", "12"]
     assert main(tiny(cache, whole, *more)) == 0
     with signalled(signal.SIGTERM, (cut / "learning.json").exists) as sent:
         assert main(tiny(cache, cut, *more)) == 130
