@@ -16,15 +16,15 @@ from typing import Any
 from tqdm import tqdm
 
 import agents
-from experiments.benchmark_figures import draw_learning_curves, draw_schedules
-from experiments.benchmark_grid import Grid, parse_seeds
-from experiments.benchmark_report import results_page
-from experiments.benchmark_table import RAW_FILE, Row, raw_row, write_raw
+from experiments.benchmarking.executors import EXECUTORS, Resources, map_runs
+from experiments.benchmarking.figures import draw_learning_curves, draw_schedules
+from experiments.benchmarking.grid import Grid, parse_seeds
+from experiments.benchmarking.page import results_page
+from experiments.benchmarking.table import RAW_FILE, Row, raw_row, write_raw
 from experiments.command_line import add_settings, exit_on_error, given_settings
-from experiments.executors import EXECUTORS, Resources, map_runs
-from experiments.interruption import Interrupted, interrupt_at_once
-from experiments.policies import GUIDANCE_ONLY
-from experiments.run_config import PROTOCOLS
+from experiments.running.config import PROTOCOLS
+from experiments.running.interruption import Interrupted, interrupt_at_once
+from experiments.running.policies import GUIDANCE_ONLY
 from fusion_env.config import PRESETS
 from student.checkpoint import write_atomic
 

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from experiments.command_line import exit_on_error, progress_bar
-from experiments.frozen_runs import frozen_seed
-from experiments.result_file import read_result
-from experiments.rounds_file import read_rounds, round_row
-from experiments.run_config import RunConfig, read_config
+from experiments.running.config import RunConfig, read_config
+from experiments.running.judge import frozen_seed
+from experiments.running.result import read_result
+from experiments.running.rounds import read_rounds, round_row
 from fusion_env.action import ACTION_NAMES
 from fusion_env.data import Progress, no_progress
 from fusion_env.env import FusionDistillEnv

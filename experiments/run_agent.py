@@ -18,11 +18,11 @@ import yaml
 
 import agents
 from experiments.command_line import add_settings, exit_on_error, given_settings, progress_bar
-from experiments.interruption import Interrupted, interrupt_at_once
-from experiments.policies import GUIDANCE_ONLY, policy_setup
-from experiments.run_config import FILE as CONFIG_FILE
-from experiments.run_config import PROTOCOLS, RunConfig, read_config
-from experiments.runner import run, summary_table
+from experiments.running.config import FILE as CONFIG_FILE
+from experiments.running.config import PROTOCOLS, RunConfig, read_config
+from experiments.running.interruption import Interrupted, interrupt_at_once
+from experiments.running.policies import GUIDANCE_ONLY, policy_setup
+from experiments.running.run import run, summary_table
 from fusion_env.config import PRESETS, preset
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task

@@ -1,6 +1,6 @@
 """The embedded feature network of Eq. 1: a small stand-in for VGG-19, trained on procedural scenes.
 
-`experiments/train_features.py` trains it; its card is ``fusion_env/assets/features.md``.
+`experiments/weights/train_features.py` trains it; its card is ``fusion_env/assets/features.md``.
 """
 
 import itertools
@@ -91,7 +91,7 @@ def load_embedded_features(weights: str | os.PathLike[str] | None = None) -> Emb
     """Build the network with trained weights, frozen and in evaluation mode.
 
     Args:
-        weights: A file that `experiments/train_features.py` wrote; the package's own without it.
+        weights: A file that `experiments/weights/train_features.py` wrote; the package's own without it.
 
     Returns:
         The network on the CPU, float32. Its weights are frozen; gradients flow to the input.

@@ -1,6 +1,6 @@
 """The embedded quality score: a small no-reference network trained on procedural scenes.
 
-It stands in for CLIP-IQA where nothing may be downloaded. `experiments/train_quality.py` trains it; its card is
+It stands in for CLIP-IQA where nothing may be downloaded. `experiments/weights/train_quality.py` trains it; its card is
 ``fusion_env/assets/quality.md``.
 """
 
@@ -110,7 +110,7 @@ def load_embedded_quality(weights: str | os.PathLike[str] | None = None) -> Embe
     """Build the score with trained weights, frozen and in evaluation mode.
 
     Args:
-        weights: A file that `experiments/train_quality.py` wrote; the package's own without it.
+        weights: A file that `experiments/weights/train_quality.py` wrote; the package's own without it.
 
     Returns:
         The score on the CPU, float32.

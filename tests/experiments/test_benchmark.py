@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from experiments.benchmark import main
-from experiments.benchmark_grid import Grid, parse_seeds
+from experiments.benchmarking.grid import Grid, parse_seeds
 from fusion_env.errors import ConfigError, FusionEnvError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "benchmark.py"

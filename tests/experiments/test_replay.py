@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from experiments.replay import main, replay
-from experiments.rounds_file import read_rounds
 from experiments.run_agent import main as run_agent
+from experiments.running.rounds import read_rounds
 from fusion_env.action import ACTION_NAMES
 from fusion_env.errors import ConfigError
 from student.checkpoint import load_state, save_state

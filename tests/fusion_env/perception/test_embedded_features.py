@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.embedded_common import Lumas, load_lumas, spearman, to_batch
-from experiments.train_features import CHANGES, EVALUATED_LEVELS, draw_batch, recover_images, tap_distances
+from experiments.weights.embedded_common import Lumas, load_lumas, spearman, to_batch
+from experiments.weights.train_features import CHANGES, EVALUATED_LEVELS, draw_batch, recover_images, tap_distances
 from fusion_env.data import PairedFolder, ProceduralScenes
 from fusion_env.losses import guidance_loss
 from fusion_env.metrics import ssim_index

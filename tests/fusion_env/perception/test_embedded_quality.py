@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.embedded_common import Lumas, gaussian_blur, load_lumas, spearman, to_batch
-from experiments.train_quality import EVALUATED, Damage, train
+from experiments.weights.embedded_common import Lumas, gaussian_blur, load_lumas, spearman, to_batch
+from experiments.weights.train_quality import EVALUATED, Damage, train
 from fusion_env.data import PairedFolder, ProceduralScenes
 from fusion_env.perception import load_quality
 from fusion_env.perception.embedded_quality import EmbeddedQuality

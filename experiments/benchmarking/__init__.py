@@ -1,0 +1,1 @@
+"""Many runs, and how the policies compare."""

@@ -1,0 +1,157 @@
+"""The grid of a benchmark: which runs there are, and where each lies."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarking.executors import Job
+from experiments.running.config import RunConfig
+from experiments.running.policies import policy_setup
+from fusion_env.config import preset
+from fusion_env.errors import ConfigError
+from fusion_env.teachers.registry import find
+
+__all__ = ["TUNING_SEEDS_FROM", "Cell", "Grid", "parse_seeds"]
+
+TUNING_SEEDS_FROM = 1000
+"""Seeds from here on are for choosing settings; those below are for reporting."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid and what it varies."""
+
+    policy: str
+    teacher: str
+    data: str
+    seed: int
+    stage0_seed: int
+    job: Job
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Policies on tasks, with equal rounds for all.
+
+    Attributes:
+        protocol: ``"online"`` or ``"across"``.
+        policies: Names for `policy_setup`.
+        teachers: ``NAME`` or ``NAME=WEIGHTS`` each; empty means the preset's teacher.
+        data: Folders, or ``"procedural"``; empty means the preset's data.
+        seeds: Seeds of agent and environment.
+        stage0_seeds: Seeds of the stage-0 student, which take turns over `seeds`.
+        preset: Starting point of the settings.
+        settings: Fields of `DistillConfig` that differ from the preset.
+        runs: Learning runs; policies that do not learn have none under `across`.
+        eval_runs: Runs of the frozen policy (`across`).
+    """
+
+    protocol: str
+    policies: tuple[str, ...]
+    teachers: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = tuple(range(10))
+    stage0_seeds: tuple[int, ...] = (0, 1, 2)
+    preset: str = "bench"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    runs: int = 1
+    eval_runs: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("policies", "seeds", "stage0_seeds"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} must name one or more. Got none")
+        for name in ("policies", "seeds", "stage0_seeds", "teachers", "data"):
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ConfigError(f"{name} must name each once. Got {values}")
+        if self.protocol == "online" and "random-search" in self.policies:
+            raise ConfigError("random-search tries one action in each run: it exists only with protocol 'across'")
+        if self.runs < 1:
+            raise ConfigError(f"runs must be at least 1. Got {self.runs}")
+        if min(self.seeds) < TUNING_SEEDS_FROM <= max(self.seeds):
+            raise ConfigError(
+                f"seeds {self.seeds} mix reporting (below {TUNING_SEEDS_FROM}) and tuning (from it on): "
+                "settings must not be chosen on the seeds that are reported"
+            )
+
+    @property
+    def is_tuning(self) -> bool:
+        """Whether the seeds are for choosing settings, so that the results must not be reported."""
+        return self.seeds[0] >= TUNING_SEEDS_FROM
+
+    def cells(self, out: Path) -> list[Cell]:
+        """Return all runs in a fixed order, each with its directory under `out`.
+
+        Raises:
+            FusionEnvError: A setting is out of range, or there is no such policy or teacher.
+        """
+        base = preset(self.preset, **self.settings)
+        cells = []
+        for teacher in self.teachers or (_label(base.teacher, base.teacher_weights),):
+            find(teacher.partition("=")[0])  # now, not when half of the grid is done
+            for data in self.data or (base.data,):
+                for policy in self.policies:
+                    for index, seed in enumerate(self.seeds):
+                        stage0_seed = self.stage0_seeds[index % len(self.stage0_seeds)]
+                        cells.append(self._cell(out, policy, teacher, data, seed, stage0_seed))
+        return cells
+
+    def _cell(self, out: Path, policy: str, teacher: str, data: str, seed: int, stage0_seed: int) -> Cell:
+        name, _, weights = teacher.partition("=")
+        env = preset(self.preset, **self.settings)
+        env = env.replace(teacher=name, teacher_weights=weights or None, data=data, stage0_seed=stage0_seed)
+        setup = policy_setup(policy, env)
+        across = self.protocol == "across"
+        config = RunConfig(
+            env=env.replace(**setup.env),
+            preset=self.preset,
+            agent=setup.agent,
+            agent_settings=setup.settings,
+            protocol=self.protocol,
+            runs=0 if across and not setup.learns else self.runs,
+            eval_runs=self.eval_runs,
+            seed=seed,
+            details=False,
+        )
+        teacher_label = _shortest(name, teacher, [other.partition("=")[0] for other in self.teachers])
+        data_label = _shortest(Path(data).name, data, [Path(other).name for other in self.data])
+        folder = "-".join(_file_name(part) for part in (policy, teacher_label, data))
+        job = Job(config, out / "runs" / folder / f"{seed}")
+        return Cell(policy, teacher_label, data_label, seed, stage0_seed, job)
+
+
+def _shortest(short: str, full: str, others: Sequence[str]) -> str:
+    """Return the short form of a name, unless two of them have the same."""
+    return full if others.count(short) > 1 else short
+
+
+def _label(teacher: str, weights: str | None) -> str:
+    return teacher if weights is None else f"{teacher}={weights}"
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", text).strip("_.") or "x"
+
+
+def parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
+    """Read seeds such as ``0-9`` or ``1 5 7``.
+
+    Raises:
+        ConfigError: A word is neither a number nor a range that goes upwards.
+
+    >>> parse_seeds(["0-2", "7"])
+    (0, 1, 2, 7)
+    """
+    seeds: list[int] = []
+    for text in texts:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        if match is None:
+            raise ConfigError(f"seeds must be numbers or ranges such as 0-9. Got {text!r}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ConfigError(f"the range of seeds {text!r} ends before it begins: write {last}-{first}")
+        seeds += range(first, last + 1)
+    return tuple(seeds)

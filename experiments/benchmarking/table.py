@@ -1,0 +1,141 @@
+"""The numbers of a benchmark: one row for each run, and a table of policies with uncertainty."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.benchmarking.grid import Cell
+from experiments.benchmarking.uncertainty import interquartile_mean, interval, probability_of_improvement
+from student.checkpoint import write_atomic
+
+__all__ = ["RAW_FILE", "Row", "raw_row", "results_table", "write_raw"]
+
+RAW_FILE = "raw.csv"
+RIVALS = ("constant", "random")
+"""Policies that the others are compared with pair by pair."""
+
+# Below that a stratum hardly varies when it is drawn from itself.
+_FEW_RUNS = 3
+
+Row = dict[str, Any]
+
+
+def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
+    """Return what one run came to.
+
+    `report_gap` is E(student) - E(teacher) on the report split, `mean_reward` the area under the reward curve of the
+    judged runs divided by their rounds; both are higher for better students. `report_mae` is the distance to the
+    teacher's images. Only the columns that start with ``seconds`` depend on the machine.
+    """
+    report, config = summary["report"], cell.job.config
+    return {
+        "protocol": config.protocol,
+        "policy": cell.policy,
+        "teacher": cell.teacher,
+        "data": cell.data,
+        "seed": cell.seed,
+        "stage0_seed": cell.stage0_seed,
+        "report_gap": report["final"]["e"] - report["teacher"]["e"],
+        "mean_reward": summary["return"] / config.env.rounds,
+        "report_mae": report["final"]["mae"],
+        "report_ssim_teacher": report["final"]["ssim_teacher"],
+        "stage0_gap": report["stage0"]["e"] - report["teacher"]["e"],
+        "stage0_mae": report["stage0"]["mae"],
+        "learning_rounds": summary["learning_rounds"],
+        "judged_rounds": summary["judged_rounds"],
+        "gradient_updates": summary["gradient_updates"],
+        "diverged_runs": summary["diverged_runs"],
+        "seconds_training": summary["seconds"]["training"],
+        "seconds_frozen": summary["seconds"]["frozen"],
+    }
+
+
+def write_raw(rows: Sequence[Row], path: Path) -> None:
+    """Write all rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())
+
+
+def results_table(rows: Sequence[Row], small_sample: Sequence[str] = ()) -> str:
+    """Compare the policies as a Markdown table, the best `report_gap` first.
+
+    Interquartile means over all runs of a policy with 95 % intervals from a bootstrap that is stratified by teacher,
+    data and stage-0 seed, and each policy's probability of a better report score than `constant` and `random`.
+
+    Args:
+        rows: Rows of `raw_row`, all of one protocol.
+        small_sample: Policies to mark as learning from far fewer rounds than they are made for.
+    """
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    rivals = [name for name in RIVALS if name in policies]
+    header = ["policy", "n", "final gap", "mean reward", "MAE to teacher"]
+    header += [f"P(better than {name})" for name in rivals]
+    header += ["learning / judged rounds", "updates", "seconds", "diverged"]
+    lines = []
+    for policy in sorted(policies, key=lambda name: -interquartile_mean(_strata(rows, name, "report_gap"))):
+        mark = " †" if policy in small_sample else ""
+        lines.append([policy + mark, *_cells(rows, policy, rivals)])
+    lines.append(_stage0_line(rows, len(header)))
+    body = [f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines]]
+    if any(policy in small_sample for policy in policies):
+        body.append("\n† off-policy in one run: the small-sample regime; judged fairly only by the protocol `across`.")
+    smallest = min(len(stratum) for name in policies for stratum in _strata(rows, name, "report_gap"))
+    if smallest < _FEW_RUNS:
+        body.append(
+            f"\nIntervals are too narrow or missing: of some stage-0 students there are only {smallest} run(s). Give "
+            f"at least {_FEW_RUNS} seeds for each stage-0 seed."
+        )
+    return "\n".join(body)
+
+
+def _cells(rows: Sequence[Row], policy: str, rivals: Sequence[str]) -> list[str]:
+    own = [row for row in rows if row["policy"] == policy]
+    cells = [str(len(own))]
+    for column in ("report_gap", "mean_reward", "report_mae"):
+        cells.append(_estimate(3, interquartile_mean, _strata(rows, policy, column)))
+    for rival in rivals:
+        samples = (_strata(rows, name, "report_gap") for name in (policy, rival))
+        cells.append("-" if rival == policy else _estimate(2, probability_of_improvement, *samples))
+    cells.append(f"{_median(own, 'learning_rounds')} / {_median(own, 'judged_rounds')}")
+    cells.append(_median(own, "gradient_updates"))
+    cells.append(f"{np.median([row['seconds_training'] + row['seconds_frozen'] for row in own]):.0f}")
+    cells.append(str(sum(row["diverged_runs"] for row in own)))
+    return cells
+
+
+def _stage0_line(rows: Sequence[Row], columns: int) -> list[str]:
+    """Say where all started: one value for each task, whoever ran."""
+    starts = {_stratum(row): (row["stage0_gap"], row["stage0_mae"]) for row in rows}
+    gap, mae = np.mean(list(starts.values()), axis=0)
+    return ["*stage-0 student*", f"{len(starts)}", f"{gap:.3f}", "", f"{mae:.3f}", *[""] * (columns - 5)]
+
+
+def _estimate(digits: int, statistic: Callable[..., float], *samples: list[NDArray[np.float64]]) -> str:
+    """Write a statistic with its interval, or alone where no stratum holds two runs that could be drawn from."""
+    if all(len(stratum) == 1 for strata in samples for stratum in strata):
+        return f"{statistic(*samples):.{digits}f}"
+    return f"{interval(statistic, *samples):.{digits}f}"
+
+
+def _stratum(row: Row) -> tuple[str, str, int]:
+    return row["teacher"], row["data"], row["stage0_seed"]
+
+
+def _strata(rows: Sequence[Row], policy: str, column: str) -> list[NDArray[np.float64]]:
+    groups: dict[tuple[str, str, int], list[float]] = {}
+    for row in rows:
+        if row["policy"] == policy:
+            groups.setdefault(_stratum(row), []).append(row[column])
+    return [np.array(groups[key]) for key in sorted(groups)]
+
+
+def _median(rows: Sequence[Row], column: str) -> str:
+    return f"{np.median([row[column] for row in rows]):.0f}"

@@ -1,0 +1,1 @@
+"""Questions about the cost and correctness of the code."""

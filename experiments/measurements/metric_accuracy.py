@@ -1,0 +1,221 @@
+"""Compare the fusion metrics with published values, original MATLAB code and double-precision references.
+
+    python experiments/measurements/metric_accuracy.py --out docs/metric-accuracy.md
+
+computes every metric of every stored image from uint8, float32 and float64 input, writes the worst and the median
+relative error, and fails (exit status 1) where a limit is broken. Rows without an image file are left out and counted.
+"""
+
+import argparse
+import csv
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from experiments.command_line import exit_on_error
+from fusion_env import metrics
+from fusion_env.errors import DataError
+from student.checkpoint import write_atomic
+
+__all__ = ["Row", "limit", "main", "measure", "read_rows"]
+
+TABLES = ("vifb.csv", "official.csv")
+DTYPES = ("uint8", "float32", "float64")
+NAMES = {
+    "AG": "ag",
+    "AG_fwd": "ag_forward",
+    "EI": "ei",
+    "EI_zero": "ei_zero",
+    "SF": "sf",
+    "SF_u8": "sf_uint8",
+    "SD": "sd",
+    "EN": "en",
+    "MI": "mi",
+    "Qabf": "qabf",
+    "SCD": "scd",
+    "SSIM": "ssim",
+    "VIF": "vif",
+    "VIFF": "viff",
+}
+VIFB_PREFIX = "VIFB_"
+PUBLISHED = "VIFB published"
+LOOSER = {"mi": 1e-4, "qabf": 1e-4, "scd": 1e-4, "ssim": 1e-4, "vif": 1e-4, "viff": 1e-3}
+# What the worst row may be off: half a unit of the fifth digit for published values; see the README of the tables.
+DEFAULT_LIMIT, PUBLISHED_LIMIT = 1e-5, 6e-5
+
+Errors = dict[str, list[float]]
+"""Relative errors for each input dtype."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One reference value."""
+
+    pair: str
+    image: str
+    """File relative to the reference folder; empty where only the value is known."""
+    metric: str
+    """Name in `fusion_env.metrics`."""
+    convention: str
+    """``"gray"`` or ``"vifb"``."""
+    value: float
+    source: str
+    """Where the value comes from, in words."""
+
+
+def limit(metric: str, source: str) -> float:
+    """Return the largest allowed relative error.
+
+    Args:
+        metric: Name in `fusion_env.metrics`.
+        source: Where the reference value comes from.
+    """
+    if source.startswith(PUBLISHED):
+        return PUBLISHED_LIMIT
+    return LOOSER.get(metric, DEFAULT_LIMIT)
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Read the reference tables.
+
+    Args:
+        folder: Folder with the tables and ``images/``.
+
+    Raises:
+        DataError: If a table is missing or names a metric that is not known here.
+    """
+    rows = []
+    for name in TABLES:
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing: give the folder of the reference tables with --reference")
+        with open(path, newline="", encoding="utf-8") as file:
+            rows += [_row(fields, path) for fields in csv.DictReader(file)]
+    return rows
+
+
+def _row(fields: dict[str, str], path: Path) -> Row:
+    name = fields["metric"].removeprefix(VIFB_PREFIX)
+    if name not in NAMES:
+        raise DataError(f"{path} has the unknown metric {fields['metric']!r}. Known: {', '.join(NAMES)}")
+    convention = "gray" if name == fields["metric"] else "vifb"
+    value = float(fields["value"])
+    return Row(fields["pair"], fields["image"], NAMES[name], convention, value, fields["source"])
+
+
+def measure(rows: Iterable[Row], folder: Path) -> dict[tuple[str, str, str], Errors]:
+    """Compute the relative error of every row that has an image.
+
+    Args:
+        rows: Reference values.
+        folder: Folder of the images.
+
+    Returns:
+        Errors for each (convention, metric, source).
+
+    Raises:
+        DataError: If an image is missing.
+    """
+    images: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.image:
+            images[row.pair, row.image, row.convention].append(row)
+    errors: dict[tuple[str, str, str], Errors] = defaultdict(lambda: {dtype: [] for dtype in DTYPES})
+    for (pair, image, convention), wanted in images.items():
+        planes = [_read(path) for path in _paths(folder, pair, image)]
+        if convention == "gray":
+            planes = [metrics.gray_levels(plane) for plane in planes]
+        names = list(dict.fromkeys(row.metric for row in wanted))
+        for dtype in DTYPES:
+            given = planes if dtype == "uint8" else [plane.to(getattr(torch, dtype)) / 255 for plane in planes]
+            values = metrics.compute(names, *given, convention=convention)
+            for row in wanted:
+                error = abs(values[row.metric].item() / row.value - 1)
+                errors[convention, row.metric, row.source][dtype].append(error)
+    return errors
+
+
+def _paths(folder: Path, pair: str, image: str) -> tuple[Path, Path, Path]:
+    """Return the files of the fused image and its sources: infrared, visible."""
+    fused = folder / image
+    if image.startswith("images/official/"):
+        return fused, folder / image.replace("_fused", "_ir"), folder / image.replace("_fused", "_vi")
+    return fused, folder / "images" / "ir" / f"{pair}.jpg", folder / "images" / "vi" / f"{pair}.jpg"
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path) -> Tensor:
+    """Read an image as uint8 ``[1, C, H, W]`` with the one or three planes that it has."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing: the reference folder is incomplete")
+    with Image.open(path) as image:
+        pixels = np.array(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())[None]
+
+
+def markdown(errors: dict[tuple[str, str, str], Errors], left_out: int) -> str:
+    """Write the errors as a page with one table for each convention."""
+    lines = [
+        "# Accuracy of the metrics",
+        "",
+        "Relative errors, worst / median over the images, by dtype of the input. Generated by",
+        "`python experiments/measurements/metric_accuracy.py --out docs/metric-accuracy.md`, which fails where a limit",
+        "is broken.",
+        f"{left_out} rows whose images are not at hand are left out.",
+    ]
+    for convention, title in (("gray", "Grey levels"), ("vifb", 'Colour planes: `convention="vifb"`')):
+        lines += ["", f"## {title}", "", "| metric | reference | images | uint8 | float32 | float64 | limit |"]
+        lines += ["|---|---|---|---|---|---|---|"]
+        for (kind, metric, source), by_dtype in sorted(errors.items()):
+            if kind == convention:
+                cells = [f"{max(values):.1e} / {np.median(values):.1e}" for values in by_dtype.values()]
+                count = len(by_dtype["uint8"])
+                lines.append(f"| {metric} | {source} | {count} | {' | '.join(cells)} | {limit(metric, source):.0e} |")
+    lines += ["", "The published values of VIFB have five digits, so errors up to 5e-5 are theirs.", ""]
+    return "\n".join(lines)
+
+
+def broken(errors: dict[tuple[str, str, str], Errors]) -> list[str]:
+    """Say which limits do not hold."""
+    return [
+        f"{metric} from {dtype} against {source}: {max(values):.1e}, limit {limit(metric, source):.0e}"
+        for (_, metric, source), by_dtype in sorted(errors.items())
+        for dtype, values in by_dtype.items()
+        if not all(value <= limit(metric, source) for value in values)
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 1 if a limit is broken."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = os.environ.get("FUSION_ENV_REFERENCE", Path(__file__).resolve().parents[3] / "shared")
+    text = "folder with reference/metrics/, or that folder itself (default: FUSION_ENV_REFERENCE, or ../shared)"
+    parser.add_argument("--reference", type=Path, default=Path(default), metavar="DIR", help=text)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the page there instead of printing it")
+    args = parser.parse_args(arguments)
+    inner = args.reference / "reference" / "metrics"
+    folder = inner if inner.is_dir() else args.reference
+    rows = read_rows(folder)
+    errors = measure(rows, folder)
+    page = markdown(errors, left_out=sum(not row.image for row in rows))
+    if args.out is None:
+        print(page)
+    else:
+        write_atomic(args.out, page.encode())
+    problems = broken(errors)
+    for problem in problems:
+        print(f"limit broken: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    exit_on_error(lambda: main(sys.argv[1:]))

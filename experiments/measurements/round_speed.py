@@ -1,0 +1,186 @@
+"""Time one round of each preset, part by part, against its floor and against a plain loop.
+
+    python experiments/measurements/round_speed.py --threads 2
+    python experiments/measurements/round_speed.py --device cuda --presets demo paper \
+        --variants float32 autocast contiguous
+
+The floor is the time that the student's and the feature network's multiplications alone would take at the rate of a
+large matrix product, measured in the same run. The alternative is what a first implementation would do: clean and
+degraded inputs through the student one after the other, and the teacher run in every iteration.
+
+`paper` has the paper's networks and sizes, but stand-ins for what must be fetched: procedural scenes, the embedded
+teacher (the same network), and VGG-19 and CLIP with random weights, which take the same time.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from experiments.command_line import exit_on_error
+from fusion_env.action import decode_action
+from fusion_env.config import preset
+from fusion_env.degradation import degrade, draw_noise
+from fusion_env.env import FusionDistillEnv
+from fusion_env.losses import guidance_loss, self_learning_loss, total_loss
+from fusion_env.task import resolve_device
+
+__all__ = ["main"]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {},
+    "bench": {},
+    "demo": {},
+    "paper": {
+        "data": "procedural",
+        "scene_height": 512,
+        "scene_width": 640,
+        "iterations": 123,  # one pass over the 2,940 pairs of M3FD
+        "bank_size": 1200,
+        "teacher": "embedded",
+        "perception": "vgg19-untrained",
+        "iqa": "clip-untrained",
+    },
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "float32": {},
+    "autocast": {"autocast": True},
+    "contiguous": {"channels_last": False},
+}
+ACTION = np.zeros(7, np.float32)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 5) -> float:
+    """Return floating-point operations per second of a square matrix product; on CUDA in TF32, as convolutions run."""
+    size = 8192 if device.type == "cuda" else 1536
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2))
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        return 2 * size**3 / min(_seconds(lambda: a @ b, device) for _ in range(repeats))
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def plain_round(env: FusionDistillEnv) -> None:
+    """Do the training of one round as a first implementation would."""
+    task, student = env.task, env.student
+    optimizer = torch.optim.Adam(student.parameters(), lr=env.config.learning_rate)
+    weights, degradation = decode_action(ACTION)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(task.iterations):
+        index = torch.randint(len(task.bank), (env.config.batch_size,), generator=generator)
+        ir, vis, _ = task.bank.batch(index.to(task.device))
+        with torch.no_grad():
+            target = task.teacher.fuse_luma(vis, ir)
+        bad_ir, bad_vis = (degrade(x, degradation, draw_noise(x.shape, generator, task.device)) for x in (ir, vis))
+        fused, fused_bad = student(vis, ir), student(bad_vis, bad_ir)
+        guidance = guidance_loss(task.features(fused), task.features(target))
+        loss = total_loss(guidance, self_learning_loss(fused, fused_bad), weights, task.scales)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def round_flops(env: FusionDistillEnv) -> int:
+    """Count the floating-point operations of student and feature network in one round, backward passes included."""
+    task, config = env.task, env.config
+    ir, vis, target = task.bank.batch(torch.arange(config.batch_size, device=task.device) % len(task.bank))
+    with FlopCounterMode(display=False) as counter:
+        fused = env.student(torch.cat([vis, vis]), torch.cat([ir, ir]))
+        loss = F.mse_loss(fused[: len(ir)], fused[len(ir) :] + 1)
+        loss = loss + guidance_loss(task.features(fused[: len(ir)]), task.features(target))
+        loss.backward()
+    iteration = counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        ir, vis, _ = task.scored.batch(torch.arange(config.score_images or len(task.scored), device=task.device))
+        env.student(vis, ir)
+    return iteration * task.iterations + counter.get_total_flops()
+
+
+def measure(name: str, variant: str, rounds: int, device: torch.device, cache_dir: str) -> dict[str, float]:
+    """Time `rounds` rounds of a preset and as many plain ones, interleaved.
+
+    Returns:
+        Medians in seconds; the parts of a round, too, on the CPU (on CUDA they would only be the times to launch them),
+        and the most memory taken on CUDA, in MiB.
+    """
+    # The student's start does not matter for time; this one needs no stage 0.
+    overrides = {"student_init": "random", "stage0_rounds": 0, "cache_dir": cache_dir, "rounds": rounds + 2}
+    config = preset(name, **PRESETS[name] | VARIANTS[variant] | overrides, device=str(device))
+    env = FusionDistillEnv(config=config)
+    env.reset(seed=0)
+    env.step(ACTION)
+    before = env.timings
+    steps, plain = [], []
+    other = env.fork()
+    memory = 0
+    for _ in range(rounds):
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        steps.append(_seconds(lambda: env.step(ACTION), device))
+        if device.type == "cuda":
+            memory = max(memory, torch.cuda.max_memory_allocated(device))
+        plain.append(_seconds(lambda: plain_round(other), device) + _seconds(other._score, device))
+    rate = matrix_rate(device, torch.bfloat16 if config.autocast else torch.float32)
+    row = {
+        "round": statistics.median(steps),
+        "plain": statistics.median(plain),
+        "floor": round_flops(env) / rate,
+    }
+    if device.type == "cuda":
+        return row | {"MiB": memory / 2**20}
+    parts = {part: (seconds - before[part]) / rounds for part, seconds in env.timings.items()}
+    return row | parts | {"rest": max(0.0, statistics.mean(steps) - sum(parts.values()))}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--rounds", type=int, default=8, help="rounds to time for each preset")
+    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=["tiny", "bench", "demo"])
+    parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=["float32"])
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(args.threads)
+    device = resolve_device(args.device)
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    rate = matrix_rate(device)
+    print(f"torch {torch.__version__}, {machine}, {args.threads} thread(s), matrix product {rate / 1e9:.0f} GFLOP/s\n")
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in args.presets:
+            for variant in args.variants:
+                label = name if variant == "float32" else f"{name}, {variant}"
+                rows[label] = measure(name, variant, args.rounds, device, folder)
+    columns = list(next(iter(rows.values())))
+    print(f"| preset | {' | '.join(columns)} | plain / round | round / floor |")
+    print("|---|" + "---|" * (len(columns) + 2))
+    for label, row in rows.items():
+        values = " | ".join(f"{row[column]:.0f}" if column == "MiB" else f"{row[column]:.3f}" for column in columns)
+        print(f"| {label} | {values} | {row['plain'] / row['round']:.2f} | {row['round'] / row['floor']:.1f} |")
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_error(lambda: main(sys.argv[1:]))

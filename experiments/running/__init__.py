@@ -1,0 +1,1 @@
+"""One run: an agent, a task, a directory."""

@@ -1,0 +1,131 @@
+"""Files that hold an agent and its environment between two rounds."""
+
+import hashlib
+import io
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+
+import agents
+from fusion_env.errors import SnapshotError
+from student.checkpoint import write_atomic
+
+__all__ = ["Checkpoint", "Clock", "checkpoint_files", "load_newest", "remove_checkpoints", "save_checkpoint"]
+
+_logger = logging.getLogger(__name__)
+
+_MAGIC = b"fusion_env checkpoint 3 "
+_PATTERN = "checkpoint-*.pt"
+_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run stands.
+
+    Attributes:
+        rounds: Rounds done.
+        runs: Runs finished.
+        seconds: Training time so far.
+        log: Values that wait for the next entry of the log, as `experiments.running.log.pending_values` returns them.
+    """
+
+    rounds: int
+    runs: int
+    seconds: float
+    log: str = "{}"
+
+
+def save_checkpoint(run_dir: Path, at: Checkpoint, agent: BaseAlgorithm, env: VecEnv) -> None:
+    """Write the agent and the state of its single environment, atomically, and keep the checkpoint before.
+
+    Raises:
+        SnapshotError: It cannot be written; those on disk are as they were.
+    """
+    agent_file, file = io.BytesIO(), io.BytesIO()
+    agents.save_state(agent, agent_file)
+    state = {
+        **vars(at),
+        "agent": torch.frombuffer(bytearray(agent_file.getvalue()), dtype=torch.uint8),
+        "env": env.unwrapped.envs[0].unwrapped.state_dict(),
+    }
+    torch.save(state, file)
+    payload = file.getvalue()
+    path = run_dir / f"checkpoint-{at.rounds:08d}.pt"
+    try:
+        write_atomic(path, _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+    except OSError as error:
+        raise SnapshotError(
+            f"checkpoint {path} cannot be written ({error.strerror}); those before it are intact: make room or set "
+            "the rights, and resume"
+        ) from error
+    for old in checkpoint_files(run_dir)[:-_KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def load_newest(run_dir: Path, agent_name: str, env: VecEnv) -> tuple[BaseAlgorithm, Checkpoint] | None:
+    """Put an environment into the newest intact saved state and return the saved agent, attached to it.
+
+    Returns:
+        None if there is no checkpoint.
+
+    Raises:
+        SnapshotError: There are checkpoints, and none of them is intact.
+    """
+    problems = []
+    for path in reversed(checkpoint_files(run_dir)):
+        try:
+            state = _read(path)
+        except SnapshotError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            _logger.warning("%s; going on from %s", problem, path.name)
+        return _restore(state, agent_name, env)
+    if problems:
+        raise SnapshotError(f"{'; '.join(problems)}. Delete {run_dir} to start again")
+    return None
+
+
+def remove_checkpoints(run_dir: Path) -> None:
+    """Delete the checkpoints of a finished run."""
+    for path in checkpoint_files(run_dir):
+        path.unlink(missing_ok=True)
+
+
+def checkpoint_files(run_dir: Path) -> list[Path]:
+    """List the checkpoints of a run, the oldest first."""
+    return sorted(run_dir.glob(_PATTERN))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    header, _, payload = path.read_bytes().partition(b"\n")
+    if not header.startswith(_MAGIC):
+        raise SnapshotError(f"{path} is not a checkpoint of this version")
+    if header.removeprefix(_MAGIC).decode(errors="replace") != hashlib.sha256(payload).hexdigest():
+        raise SnapshotError(f"{path} is damaged (its checksum is another one)")
+    return torch.load(io.BytesIO(payload), weights_only=True)
+
+
+def _restore(state: dict[str, Any], agent_name: str, env: VecEnv) -> tuple[BaseAlgorithm, Checkpoint]:
+    env.reset()  # readies the wrappers; the environment's own state follows
+    env.unwrapped.envs[0].unwrapped.load_state_dict(state["env"])
+    agent = agents.load_state(agent_name, io.BytesIO(state["agent"].numpy().tobytes()), env)
+    return agent, Checkpoint(state["rounds"], state["runs"], state["seconds"], state["log"])
+
+
+class Clock:
+    """Seconds of training, those of earlier attempts included."""
+
+    def __init__(self, before: float) -> None:
+        self._start = time.perf_counter() - before
+
+    def seconds(self) -> float:
+        """Return the seconds so far."""
+        return time.perf_counter() - self._start

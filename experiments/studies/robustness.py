@@ -1,0 +1,171 @@
+"""Score the students of a benchmark on degraded images, which neither the reward nor the report looks at.
+
+python experiments/studies/robustness.py benchmarks/mine
+
+Self-learning (Eq. 2) trains a student to give the same image for degraded input. Whether it does is measured here: the
+inputs of the report split are degraded, and the student's image is compared with the one that the teacher makes of the
+clean pair.
+"""
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiments.benchmarking.uncertainty import interquartile_mean, interval
+from experiments.command_line import exit_on_error, progress_bar
+from experiments.running.config import FILE as CONFIG_FILE
+from experiments.running.config import read_config
+from experiments.running.run import STUDENT_FILE, SUMMARY_FILE
+from fusion_env.action import decode_action
+from fusion_env.degradation import Degradation, degrade, draw_noise
+from fusion_env.errors import ConfigError
+from fusion_env.report import model_input
+from fusion_env.scoring import indicator_values
+from fusion_env.task import DistillationTask, build_task
+from student.checkpoint import build_student, load_state, write_atomic
+
+__all__ = ["STRENGTHS", "degradation_at", "main", "robustness", "score_degraded"]
+
+STRENGTHS = (0.0, 0.25, 0.5, 1.0)
+"""Shares of every degradation's range; 0 is the clean image."""
+
+TEACHER = "*teacher*"
+Row = dict[str, Any]
+Fuse = Callable[[Tensor, Tensor], Tensor]
+
+
+def degradation_at(strength: float) -> Degradation:
+    """Return all five degradations at a share 0..1 of their ranges."""
+    return decode_action(np.array([0.0, 0.0] + 5 * [2 * strength - 1]))[1]
+
+
+@torch.inference_mode()
+def score_degraded(task: DistillationTask, fuse: Fuse, strength: float, draws: int) -> dict[str, float]:
+    """Score a network on the degraded report split.
+
+    Args:
+        task: Its report split, teacher and score are used.
+        fuse: Called as ``fuse(vis_luma, ir)``, float [1, 1, H, W] in 0..1.
+        strength: See `degradation_at`.
+        draws: Random parts for each image; the same for every network.
+
+    Returns:
+        Means over the images: ``mae``, the distance to the teacher's image of the clean pair, and ``gap``,
+        E(fused) - E(teacher), where E's metrics compare with the clean pair, too.
+    """
+    degradation, rows = degradation_at(strength), []
+    for index in task.report.indices:
+        ir, vis, _ = model_input(task.source.load(index), task.device)
+        target = task.report.teacher_image(index)
+        for draw in range(draws if strength else 1):
+            generator = torch.Generator().manual_seed(draw)
+            both = torch.cat([ir, vis])
+            bad_ir, bad_vis = degrade(both, degradation, draw_noise(both.shape, generator, task.device)).chunk(2)
+            fused = fuse(bad_vis, bad_ir)
+            values = indicator_values(task.scorer.names, fused, ir, vis, task.quality)
+            rows.append({"mae": (fused - target).abs().mean(), **values})
+    means = {name: float(np.mean([float(row[name]) for row in rows])) for name in rows[0]}
+    return {"mae": means["mae"], "gap": task.scorer.score_e(means) - task.report.teacher()["e"]}
+
+
+def robustness(
+    folder: Path, draws: int, progress: Callable[[Iterable, str], Iterable] = lambda items, _: items
+) -> list:
+    """Score every finished run of a benchmark, and the teacher, at all of `STRENGTHS`.
+
+    Args:
+        folder: Directory of ``benchmark.py``.
+        draws: Random parts for each image.
+        progress: Progress display over the runs.
+
+    Returns:
+        Rows with `policy`, `seed`, `stage0_seed`, `strength`, `mae`, `gap`.
+
+    Raises:
+        ConfigError: There is no finished run.
+    """
+    run_dirs = sorted(path.parent for path in folder.glob(f"runs/*/*/{CONFIG_FILE}"))
+    run_dirs = [path for path in run_dirs if (path / SUMMARY_FILE).exists()]
+    if not run_dirs:
+        raise ConfigError(f"{folder} holds no finished run (runs/NAME/SEED): give the directory of a benchmark")
+    rows: list[Row] = []
+    for run_dir in progress(run_dirs, "runs"):
+        config = read_config(run_dir)
+        task = build_task(config.env)
+        student = build_student(load_state(run_dir / STUDENT_FILE), str(run_dir)).to(task.device).eval()
+        labels = {"policy": run_dir.parent.name, "seed": config.seed, "stage0_seed": config.env.stage0_seed}
+        rows += [{**labels, "strength": s, **score_degraded(task, student, s, draws)} for s in STRENGTHS]
+    labels = {"policy": TEACHER, "seed": 0, "stage0_seed": 0}
+    for strength in progress(STRENGTHS, "teacher"):
+        rows.append({**labels, "strength": strength, **score_degraded(task, task.teacher.fuse_luma, strength, draws)})
+    return rows
+
+
+def results_table(rows: Sequence[Row]) -> str:
+    """Write both measures as Markdown: interquartile means with 95 % intervals, stratified by stage-0 seed."""
+    parts = []
+    for measure, title in (("mae", "MAE to the teacher's clean image"), ("gap", "E - E(teacher, clean)")):
+        parts += [f"{title}:\n", f"| policy | n | {' | '.join(_title(s) for s in STRENGTHS)} |"]
+        parts.append("|---" * (2 + len(STRENGTHS)) + "|")
+        for policy in dict.fromkeys(row["policy"] for row in rows):
+            cells = [
+                f"{interval(interquartile_mean, _strata(rows, policy, strength, measure)):.3f}"
+                for strength in STRENGTHS
+            ]
+            count = len({row["seed"] for row in rows if row["policy"] == policy})
+            parts.append(f"| {policy} | {count} | {' | '.join(cells)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _title(strength: float) -> str:
+    return f"{strength:.0%}" if strength else "clean"
+
+
+def _strata(rows: Sequence[Row], policy: str, strength: float, measure: str) -> list[np.ndarray]:
+    groups: dict[int, list[float]] = {}
+    for row in rows:
+        if row["policy"] == policy and row["strength"] == strength:
+            groups.setdefault(row["stage0_seed"], []).append(row[measure])
+    return [np.array(groups[key]) for key in sorted(groups)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Command line without the program's name; None takes the process's.
+
+    Returns:
+        Exit status: 0.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="directory of a benchmark, with its runs")
+    parser.add_argument("--draws", type=int, default=3, help="random parts of the degradations for each image")
+    parser.add_argument("--out", type=Path, help="directory for robustness.csv and robustness.md (default: the first)")
+    args = parser.parse_args(arguments)
+    if args.draws < 1:
+        raise ConfigError(f"--draws must be at least 1. Got {args.draws}")
+    rows = robustness(args.folder, args.draws, progress_bar)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    out = args.out or args.folder
+    table = results_table(rows)
+    write_atomic(out / "robustness.csv", text.getvalue().encode())
+    write_atomic(out / "robustness.md", f"# Degraded input\n\n{table}".encode())
+    print(f"{table}\nWritten to {out}: robustness.csv, robustness.md")
+    return 0
+
+
+if __name__ == "__main__":
+    exit_on_error(lambda: main(sys.argv[1:]))

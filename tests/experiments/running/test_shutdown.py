@@ -1,0 +1,223 @@
+"""A stop that is asked for is quick, keeps what was done, and leaves no process behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from experiments.benchmark import main as benchmark
+from experiments.run_agent import main
+from experiments.running.interruption import Interrupted, interrupt_at_once, stop_on_request
+from experiments.running.rounds import read_rounds
+
+SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "benchmark.py"
+LIMIT_S = 5
+# Python and PyTorch take a moment to leave, longer on a busy machine.
+PROCESS_LIMIT_S = LIMIT_S + 5
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs the signals of POSIX")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def tiny(cache: str, out: Path, *more: str) -> list[str]:
+    return ["--preset", "tiny", "--cache-dir", cache, "--threads", "1", "--out", str(out), *more]
+
+
+def recorded(out: Path) -> int:
+    return sum(path.read_text().count("\n") - 1 for path in out.rglob("rounds.csv"))
+
+
+@contextmanager
+def signalled(number: int, when: Callable[[], bool]) -> Iterator[list[float]]:
+    """Send a signal to this process as soon as `when` is true; yields a list that gets the time of it."""
+    sent: list[float] = []
+
+    def watch() -> None:
+        while not when():
+            time.sleep(0.005)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=watch, daemon=True).start()
+    yield sent
+
+
+@pytest.mark.parametrize("algo", ["reinforce", "ppo"])
+def test_sigterm_ends_a_run_with_a_checkpoint_of_this_moment(cache: str, tmp_path: Path, algo: str) -> None:
+    arguments = tiny(cache, tmp_path, "--algo", algo, "--rounds", "200", "--agent-settings")
+    arguments += ["n_steps=4", "batch_size=4"] if algo == "ppo" else ["horizon=5"]
+    with signalled(signal.SIGTERM, lambda: recorded(tmp_path) >= 13) as sent:
+        assert main(arguments) == 130
+    assert time.monotonic() - sent[0] < LIMIT_S
+    newest = sorted(tmp_path.glob("checkpoint-*.pt"))[-1].name
+    assert newest == f"checkpoint-{recorded(tmp_path):08d}.pt"
+    assert recorded(tmp_path) < 30
+    assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_in_a_long_round_the_last_checkpoint_counts(
+    cache: str, tmp_path: Path, number: int, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = tiny(cache, tmp_path, "--rounds", "5", "--iterations", "2000", "--stage0-rounds", "0")
+
+    def is_training() -> bool:
+        return any(time.time() - path.stat().st_ctime > 0.5 for path in tmp_path.glob("events*"))
+
+    with signalled(number, is_training) as sent:
+        assert main(arguments) == 130
+    assert time.monotonic() - sent[0] < LIMIT_S
+    assert "stopped in the middle of a round" in capsys.readouterr().out
+    assert not (tmp_path / "rounds.csv").exists()
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+def test_in_a_long_rollout_the_last_checkpoint_counts(cache: str, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    more = ["--algo", "ppo", "--rounds", "24", "--agent-settings", "n_steps=12", "batch_size=12"]
+    assert main(tiny(cache, whole, *more)) == 0
+    # A second Ctrl-C does not wait for the end of the rollout.
+    with (
+        signalled(signal.SIGINT, lambda: recorded(cut) >= 15),
+        signalled(signal.SIGINT, lambda: recorded(cut) >= 16),
+    ):
+        assert main(tiny(cache, cut, *more)) == 130
+    assert [path.name for path in cut.glob("checkpoint-*.pt")] == ["checkpoint-00000012.pt"]
+    assert 16 <= recorded(cut) < 24
+    assert main(["--resume", str(cut)]) == 0
+    assert read_rounds(cut) == read_rounds(whole)
+
+
+def test_a_stop_after_learning_keeps_what_was_learnt(cache: str, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    more = ["--rounds", "12"]
+    assert main(tiny(cache, whole, *more)) == 0
+    with signalled(signal.SIGTERM, (cut / "learning.json").exists) as sent:
+        assert main(tiny(cache, cut, *more)) == 130
+    assert time.monotonic() - sent[0] < LIMIT_S
+    assert not (cut / "summary.json").exists()
+    learnt = (cut / "learning.json").read_bytes()
+    assert main(["--resume", str(cut)]) == 0
+    assert (cut / "learning.json").read_bytes() == learnt
+    results = [json.loads((out / "summary.json").read_text()) for out in (whole, cut)]
+    assert results[0]["report"] == results[1]["report"]
+
+
+def test_a_stop_during_the_set_up_leaves_nothing(cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    fresh, out = tmp_path / "cache", tmp_path / "out"
+    with signalled(signal.SIGINT, lambda: any(fresh.rglob("*"))) as sent:
+        try:
+            status = main(tiny(str(fresh), out, "--stage0-rounds", "2000"))
+        except KeyboardInterrupt:
+            pytest.fail("Ctrl-C during the set-up is a traceback")
+    assert status == 130
+    assert time.monotonic() - sent[0] < LIMIT_S
+    assert "nothing was written" in capsys.readouterr().out
+    assert not out.exists()
+
+
+def test_the_inline_benchmark_stops_and_goes_on(cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "12", "--seeds", "0-1", "--algos", "reinforce"]
+    arguments = [*common, "--out", str(tmp_path)]
+    with signalled(signal.SIGTERM, lambda: recorded(tmp_path) >= 15) as sent:
+        assert benchmark(arguments) == 130
+    assert time.monotonic() - sent[0] < LIMIT_S
+    assert "the same command goes on" in capsys.readouterr().out
+    assert len(list(tmp_path.rglob("checkpoint-*.pt"))) >= 1
+    assert not (tmp_path / "raw.csv").exists()
+    assert benchmark(arguments) == 0
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of the Python workers below a process (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"spawn_main" in (stat.parent / "cmdline").read_bytes():
+                found.append(int(stat.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers through /proc")
+@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+def test_the_workers_of_the_pool_end_with_their_driver(
+    cache: str, tmp_path: Path, number: int, whole_group: bool
+) -> None:
+    command = [sys.executable, str(SCRIPT), *tiny(cache, tmp_path, "--executor", "pool", "--workers", "2")]
+    command += ["--algos", "reinforce", "random", "--seeds", "0-3", "--rounds", "300"]
+    driver = subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.rglob("rounds.csv"))) < 2 or recorded(tmp_path) < 25:
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    workers, runs = descendants(driver.pid), len(list(tmp_path.rglob("config.json")))
+    assert len(workers) == 2
+    sent = time.monotonic()
+    # A terminal sends Ctrl-C to the driver and its workers alike.
+    (os.killpg if whole_group else os.kill)(driver.pid, number)
+    try:
+        printed, _ = driver.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(driver.pid, signal.SIGKILL)
+        raise
+    assert time.monotonic() - sent < PROCESS_LIMIT_S
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert driver.returncode == 130
+    assert "the same command goes on" in printed
+    assert "Traceback" not in printed
+    assert "leaked" not in printed
+    # Every run that had begun was saved at this moment, and no other one was begun.
+    assert len(list(tmp_path.rglob("config.json"))) == runs == 2
+    for table in tmp_path.rglob("rounds.csv"):
+        newest = sorted(table.parent.glob("checkpoint-*.pt"))[-1].name
+        assert newest == f"checkpoint-{recorded(table.parent):08d}.pt"
+
+
+def test_a_block_that_does_not_look_is_cut_off() -> None:
+    began = time.monotonic()
+
+    def endless() -> None:
+        with stop_on_request() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop
+            while time.monotonic() < began + 10:
+                pass
+
+    with pytest.raises(Interrupted, match="middle of a round"):
+        endless()
+    assert 1 < time.monotonic() - began < LIMIT_S
+
+
+def test_a_block_that_looks_is_left_alone_and_handlers_come_back() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    with interrupt_at_once():
+        with stop_on_request() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop
+        with pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGTERM)
+    assert before == {number: signal.getsignal(number) for number in before}
+    assert signal.alarm(0) == 0
