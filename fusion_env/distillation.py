@@ -174,7 +174,7 @@ class Distillation:
             index = torch.from_numpy(self._order.take(self._config.batch_size)).to(self._device)
             return self._bank.batch(index)
 
-    def degraded_batch(self, degradation: Degradation, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
+    def degraded_batch(self, degradation: Degradation, *, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
         """Degrade infrared and visible luma [B, 1, H, W] alike in strength, with the next random parts."""
         with self.timed("degradation"):
             both = torch.cat([ir, vis])
@@ -189,14 +189,16 @@ class Distillation:
         """Return Eq. 1 and Eq. 2 of one mini-batch; a loss of weight 0 is not computed and 0."""
         count = len(ir)
         zero = torch.zeros((), device=self._device)
-        bad_ir, bad_vis = self.degraded_batch(degradation, ir, vis)
+        bad_ir, bad_vis = self.degraded_batch(degradation, ir=ir, vis=vis)
         # Without degradation both outputs are the same tensor: Eq. 2 and its gradient are exactly 0.
         pair = weights.self_learning > 0 and not degradation.is_identity
         with self.timed("student"), self._autocast():
             if pair:
-                fused, fused_bad = self.student(torch.cat([vis, bad_vis]), torch.cat([ir, bad_ir])).float().split(count)
+                fused, fused_bad = (
+                    self.student(ir=torch.cat([ir, bad_ir]), vis=torch.cat([vis, bad_vis])).float().split(count)
+                )
             else:
-                fused = fused_bad = self.student(vis, ir).float()
+                fused = fused_bad = self.student(ir=ir, vis=vis).float()
         guidance = zero
         if weights.guidance > 0:
             with self.timed("perception"), self._autocast():

@@ -28,7 +28,7 @@ def draw_round(
 
     Args:
         bank: Scored crops.
-        student: Called as ``student(vis_luma, ir)``.
+        student: Called as ``student(ir=ir, vis=luma)``.
         degradation: Shown on the visible crop, with the same random part in every picture.
         lines: Text.
         crop: Which crop to show.
@@ -43,7 +43,7 @@ def draw_round(
         "visible": vis,
         "degraded": degrade(vis, degradation, noise),
         "teacher": target,
-        "student": student(vis, ir),
+        "student": student(ir=ir, vis=vis),
     }
     columns = [_tile(name, image) for name, image in tiles.items()]
     return np.hstack([*columns, _text(lines)])

@@ -96,7 +96,7 @@ class ReportSplit:
         return self._teacher_report
 
     def score(self, student: nn.Module) -> Report:
-        """Score a student, called as ``student(vis_luma, ir)``."""
+        """Score a student, called as ``student(ir=ir, vis=luma)``."""
         return self._score(student)
 
     @torch.inference_mode()
@@ -106,14 +106,15 @@ class ReportSplit:
         for index in indices:
             ir, vis, chroma = model_input(self.source.load(index), self._device)
             target = self.teacher_image(index)
-            fused = target if student is None else student(vis, ir)
-            values = self._values(fused, ir, vis, chroma)
+            fused = target if student is None else student(ir=ir, vis=vis)
+            values = self._values(fused, ir=ir, vis=vis, chroma=chroma)
             values["mae"] = (fused - target).abs().mean((1, 2, 3))
             values["ssim_teacher"] = ssim_pair(fused, target)
             rows.append({name: float(value) for name, value in values.items()})
         means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         return {"e": self._scorer.score_e(means), **means}
 
-    def _values(self, fused: Tensor, ir: Tensor, vis: Tensor, chroma: Tensor) -> dict[str, Tensor]:
+    def _values(self, fused: Tensor, *, ir: Tensor, vis: Tensor, chroma: Tensor) -> dict[str, Tensor]:
         names = tuple(dict.fromkeys((*REPORT_METRICS, *self._scorer.names)))
-        return indicator_values(names, fused, ir, vis, self._quality, chroma if self._colour else None)
+        seen = chroma if self._colour else None
+        return indicator_values(names, fused, ir=ir, vis=vis, quality=self._quality, chroma=seen)

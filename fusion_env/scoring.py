@@ -25,6 +25,7 @@ _CHUNK_PIXELS = 2_000_000
 def indicator_values(
     names: Sequence[str],
     fused: Tensor,
+    *,
     ir: Tensor,
     vis: Tensor,
     quality: nn.Module,
@@ -43,7 +44,7 @@ def indicator_values(
     Returns:
         For each name a tensor [B].
     """
-    values = metrics.compute([name for name in names if name != "iqa"], fused, ir, vis)
+    values = metrics.compute([name for name in names if name != "iqa"], fused, ir=ir, vis=vis)
     if "iqa" in names:
         seen = fused if chroma is None else ycbcr_to_rgb(torch.cat([fused, chroma], 1)).clamp(0, 1)
         values["iqa"] = quality(seen)
@@ -90,14 +91,14 @@ class Scorer:
         """Score a student.
 
         Args:
-            student: In any mode; called as ``student(vis_luma, ir)``.
+            student: In any mode; called as ``student(ir=ir, vis=luma)``.
             crops: Crops from `draw`.
 
         Returns:
             The student's and the teacher's raw means over the same crops, and the standard deviation of the student's
             fused luma within an image (0..1; near 0 means that the student has collapsed to constant images).
         """
-        values = self._values(crops, lambda ir, vis, _: student(vis, ir))
+        values = self._values(crops, lambda ir, vis, _: student(ir=ir, vis=vis))
         own = {name: float(values[name].mean()) for name in self.names}
         spread = float(values["spread"].mean())
         if crops is None:
@@ -114,7 +115,7 @@ class Scorer:
             ir, vis, target = bank.batch(piece)
             fused = fuse(ir, vis, target)
             chroma = bank.chroma[piece].float() / 255 if self._config.iqa_colour else None
-            values = indicator_values(self.names, fused, ir, vis, self._quality, chroma)
+            values = indicator_values(self.names, fused, ir=ir, vis=vis, quality=self._quality, chroma=chroma)
             results.append({**values, "spread": fused.std((1, 2, 3))})
         return {name: torch.cat([result[name].float() for result in results]) for name in (*self.names, "spread")}
 

@@ -31,16 +31,16 @@ class PairingError(ValueError):
 
 
 @torch.inference_mode()
-def fuse_images(student: nn.Module, ir: Tensor, vis_rgb: Tensor) -> Tensor:
+def fuse_images(student: nn.Module, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Fuse registered pairs in colour: the luma is fused, the visible image's chroma put back.
 
     In YCbCr a colour with the same chroma and another luma Y' is the same RGB plus Y' - Y in every channel, so that
     no conversion is needed (Y = 0.299 R + 0.587 G + 0.114 B).
 
     Args:
-        student: Network ``student(vis_luma, ir) -> fused luma``, such as `student.FusionStudent`.
+        student: Network ``student(ir=ir, vis=luma) -> fused luma``, such as `student.FusionStudent`.
         ir: Infrared, [B, 1, H, W] in 0..1, on the student's device.
-        vis_rgb: Visible RGB, [B, 3, H, W] in 0..1.
+        vis: Visible RGB, [B, 3, H, W] in 0..1.
 
     Returns:
         Fused RGB, float32 [B, 3, H, W], clamped to 0..1.
@@ -48,14 +48,14 @@ def fuse_images(student: nn.Module, ir: Tensor, vis_rgb: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes are wrong.
     """
-    if vis_rgb.ndim != 4 or vis_rgb.shape[1] != 3:
-        raise ValueError(f"vis_rgb must have shape [B, 3, H, W]. Got {tuple(vis_rgb.shape)}.")
-    weights = vis_rgb.new_tensor(_LUMA).view(1, 3, 1, 1)
-    luma = (vis_rgb * weights).sum(dim=1, keepdim=True)
-    return (vis_rgb + (student(luma, ir).float() - luma)).clamp(0, 1)
+    if vis.ndim != 4 or vis.shape[1] != 3:
+        raise ValueError(f"vis must have shape [B, 3, H, W]. Got {tuple(vis.shape)}.")
+    weights = vis.new_tensor(_LUMA).view(1, 3, 1, 1)
+    luma = (vis * weights).sum(dim=1, keepdim=True)
+    return (vis + (student(ir=ir, vis=luma).float() - luma)).clamp(0, 1)
 
 
-def pair_files(ir_dir: Path, vis_dir: Path) -> list[tuple[Path, Path]]:
+def pair_files(*, ir_dir: Path, vis_dir: Path) -> list[tuple[Path, Path]]:
     """List the pairs of two folders by file name without extension, in sorted order.
 
     Args:
@@ -74,7 +74,7 @@ def pair_files(ir_dir: Path, vis_dir: Path) -> list[tuple[Path, Path]]:
     return [(ir_files[stem], vis_files[stem]) for stem in sorted(ir_files)]
 
 
-def fuse_files(student: nn.Module, ir_path: Path, vis_path: Path, out_path: Path, device: str = "cpu") -> None:
+def fuse_files(student: nn.Module, *, ir_path: Path, vis_path: Path, out_path: Path, device: str = "cpu") -> None:
     """Fuse one pair of 8-bit image files into a PNG, which is written completely or not at all.
 
     Args:
@@ -93,7 +93,7 @@ def fuse_files(student: nn.Module, ir_path: Path, vis_path: Path, out_path: Path
             f"{ir_path} is {tuple(ir.shape[-2:])} and {vis_path} {tuple(vis.shape[-2:])} (height, width); "
             "pairs must be registered."
         )
-    fused = fuse_images(student, ir, vis)[0]
+    fused = fuse_images(student, ir=ir, vis=vis)[0]
     levels = (fused * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, format="PNG")
@@ -119,14 +119,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
     try:
         student = load_student(options.weights).to(options.device)
-        pairs = pair_files(options.ir, options.vi)
+        pairs = pair_files(ir_dir=options.ir, vis_dir=options.vi)
     except (PairingError, WeightsError, RuntimeError) as error:
         _logger.error("%s", error)
         return 2
     failures = []
     for ir_path, vis_path in tqdm(pairs, unit="pair", disable=not sys.stderr.isatty()):
         try:
-            fuse_files(student, ir_path, vis_path, options.out / f"{ir_path.stem}.png", options.device)
+            out_path = options.out / f"{ir_path.stem}.png"
+            fuse_files(student, ir_path=ir_path, vis_path=vis_path, out_path=out_path, device=options.device)
         except (OSError, ValueError) as error:
             failures.append(str(error))
     for failure in failures:

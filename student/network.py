@@ -24,22 +24,22 @@ _DOWNSAMPLINGS = 3
 _RESIDUAL_BLOCKS = 2
 
 
-def check_pair(vis_luma: Tensor, ir: Tensor) -> None:
+def check_pair(*, ir: Tensor, vis: Tensor) -> None:
     """Check that two tensors are an aligned pair of single-channel images that the networks can process.
 
     Args:
-        vis_luma: Visible luma, [B, 1, H, W].
         ir: Infrared, [B, 1, H, W].
+        vis: Visible luma, [B, 1, H, W].
 
     Raises:
         ValueError: If a shape is not [B, 1, H, W], the shapes differ, or H or W is below `MIN_SIZE`.
     """
-    for name, image in (("vis_luma", vis_luma), ("ir", ir)):
+    for name, image in (("ir", ir), ("vis", vis)):
         if image.ndim != 4 or image.shape[1] != 1:
             raise ValueError(f"{name} must have shape [B, 1, H, W]. Got {tuple(image.shape)}; pass luma, not RGB.")
-    if vis_luma.shape != ir.shape:
+    if ir.shape != vis.shape:
         raise ValueError(
-            f"vis_luma and ir must have the same shape. Got {tuple(vis_luma.shape)} and {tuple(ir.shape)}; "
+            f"ir and vis must have the same shape. Got {tuple(ir.shape)} and {tuple(vis.shape)}; "
             "register and crop the pair first."
         )
     if min(ir.shape[-2:]) < MIN_SIZE:
@@ -136,7 +136,7 @@ def _conv_block(inputs: int, outputs: int, kernel: int, stride: int, padding: in
 
 
 class PairEncoder(nn.Module):
-    """Encode a visible and an infrared image with one content encoder each.
+    """Encode an infrared and a visible image with one content encoder each.
 
     Args:
         width: Channels of the first convolution of both encoders.
@@ -147,9 +147,9 @@ class PairEncoder(nn.Module):
         self.content_encoder1 = ContentEncoder(width)
         self.content_encoder2 = ContentEncoder(width)
 
-    def forward(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
-        """Return both content codes, visible first: [B, 16 * width, H // 8, W // 8]."""
-        return torch.cat([self.content_encoder1(vis_luma), self.content_encoder2(ir)], dim=1)
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Return both content codes, visible first as published: [B, 16 * width, H // 8, W // 8]."""
+        return torch.cat([self.content_encoder1(vis), self.content_encoder2(ir)], dim=1)
 
 
 class UpsamplingDecoder(nn.Module):
@@ -182,7 +182,7 @@ class UpsamplingDecoder(nn.Module):
 
 
 class FusionStudent(nn.Module):
-    """Fuse visible luma and infrared with a small network: the student of AgentFuse (arXiv 2509.02424).
+    """Fuse infrared and visible luma with a small network: the student of AgentFuse (arXiv 2509.02424).
 
     Two content encoders and the up-sampling decoder of LDFusion, without style branch and adaptive normalisation, with
     a sigmoid output. Width 8 has 0.652385 M parameters and 2.7064 G multiply-adds (thop) at 224x224. The networks
@@ -204,12 +204,12 @@ class FusionStudent(nn.Module):
         self.encoder = PairEncoder(width)
         self.decoder = UpsamplingDecoder(16 * width)
 
-    def forward(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs.
 
         Args:
-            vis_luma: Visible luma, [B, 1, H, W] in 0..1, H and W at least `MIN_SIZE`.
-            ir: Infrared, same shape and range.
+            ir: Infrared, [B, 1, H, W] in 0..1, H and W at least `MIN_SIZE`.
+            vis: Visible luma, same shape and range.
 
         Returns:
             Fused luma, [B, 1, H, W] in 0..1.
@@ -218,9 +218,9 @@ class FusionStudent(nn.Module):
             ValueError: If the shapes are wrong; see `check_pair`.
         """
         height, width = ir.shape[-2:]
-        return self.forward_raw(vis_luma, ir)[..., :height, :width]
+        return self.forward_raw(ir=ir, vis=vis)[..., :height, :width]
 
-    def forward_raw(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def forward_raw(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse like `forward`, without the crop: [B, 1, 8 (H // 8) + 21, 8 (W // 8) + 21]."""
-        check_pair(vis_luma, ir)
-        return torch.sigmoid(self.decoder(self.encoder(vis_luma, ir)))
+        check_pair(ir=ir, vis=vis)
+        return torch.sigmoid(self.decoder(self.encoder(ir=ir, vis=vis)))

@@ -54,19 +54,19 @@ class EncoderPlan:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PruningPlan:
     """Channels kept in the whole network.
 
     Attributes:
-        vis: In the visible image's encoder.
         ir: In the infrared image's encoder.
+        vis: In the visible image's encoder.
         up: Of the three transposed convolutions.
         code_channels: Channels of one unpruned content code (128 for LDFusion).
     """
 
-    vis: EncoderPlan
     ir: EncoderPlan
+    vis: EncoderPlan
     up: tuple[Indices, Indices, Indices]
     code_channels: int
 
@@ -108,7 +108,7 @@ def plan_pruning(teacher_state: Mapping[str, Tensor], width: int = 8) -> Pruning
     # The weight of a transposed convolution is [in, out, k, k].
     strengths = [_tensor(teacher_state, f"Dec.model_up.{i}.weight").abs().sum(dim=(0, 2, 3)) for i in (0, 3, 6)]
     up = tuple(_strongest(strength, width * 2**power) for strength, power in zip(strengths, (3, 2, 1), strict=True))
-    return PruningPlan(vis, ir, up, code_channels=8 * _TEACHER_WIDTH)
+    return PruningPlan(ir=ir, vis=vis, up=up, code_channels=8 * _TEACHER_WIDTH)
 
 
 def prune_ldfusion(teacher_state: Mapping[str, Tensor], width: int = 8) -> FusionStudent:

@@ -81,7 +81,7 @@ def score_images(
         files = images.files[names[index]]
         ir, vis = _planes(read_infrared(files.ir), device), _planes(read_luma(files.vis), device)
         for method, path in files.fused.items():
-            values = metrics.compute(luma_scores, _planes(read_luma(path), device), ir, vis)
+            values = metrics.compute(luma_scores, _planes(read_luma(path), device), ir=ir, vis=vis)
             values |= _in_colour(path, colour_scores, device)
             rows[method, names[index]] = {score.name: float(values[score.name]) for score in scores}
     return pd.DataFrame(

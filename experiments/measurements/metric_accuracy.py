@@ -137,7 +137,8 @@ def measure(rows: Iterable[Row], folder: Path) -> dict[tuple[str, str, str], Err
         names = list(dict.fromkeys(row.metric for row in wanted))
         for dtype in DTYPES:
             given = planes if dtype == "uint8" else [plane.to(getattr(torch, dtype)) / 255 for plane in planes]
-            values = metrics.compute(names, *given, convention=convention)
+            fused, ir, vis = given
+            values = metrics.compute(names, fused, ir=ir, vis=vis, convention=convention)
             for row in wanted:
                 error = abs(values[row.metric].item() / row.value - 1)
                 errors[convention, row.metric, row.source][dtype].append(error)

@@ -165,7 +165,8 @@ def contest(images: Images) -> Contest:
 
 
 def _ours(names: Sequence[str], images: Images) -> Callable[[], object]:
-    return lambda: metrics.compute(names, *images)
+    fused, ir, vis = images
+    return lambda: metrics.compute(names, fused, ir=ir, vis=vis)
 
 
 def _library(name: str) -> Any:
@@ -223,12 +224,12 @@ def peak_memory(names: Sequence[str], height: int, width: int) -> float:
 def probe(names: Sequence[str], height: int, width: int) -> float:
     """Measure `peak_memory` in this process, which must be a fresh one; Linux only."""
     torch.set_num_threads(1)
-    metrics.compute(names, *picture(192, 192, 1, "cpu"))
+    _ours(names, picture(192, 192, 1, "cpu"))()
     images = picture(height, width, 1, "cpu")
     # What freed memory the allocator keeps would otherwise be used unseen.
     ctypes.CDLL(None).malloc_trim(0)
     before = _memory_field("VmRSS")
-    metrics.compute(names, *images)
+    _ours(names, images)()
     return _memory_field("VmHWM") - before
 
 

@@ -91,9 +91,9 @@ def plain_round(env: FusionDistillEnv) -> None:
         index = torch.randint(len(task.bank), (env.config.batch_size,), generator=generator)
         ir, vis, _ = task.bank.batch(index.to(task.device))
         with torch.no_grad():
-            target = task.teacher.fuse_luma(vis, ir)
+            target = task.teacher.fuse_luma(ir=ir, vis=vis)
         bad_ir, bad_vis = (degrade(x, degradation, draw_noise(x.shape, generator, task.device)) for x in (ir, vis))
-        fused, fused_bad = student(vis, ir), student(bad_vis, bad_ir)
+        fused, fused_bad = student(ir=ir, vis=vis), student(ir=bad_ir, vis=bad_vis)
         guidance = guidance_loss(task.features(fused), task.features(target))
         loss = total_loss(guidance, self_learning_loss(fused, fused_bad), weights, task.scales)
         optimizer.zero_grad()
@@ -106,14 +106,14 @@ def round_flops(env: FusionDistillEnv) -> int:
     task, config = env.task, env.config
     ir, vis, target = task.bank.batch(torch.arange(config.batch_size, device=task.device) % len(task.bank))
     with FlopCounterMode(display=False) as counter:
-        fused = env.student(torch.cat([vis, vis]), torch.cat([ir, ir]))
+        fused = env.student(ir=torch.cat([ir, ir]), vis=torch.cat([vis, vis]))
         loss = F.mse_loss(fused[: len(ir)], fused[len(ir) :] + 1)
         loss = loss + guidance_loss(task.features(fused[: len(ir)]), task.features(target))
         loss.backward()
     iteration = counter.get_total_flops()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ir, vis, _ = task.scored.batch(torch.arange(config.score_images or len(task.scored), device=task.device))
-        env.student(vis, ir)
+        env.student(ir=ir, vis=vis)
     return iteration * task.iterations + counter.get_total_flops()
 
 

@@ -39,7 +39,7 @@ STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 
 TEACHER = "*teacher*"
 Row = dict[str, Any]
-Fuse = Callable[[Tensor, Tensor], Tensor]
+Fuse = Callable[..., Tensor]
 
 
 def degradation_at(strength: float) -> Degradation:
@@ -53,7 +53,7 @@ def score_degraded(task: DistillationTask, fuse: Fuse, strength: float, draws: i
 
     Args:
         task: Its report split, teacher and score are used.
-        fuse: Called as ``fuse(vis_luma, ir)``, float [1, 1, H, W] in 0..1.
+        fuse: Called as ``fuse(ir=ir, vis=luma)``, float [1, 1, H, W] in 0..1.
         strength: See `degradation_at`.
         draws: Random parts for each image; the same for every network.
 
@@ -69,8 +69,8 @@ def score_degraded(task: DistillationTask, fuse: Fuse, strength: float, draws: i
             generator = torch.Generator().manual_seed(draw)
             both = torch.cat([ir, vis])
             bad_ir, bad_vis = degrade(both, degradation, draw_noise(both.shape, generator, task.device)).chunk(2)
-            fused = fuse(bad_vis, bad_ir)
-            values = indicator_values(task.scorer.names, fused, ir, vis, task.quality)
+            fused = fuse(ir=bad_ir, vis=bad_vis)
+            values = indicator_values(task.scorer.names, fused, ir=ir, vis=vis, quality=task.quality)
             rows.append({"mae": (fused - target).abs().mean(), **values})
     means = {name: float(np.mean([float(row[name]) for row in rows])) for name in rows[0]}
     return {"mae": means["mae"], "gap": task.scorer.score_e(means) - task.report.teacher()["e"]}

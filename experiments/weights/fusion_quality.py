@@ -15,7 +15,7 @@ METRICS = ("ag", "ei", "sd", "en", "vif", "ssim")
 Comparison = dict[str, dict[str, float]]
 """For each method the mean of each metric."""
 
-Fuse = Callable[[Tensor, Tensor], Tensor]
+Fuse = Callable[..., Tensor]
 """Maps infrared [1, 1, H, W] and visible RGB [1, 3, H, W], 0..1, to fused luma."""
 
 
@@ -37,8 +37,8 @@ def compare_with_averaging(source: PairSource, indices: Sequence[int], methods: 
         ir, rgb = pair.ir[None].float() / 255, pair.vis[None].float() / 255
         vis = luma_levels(pair.vis)[None].float() / 255
         for name in sums:
-            fused = (ir + vis) / 2 if name == "average" else methods[name](ir, rgb)
-            for metric, value in metrics.compute(METRICS, fused, ir, vis).items():
+            fused = (ir + vis) / 2 if name == "average" else methods[name](ir=ir, vis=rgb)
+            for metric, value in metrics.compute(METRICS, fused, ir=ir, vis=vis).items():
                 sums[name][metric] += float(value) / len(indices)
     return sums
 

@@ -72,13 +72,13 @@ def objective(fused: Tensor, target: Tensor) -> Tensor:
     return intensity + GRADIENT_WEIGHT * gradient + SIMILARITY_WEIGHT * similarity
 
 
-def visual_information(fused: Tensor, vis: Tensor, ir: Tensor) -> Tensor:
+def visual_information(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Compute the pixel-domain VIF to both sources, differentiably; see `fusion_env.metrics.vif`.
 
     Args:
         fused: [B, 1, H, W], H and W at least 41.
-        vis: Visible luma, same shape, 0..1.
         ir: Infrared, same shape, 0..1.
+        vis: Visible luma, same shape, 0..1.
 
     Returns:
         The sum for both sources, a mean over the batch.
@@ -160,7 +160,7 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
         size = settings.crop_size if small else settings.last_crop_size
         vis, ir = draw_batch(images, batch, size, generator).split(1, dim=1)
         fidelity = next(weight for share, weight in FIDELITY_WEIGHTS if iteration >= share * settings.iterations)
-        loss = training_step(network, optimizer, vis, ir, fidelity)
+        loss = training_step(network, optimizer, ir=ir, vis=vis, fidelity=fidelity)
         schedule.step()
         smoothed = loss if smoothed is None else 0.98 * smoothed + 0.02 * loss
         bar.set_postfix(loss=f"{smoothed:.4f}")
@@ -179,13 +179,13 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
 
 
 def training_step(
-    network: LDFusion, optimizer: torch.optim.Optimizer, vis: Tensor, ir: Tensor, fidelity: float
+    network: LDFusion, optimizer: torch.optim.Optimizer, *, ir: Tensor, vis: Tensor, fidelity: float
 ) -> float:
     """Take one step on a batch; return its loss."""
-    fused = network.forward_signed(vis, ir)[..., : vis.shape[-2], : vis.shape[-1]]
-    loss = objective(fused, LaplacianTeacher().fuse_luma(vis, ir))
+    fused = network.forward_signed(ir=ir, vis=vis)[..., : vis.shape[-2], : vis.shape[-1]]
+    loss = objective(fused, LaplacianTeacher().fuse_luma(ir=ir, vis=vis))
     if fidelity > 0:
-        loss = loss - fidelity * visual_information(fused, vis, ir)
+        loss = loss - fidelity * visual_information(fused, ir=ir, vis=vis)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(arguments)
     try:
-        images = _read(args.fused, args.ir, args.vis)
-        chosen, absent = _choose(args, min(images[0].shape[-2:]))
-        values = {name: float(value) for name, value in metrics.compute(chosen, *images).items()}
+        fused, ir, vis = _read(args.fused, args.ir, args.vis)
+        chosen, absent = _choose(args, min(fused.shape[-2:]))
+        values = {name: float(value) for name, value in metrics.compute(chosen, fused, ir=ir, vis=vis).items()}
     except (FusionEnvError, WeightsError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -11,7 +11,7 @@ from fusion_env.metrics.metric import Metric
 __all__ = ["CC", "PSNR", "SCD", "cc", "psnr", "scd"]
 
 
-def cc(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
+def cc(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Compute the correlation coefficient (CC) of fused images with their sources.
 
     ``(corr(A, F) + corr(B, F)) / 2``, Pearson correlations over all pixels. Higher is better; -1..1, and 1 only where
@@ -28,10 +28,10 @@ def cc(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     Returns:
         ``[B]``, computed from exact sums whatever the dtype.
     """
-    return CC(fused, ir, vis)
+    return CC(fused, ir=ir, vis=vis)
 
 
-def scd(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
+def scd(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Compute the sum of the correlations of differences (SCD) of fused images.
 
     ``corr(F - B, A) + corr(F - A, B)``, Pearson correlations over all pixels: what F has beyond one source should look
@@ -50,10 +50,10 @@ def scd(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     Returns:
         ``[B]``, computed from exact sums whatever the dtype.
     """
-    return SCD(fused, ir, vis)
+    return SCD(fused, ir=ir, vis=vis)
 
 
-def psnr(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
+def psnr(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Compute the peak signal-to-noise ratio (PSNR) of fused images in dB.
 
     ``10 log10(255^2 / MSE)`` with ``MSE = (mean((A - F)^2) + mean((B - F)^2)) / 2``. Higher is better; from 0 (every
@@ -71,7 +71,7 @@ def psnr(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     Returns:
         ``[B]``, computed from exact sums whatever the dtype.
     """
-    return PSNR(fused, ir, vis)
+    return PSNR(fused, ir=ir, vis=vis)
 
 
 class _Sums(NamedTuple):

@@ -16,7 +16,7 @@ _STRENGTH = (0.9994, 15.0, 0.5)
 _ORIENTATION = (0.9879, 22.0, 0.8)
 
 
-def qabf(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
+def qabf(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Compute the edge preservation (Qabf) of fused images.
 
     At each pixel and for each source S, with Sobel responses (weights 1 2 1, zero border), strength g and orientation
@@ -37,7 +37,7 @@ def qabf(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     Returns:
         ``[B]``; float32 is within 1e-5 (relative) of float64.
     """
-    return QABF(fused, ir, vis)
+    return QABF(fused, ir=ir, vis=vis)
 
 
 class _Edges(NamedTuple):

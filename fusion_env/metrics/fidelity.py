@@ -28,7 +28,7 @@ _TINY = 1e-10
 _FLAT = 1e-10
 
 
-def vif(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
+def vif(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Compute the visual information fidelity (VIF) of fused images: ``vif_pair(vis, F) + vif_pair(ir, F)``.
 
     Higher is better (more of the sources' information is kept); about 2 for perfect fidelity to both sources, more
@@ -45,10 +45,10 @@ def vif(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     Returns:
         ``[B]``; see `vif_pair` for the precision.
     """
-    return VIF(fused, ir, vis)
+    return VIF(fused, ir=ir, vis=vis)
 
 
-def viff(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
+def viff(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Compute the visual information fidelity for fusion (VIFF) of Han et al.
 
     On the four scales of `vif_pair`, F is modelled as ``g S + v`` of either source, with the noise ``s_n^2 = 0.005 *
@@ -72,7 +72,7 @@ def viff(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
         ``[B]``, computed in double precision whatever the dtype: in flat regions, which source is picked hangs on
         rounding noise.
     """
-    return VIFF(fused, ir, vis)
+    return VIFF(fused, ir=ir, vis=vis)
 
 
 @torch.no_grad()

@@ -34,7 +34,7 @@ def en(fused: Tensor) -> Tensor:
     return EN(fused)
 
 
-def mi(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
+def mi(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Compute the mutual information (MI) of fused images and their sources in bits: ``I(A; F) + I(B; F)``.
 
     ``I(A; F) = H(A) + H(F) - H(A, F)`` with the entropies of the 256-bin histograms and of the 256x256-bin joint one of
@@ -54,7 +54,7 @@ def mi(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     Returns:
         ``[B]``, computed in double precision whatever the dtype.
     """
-    return MI(fused, ir, vis)
+    return MI(fused, ir=ir, vis=vis)
 
 
 class _Bins(NamedTuple):

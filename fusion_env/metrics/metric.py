@@ -38,7 +38,7 @@ class Metric:
     range: str
     """Range of the values, in words."""
 
-    def __call__(self, fused: Tensor, ir: Tensor | None = None, vis: Tensor | None = None) -> Tensor:
+    def __call__(self, fused: Tensor, *, ir: Tensor | None = None, vis: Tensor | None = None) -> Tensor:
         """Compute the metric.
 
         Args:
@@ -54,12 +54,12 @@ class Metric:
             TypeError: If dtypes are wrong or differ.
             DataError: If the images are too small.
         """
-        return evaluate([self], fused, ir, vis)[self.name]
+        return evaluate([self], fused, ir=ir, vis=vis)[self.name]
 
 
 @torch.no_grad()
 def evaluate(
-    metrics: Sequence[Metric], fused: Tensor, ir: Tensor | None = None, vis: Tensor | None = None
+    metrics: Sequence[Metric], fused: Tensor, *, ir: Tensor | None = None, vis: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Compute metrics of the same images, sharing intermediate results; see `Metric.__call__`.
 

@@ -46,9 +46,9 @@ def get(name: str) -> Metric:
 def compute(
     selected: Iterable[str | Metric],
     fused: Tensor,
+    *,
     ir: Tensor | None = None,
     vis: Tensor | None = None,
-    *,
     convention: str = "gray",
 ) -> dict[str, Tensor]:
     """Compute several metrics of the same images; they share what they have in common.
@@ -72,7 +72,7 @@ def compute(
         ValueError: If a selected metric needs a source that is missing, or two different ones have the same name.
     """
     if convention == "vifb":
-        return vifb.compute(selected, fused, ir, vis)
+        return vifb.compute(selected, fused, ir=ir, vis=vis)
     if convention != "gray":
         raise unknown_name("convention", convention, ("gray", "vifb"))
     chosen: dict[str, Metric] = {}
@@ -80,4 +80,4 @@ def compute(
         metric = item if isinstance(item, Metric) else get(item)
         if chosen.setdefault(metric.name, metric) != metric:
             raise ValueError(f"two different metrics are called {metric.name!r}: give one of them another name")
-    return evaluate(tuple(chosen.values()), fused, ir, vis)
+    return evaluate(tuple(chosen.values()), fused, ir=ir, vis=vis)

@@ -18,7 +18,7 @@ _K1, _K2 = 0.01, 0.03
 _MS_POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
-def ssim(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
+def ssim(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Compute the structural similarity (SSIM) of fused images to both sources: ``SSIM(vis, F) + SSIM(ir, F)``.
 
     Higher is better; -2..2, and 2 only where both sources equal F. The order of the sources does not matter. At
@@ -35,10 +35,10 @@ def ssim(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     Returns:
         ``[B]``; float32 is within 1e-5 of float64.
     """
-    return SSIM(fused, ir, vis)
+    return SSIM(fused, ir=ir, vis=vis)
 
 
-def ms_ssim(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
+def ms_ssim(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Compute the multi-scale structural similarity (MS-SSIM) of fused images to both sources, summed.
 
     For one source, the product of the mean contrast-structure term ``(2 s_SF + C2) / (s_S^2 + s_F^2 + C2)`` on four
@@ -60,7 +60,7 @@ def ms_ssim(fused: Tensor, ir: Tensor, vis: Tensor) -> Tensor:
     Returns:
         ``[B]``; float32 is within 1e-5 of float64.
     """
-    return MS_SSIM(fused, ir, vis)
+    return MS_SSIM(fused, ir=ir, vis=vis)
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ __all__ = ["METRICS", "compute"]
 
 
 def compute(
-    selected: Iterable[str], fused: Tensor, ir: Tensor | None = None, vis: Tensor | None = None
+    selected: Iterable[str], fused: Tensor, *, ir: Tensor | None = None, vis: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Compute metrics in the convention of VIFB.
 
@@ -55,8 +55,8 @@ def compute(
         if image is not None and (image.ndim != 4 or image.shape[1] not in (1, 3)):
             raise ValueError(f"{name} must be [B, 3, H, W] or [B, 1, H, W]. Got shape {list(image.shape)}")
     planes = max(image.shape[1] for image in given.values() if image is not None)
-    sources = [None if image is None else _split(image, planes) for image in (ir, vis)]
-    plain = evaluate([METRICS[name] for name in names if name != "sf"], _split(fused, planes), *sources)
+    sources = {name: None if image is None else _split(image, planes) for name, image in (("ir", ir), ("vis", vis))}
+    plain = evaluate([METRICS[name] for name in names if name != "sf"], _split(fused, planes), **sources)
     values = {name: value.unflatten(0, (-1, planes)).mean(dim=1) for name, value in plain.items()}
     if "sf" in names:
         values["sf"] = METRICS["sf"](torch.cat(fused.split(1, dim=1), dim=-1))

@@ -93,12 +93,12 @@ class Teacher(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
-        """Fuse visible luma and infrared.
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse infrared and visible luma.
 
         Args:
-            vis_luma: [B, 1, H, W] in 0..1.
-            ir: [B, 1, H, W] in 0..1.
+            ir: Infrared, [B, 1, H, W] in 0..1.
+            vis: Visible luma, [B, 1, H, W] in 0..1.
 
         Returns:
             Fused luma, [B, 1, H, W] in 0..1.
@@ -117,8 +117,8 @@ class Teacher(nn.Module, ABC):
         Raises:
             ValueError: If a type, shape or value does not fit.
         """
-        check_batch(ir, vis, self.smallest)
-        return self.fuse_luma(rgb_to_luma(vis), ir)
+        check_batch(ir=ir, vis=vis, smallest=self.smallest)
+        return self.fuse_luma(ir=ir, vis=rgb_to_luma(vis))
 
     @torch.inference_mode()
     def fuse_pair(self, pair: ImagePair) -> Tensor:
@@ -133,7 +133,7 @@ class Teacher(nn.Module, ABC):
         device = next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
         ir = pair.ir.to(device).float()[None] / 255
         vis = pair.vis.to(device).float()[None] / 255
-        return self(ir, vis)[0]
+        return self(ir=ir, vis=vis)[0]
 
     def fingerprint(self) -> str:
         """Hash name, revision, settings and every tensor, to tell cached results of different teachers apart.
@@ -158,7 +158,7 @@ class Teacher(nn.Module, ABC):
         return f"{self.name} ({origin}{settings}, {self.fingerprint()})"
 
 
-def check_batch(ir: Tensor, vis: Tensor, smallest: int = 1) -> None:
+def check_batch(*, ir: Tensor, vis: Tensor, smallest: int = 1) -> None:
     """Check the inputs of `Teacher.forward`.
 
     Args:

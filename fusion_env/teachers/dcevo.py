@@ -235,10 +235,10 @@ class DCEvo(PublishedTeacher):
             state = check_tensors(file.content[name], source)
             load_part(part, {key.removeprefix("module."): value for key, value in state.items()}, source)
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1, H and W at least 2; see `Teacher.fuse_luma`."""
         low_ir, high_ir = self.DE_Encoder(ir)
-        low_vis, high_vis = self.DE_Encoder(vis_luma)
+        low_vis, high_vis = self.DE_Encoder(vis)
         low = self.LowFreqExtractor(low_ir + low_vis)
         high = self.HighFreqExtractor(high_ir + high_vis)
-        return self.DE_Decoder(0.5 * vis_luma + 0.5 * ir, low, high)
+        return self.DE_Decoder(0.5 * vis + 0.5 * ir, low, high)

@@ -79,12 +79,12 @@ class Ensemble(Teacher):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs; see `Teacher.forward`."""
-        check_batch(ir, vis)
-        return self._combine([member(ir, vis) for member in self.members], rgb_to_luma(vis), ir)
+        check_batch(ir=ir, vis=vis)
+        return self._combine([member(ir=ir, vis=vis) for member in self.members], ir, rgb_to_luma(vis))
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1; see `Teacher.fuse_luma`."""
-        return self._combine([member.fuse_luma(vis_luma, ir) for member in self.members], vis_luma, ir)
+        return self._combine([member.fuse_luma(ir=ir, vis=vis) for member in self.members], ir, vis)
 
     @torch.inference_mode()
     def fuse_pair(self, pair: ImagePair) -> Tensor:
@@ -92,13 +92,13 @@ class Ensemble(Teacher):
         results = [member.fuse_pair(pair)[None] for member in self.members]
         device = next((fused.device for fused in results if not fused.is_cpu), results[0].device)
         ir, vis = pair.ir.to(device)[None] / 255, pair.vis.to(device)[None] / 255
-        return self._combine([fused.to(device) for fused in results], rgb_to_luma(vis), ir)[0]
+        return self._combine([fused.to(device) for fused in results], ir, rgb_to_luma(vis))[0]
 
-    def _combine(self, results: list[Tensor], vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def _combine(self, results: list[Tensor], ir: Tensor, vis_luma: Tensor) -> Tensor:
         stacked = torch.stack(results)
         if self.metric is None:
             return stacked.mean(dim=0)
-        scores = torch.stack([self.metric(fused, ir, vis_luma) for fused in results])
+        scores = torch.stack([self.metric(fused, ir=ir, vis=vis_luma) for fused in results])
         # A score that is not a number (some metrics on flat images) never wins.
         scores = (scores if self.metric.higher_is_better else -scores).nan_to_num(nan=-torch.inf)
         return stacked[scores.argmax(dim=0), torch.arange(len(ir), device=ir.device)]

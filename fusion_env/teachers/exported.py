@@ -82,12 +82,12 @@ class ExportedTeacher(Teacher):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs; see `Teacher.forward`."""
-        check_batch(ir, vis)
+        check_batch(ir=ir, vis=vis)
         return torch.cat([self._fuse_one(*pair) for pair in zip(ir.split(1), vis.split(1), strict=True)]).clamp(0, 1)
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse with the visible image as grey RGB; see `Teacher.fuse_luma`."""
-        return self(ir, vis_luma.repeat(1, 3, 1, 1))
+        return self(ir=ir, vis=vis.repeat(1, 3, 1, 1))
 
     def fingerprint(self) -> str:
         """Hash the file in addition to what `Teacher.fingerprint` hashes."""

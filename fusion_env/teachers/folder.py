@@ -115,7 +115,7 @@ class FolderTeacher(Teacher):
             )
         return fused
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Refuse: only whole images are known.
 
         Raises:

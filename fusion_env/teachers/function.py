@@ -63,12 +63,12 @@ class FunctionTeacher(Teacher):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs; see `Teacher.forward`."""
-        check_batch(ir, vis)
+        check_batch(ir=ir, vis=vis)
         fused = check_fused(self.function(ir, vis), ir, f"teacher {self.name!r}")
         if not (fused.is_meta or bool(torch.isfinite(fused).all())):
             raise ValueError(f"teacher {self.name!r} returned NaN or infinite values.")
         return fused.clamp(0, 1)
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse with the visible image as grey RGB; see `Teacher.fuse_luma`."""
-        return self(ir, vis_luma.expand(-1, 3, -1, -1))
+        return self(ir=ir, vis=vis.expand(-1, 3, -1, -1))

@@ -88,25 +88,25 @@ class KDFuse(PublishedTeacher):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs; see `Teacher.forward`."""
-        check_batch(ir, vis, self.smallest)
+        check_batch(ir=ir, vis=vis, smallest=self.smallest)
         luma = rgb_to_luma(vis)
         # With the chroma kept, every channel moves by as much as the luma does.
-        coloured = (vis + self.forward_raw(luma, ir) - luma).clamp(0, 1)
+        coloured = (vis + self.forward_raw(ir=ir, vis=luma) - luma).clamp(0, 1)
         return rgb_to_luma(min_max_stretch(coloured)).clamp(0, 1)
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1 as grey ones; see `Teacher.fuse_luma`."""
-        return min_max_stretch(self.forward_raw(vis_luma, ir).clamp(0, 1))
+        return min_max_stretch(self.forward_raw(ir=ir, vis=vis).clamp(0, 1))
 
-    def forward_raw(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def forward_raw(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse without colour, clamp and stretch: values in -1..1."""
         if not self.batch_statistics:
-            return self._network(vis_luma, ir)
-        samples = zip(vis_luma.split(1), ir.split(1), strict=True)
+            return self._network(ir, vis)
+        samples = zip(ir.split(1), vis.split(1), strict=True)
         return torch.cat([self._network(*sample) for sample in samples])
 
-    def _network(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
-        shallow = self.conv1(torch.cat([ir, vis_luma], dim=1))
+    def _network(self, ir: Tensor, vis: Tensor) -> Tensor:
+        shallow = self.conv1(torch.cat([ir, vis], dim=1))
         first = self.repblock1(shallow)
         second = self.repblock2(first)
         guided = self._guide(self.en_conv1, self.sim1, second)

@@ -22,7 +22,7 @@ _FLAT_ENERGY = 1e-6
 _BASE_PRIOR = 0.1
 
 
-def fuse_laplacian(vis_luma: Tensor, ir: Tensor, kernel: Tensor) -> Tensor:
+def fuse_laplacian(*, ir: Tensor, vis: Tensor, kernel: Tensor) -> Tensor:
     """Fuse with Laplacian pyramids (Burt and Adelson, 1983): strongest detail, saliency-weighted base.
 
     In every band-pass level each pixel takes the source with more local energy E (5x5 Gaussian mean of squares), by the
@@ -31,8 +31,8 @@ def fuse_laplacian(vis_luma: Tensor, ir: Tensor, kernel: Tensor) -> Tensor:
     hot targets and lit areas keep their brightness.
 
     Args:
-        vis_luma: [B, 1, H, W] in 0..1, H and W at least 32.
-        ir: [B, 1, H, W] in 0..1.
+        ir: [B, 1, H, W] in 0..1, H and W at least 32.
+        vis: Visible luma, same shape and range.
         kernel: The 5x5 binomial filter, [1, 1, 5, 5], sum 1.
 
     Returns:
@@ -43,7 +43,7 @@ def fuse_laplacian(vis_luma: Tensor, ir: Tensor, kernel: Tensor) -> Tensor:
     """
     if min(ir.shape[-2:]) < _MIN_SIZE:
         raise ValueError(f"Height and width must be at least {_MIN_SIZE} pixels. Got {tuple(ir.shape[-2:])}.")
-    vis_bands, vis_base = _pyramid(vis_luma, kernel)
+    vis_bands, vis_base = _pyramid(vis, kernel)
     ir_bands, ir_base = _pyramid(ir, kernel)
     fused = _fuse_base(vis_base, ir_base)
     for vis_band, ir_band in zip(reversed(vis_bands), reversed(ir_bands), strict=True):
@@ -78,9 +78,9 @@ class LaplacianTeacher(Teacher):
             )
         return cls()
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1; see `fuse_laplacian`."""
-        return fuse_laplacian(vis_luma, ir, self.kernel)
+        return fuse_laplacian(ir=ir, vis=vis, kernel=self.kernel)
 
 
 def _pyramid(image: Tensor, kernel: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -106,10 +106,10 @@ class _Encoder(PairEncoder):
         self.style_encoder1 = _StyleEncoder()
         self.style_encoder2 = _StyleEncoder()
 
-    def forward(self, vis_luma: Tensor, ir: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
         """Return the content code [B, 256, H // 8, W // 8] and the style code [B, 16], visible first in both."""
-        style = torch.cat([self.style_encoder1(vis_luma), self.style_encoder2(ir)], dim=1)
-        return super().forward(vis_luma, ir), style
+        style = torch.cat([self.style_encoder1(vis), self.style_encoder2(ir)], dim=1)
+        return super().forward(ir=ir, vis=vis), style
 
 
 class _StylePerceptron(nn.Module):
@@ -171,19 +171,19 @@ class LDFusion(PublishedTeacher):
         load_part(self.Enc, files["Enc_final.pt"].content, str(files["Enc_final.pt"].path))
         load_part(self.Dec, files["Dec_final.pt"].content, str(files["Dec_final.pt"].path))
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1, H and W at least 16; see `Teacher.fuse_luma`."""
         height, width = ir.shape[-2:]
-        return self.forward_raw(vis_luma, ir)[..., :height, :width]
+        return self.forward_raw(ir=ir, vis=vis)[..., :height, :width]
 
-    def forward_raw(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def forward_raw(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse without the crop: [B, 1, 8 (H // 8) + 21, 8 (W // 8) + 21] in 0..1."""
-        return self.forward_signed(vis_luma, ir).clamp(0, 1)
+        return self.forward_signed(ir=ir, vis=vis).clamp(0, 1)
 
-    def forward_signed(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def forward_signed(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse without crop and clamp: values in -1..1, for training (the clamp has no gradient below 0)."""
-        check_pair(vis_luma, ir)
-        return torch.tanh(self.Dec(*self.Enc(vis_luma, ir)))
+        check_pair(ir=ir, vis=vis)
+        return torch.tanh(self.Dec(*self.Enc(ir=ir, vis=vis)))
 
 
 @register("embedded")

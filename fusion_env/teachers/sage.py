@@ -62,16 +62,16 @@ class SAGE(PublishedTeacher):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs; see `Teacher.forward`."""
-        check_batch(ir, vis, self.smallest)
-        return self.fuse_luma(_official_luma(vis), ir)
+        check_batch(ir=ir, vis=vis, smallest=self.smallest)
+        return self.fuse_luma(ir=ir, vis=_official_luma(vis))
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1, H and W at least 4; see `Teacher.fuse_luma`."""
-        return self.forward_raw(vis_luma, ir).clamp(0, 1)
+        return self.forward_raw(ir=ir, vis=vis).clamp(0, 1)
 
-    def forward_raw(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def forward_raw(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse without the clamp: values in -1..1."""
-        fine = self.module1(torch.cat([vis_luma, ir], dim=1))
+        fine = self.module1(torch.cat([vis, ir], dim=1))
         middle = self.module2(self.pool(fine))
         coarse = self.module3(self.pool(middle))
         middle = self.module4(self.adjust_channels4(_join(coarse, middle)))

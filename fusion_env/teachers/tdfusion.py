@@ -110,13 +110,13 @@ class TDFusion(PublishedTeacher):
             if not torch.equal(second[key], state[of]):
                 raise WeightsError(f"{source}: {key!r} must equal {of!r} and does not.")
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1 of any size; see `Teacher.fuse_luma`."""
-        return min_max_stretch(self.forward_raw(vis_luma, ir))
+        return min_max_stretch(self.forward_raw(ir=ir, vis=vis))
 
-    def forward_raw(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def forward_raw(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse without the stretch: [B, 1, H, W], after the sigmoid."""
         x_ir = self.encoder1(self.project_in_1(ir))
-        x_vis = self.encoder2(self.project_in_2(vis_luma))
+        x_vis = self.encoder2(self.project_in_2(vis))
         x = self.decoder(self.FM(x_ir, x_vis))
         return torch.sigmoid(self.project_out_1(F.leaky_relu(self.project_out_0(x), 0.01)))

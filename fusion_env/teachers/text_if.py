@@ -237,24 +237,24 @@ class TextIF(PublishedTeacher):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs, H and W at least 8; see `Teacher.forward`."""
-        check_batch(ir, vis, self.smallest)
+        check_batch(ir=ir, vis=vis, smallest=self.smallest)
         height, width = ir.shape[-2:]
         # Reflection needs more pixels than it adds: at most 7 here.
         margins = (0, -width % _STRIDE, 0, -height % _STRIDE)
-        raw = self.forward_raw(F.pad(vis, margins, mode="reflect"), F.pad(ir, margins, mode="reflect"))
+        raw = self.forward_raw(ir=F.pad(ir, margins, mode="reflect"), vis=F.pad(vis, margins, mode="reflect"))
         stretched = min_max_stretch(raw[..., :height, :width].clamp(0, 1))
         return rgb_to_luma(stretched).clamp(0, 1)
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1 as grey RGB; see `Teacher.fuse_luma`."""
-        return self(ir, vis_luma.expand(-1, 3, -1, -1))
+        return self(ir=ir, vis=vis.expand(-1, 3, -1, -1))
 
-    def forward_raw(self, vis: Tensor, ir: Tensor, text: Tensor | None = None) -> Tensor:
+    def forward_raw(self, *, ir: Tensor, vis: Tensor, text: Tensor | None = None) -> Tensor:
         """Fuse without padding, clamp and stretch.
 
         Args:
-            vis: [B, 3, H, W] in 0..1, H and W multiples of 8.
-            ir: [B, 1, H, W] in 0..1; seen as grey RGB.
+            ir: [B, 1, H, W] in 0..1, H and W multiples of 8; seen as grey RGB.
+            vis: RGB, [B, 3, H, W] in 0..1.
             text: Text feature [1 or B, 512]; None is the stored one.
 
         Returns:
@@ -287,7 +287,8 @@ class TextIFWithClip(nn.Module):
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] and [B, 3, H, W], H and W multiples of 8, to RGB [B, 3, H, W], not bounded."""
-        return self.fusion.forward_raw(vis, ir, self.model_clip.encode_text(prompt_tokens(FUSION_PROMPT)))
+        text = self.model_clip.encode_text(prompt_tokens(FUSION_PROMPT))
+        return self.fusion.forward_raw(ir=ir, vis=vis, text=text)
 
 
 @contextlib.contextmanager

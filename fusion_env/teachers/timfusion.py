@@ -56,9 +56,9 @@ class _FirstNetwork(nn.Module):
             _ConvLayer(_WIDTH, _WIDTH, 3), nn.PReLU(), _ConvLayer(_WIDTH, _WIDTH // 2, 3), _ConvLayer(_WIDTH // 2, 1, 1)
         )
 
-    def forward(self, ir: Tensor, vis_luma: Tensor) -> Tensor:
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images, H and W multiples of 4; the result has no limits."""
-        return self.stem_out(self.cells(self.stem(torch.cat([ir, vis_luma], dim=1))))
+        return self.stem_out(self.cells(self.stem(torch.cat([ir, vis], dim=1))))
 
 
 class _Mask(nn.Module):
@@ -102,9 +102,9 @@ class _SecondNetwork(nn.Module):
         first, second = _ConvLayer(_WIDTH, _WIDTH, 3), _ConvLayer(_WIDTH, _WIDTH // 2, 3)
         return nn.Sequential(first, nn.PReLU(), second, _ConvLayer(_WIDTH // 2, 1, 1), nn.Tanh())
 
-    def forward(self, vis_luma: Tensor, ir: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, ir: Tensor, vis: Tensor, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Refine [B, 1, H, W] images; return both side images in -1..1 and the result, which has no limits."""
-        of_vis = self.cells3(self.stem2(torch.cat([vis_luma, first], dim=1)))
+        of_vis = self.cells3(self.stem2(torch.cat([vis, first], dim=1)))
         of_ir = self.cells2(self.stem3(torch.cat([ir, first], dim=1)))
         mask = self.spa(of_vis)
         fused = self.stem_out4(mask * of_vis + (1 - mask) * of_ir)
@@ -158,19 +158,19 @@ class TIMFusion(PublishedTeacher):
             use_batch_statistics(self.model_2)
         return self
 
-    def fuse_luma(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1, H and W at least 8; see `Teacher.fuse_luma`."""
         height, width = ir.shape[-2:]
         padding = (0, -width % _MULTIPLE, 0, -height % _MULTIPLE)
-        vis_luma, ir = (F.pad(image, padding, mode="reflect") for image in (vis_luma, ir))
-        return self.forward_raw(vis_luma, ir)[..., :height, :width].clamp(0, 1)
+        ir, vis = (F.pad(image, padding, mode="reflect") for image in (ir, vis))
+        return self.forward_raw(ir=ir, vis=vis)[..., :height, :width].clamp(0, 1)
 
-    def forward_raw(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def forward_raw(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse without padding and clamp: H and W must be multiples of 4, the result has no limits."""
-        first = self.model_1(ir, vis_luma)
+        first = self.model_1(ir, vis)
         if not self.batch_statistics:
-            return self.model_2(vis_luma, ir, first)[2]
-        samples = zip(vis_luma.split(1), ir.split(1), first.split(1), strict=True)
+            return self.model_2(ir, vis, first)[2]
+        samples = zip(ir.split(1), vis.split(1), first.split(1), strict=True)
         return torch.cat([self.model_2(*sample)[2] for sample in samples])
 
 

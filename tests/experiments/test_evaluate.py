@@ -67,7 +67,7 @@ def test_values_are_those_of_the_metrics(folders: Path) -> None:
     ir = torch.from_numpy(np.array(Image.open(folders / "ir/c.d.png")))[None, None]
     vis = luma_levels(torch.from_numpy(np.array(Image.open(folders / "vi/c.d.PNG"))).permute(2, 0, 1)[None])
     jpeg = luma_levels(torch.from_numpy(np.array(Image.open(folders / "two/c.d.jpg"))).permute(2, 0, 1)[None])
-    expected = metrics.compute(SELECTED, jpeg, ir, vis)
+    expected = metrics.compute(SELECTED, jpeg, ir=ir, vis=vis)
     row = images[(images.method == "two") & (images.image == "c.d")].iloc[0]
     for name in SELECTED:
         assert row[name] == pytest.approx(float(expected[name]), rel=1e-6), name

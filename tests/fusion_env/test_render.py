@@ -11,7 +11,7 @@ from fusion_env.task import build_task
 def test_tiles_show_what_they_are_called(tiny_config: Callable[..., DistillConfig]) -> None:
     task = build_task(tiny_config())
 
-    def student(vis, ir):
+    def student(ir, vis):
         return 1 - vis
 
     plain = draw_round(task.scored, student, Degradation(), ["a line"])

@@ -15,7 +15,7 @@ MakeConfig = Callable[..., DistillConfig]
 class Average(torch.nn.Module):
     """A student that averages the sources."""
 
-    def forward(self, vis: torch.Tensor, ir: torch.Tensor) -> torch.Tensor:
+    def forward(self, ir: torch.Tensor, vis: torch.Tensor) -> torch.Tensor:
         return (vis + ir) / 2
 
 
@@ -27,7 +27,7 @@ def test_scores_are_means_over_whole_images(tiny_config: MakeConfig) -> None:
     for index in task.splits.report:
         ir, vis, _ = model_input(task.source.load(index), torch.device("cpu"))
         fused, teacher = (vis + ir) / 2, task.report.teacher_image(index)
-        rows.append((ag(fused), vif(fused, ir, vis), (fused - teacher).abs().mean(), ssim_pair(fused, teacher)))
+        rows.append((ag(fused), vif(fused, ir=ir, vis=vis), (fused - teacher).abs().mean(), ssim_pair(fused, teacher)))
     for name, values in zip(("ag", "vif", "mae", "ssim_teacher"), zip(*rows, strict=True), strict=True):
         assert got[name] == pytest.approx(float(torch.stack([v.squeeze() for v in values]).mean()), rel=1e-5)
 

@@ -16,7 +16,7 @@ MakeConfig = Callable[..., DistillConfig]
 class Copy(torch.nn.Module):
     """A student that returns the visible image."""
 
-    def forward(self, vis: torch.Tensor, ir: torch.Tensor) -> torch.Tensor:
+    def forward(self, ir: torch.Tensor, vis: torch.Tensor) -> torch.Tensor:
         return vis
 
 
@@ -25,8 +25,8 @@ def test_values_are_the_metrics(tiny_config: MakeConfig) -> None:
     own, teacher, spread = task.scorer.score(Copy())
     ir, vis, target = task.scored.batch(torch.arange(4))
     assert own["ag"] == pytest.approx(float(ag(vis).mean()), rel=1e-6)
-    assert own["vif"] == pytest.approx(float(vif(vis, ir, vis).mean()), rel=1e-6)
-    assert teacher["vif"] == pytest.approx(float(vif(target, ir, vis).mean()), rel=1e-6)
+    assert own["vif"] == pytest.approx(float(vif(vis, ir=ir, vis=vis).mean()), rel=1e-6)
+    assert teacher["vif"] == pytest.approx(float(vif(target, ir=ir, vis=vis).mean()), rel=1e-6)
     assert own["iqa"] == pytest.approx(float(task.quality(vis).mean()), rel=1e-6)
     assert spread == pytest.approx(float(vis.std((1, 2, 3)).mean()), rel=1e-6)
 
@@ -44,8 +44,8 @@ def test_a_subset_scores_student_and_teacher_on_the_same_crops(tiny_config: Make
     own, teacher, _ = task.scorer.score(Copy(), crops)
     ir, vis, target = task.scored.batch(crops)
     assert len(crops) == 2
-    assert own["vif"] == pytest.approx(float(vif(vis, ir, vis).mean()), rel=1e-5)
-    assert teacher["vif"] == pytest.approx(float(vif(target, ir, vis).mean()), rel=1e-5)
+    assert own["vif"] == pytest.approx(float(vif(vis, ir=ir, vis=vis).mean()), rel=1e-5)
+    assert teacher["vif"] == pytest.approx(float(vif(target, ir=ir, vis=vis).mean()), rel=1e-5)
     assert {tuple(task.scorer.draw(rng).tolist()) for _ in range(30)} == {
         (a, b) for a in range(4) for b in range(a + 1, 4)
     }

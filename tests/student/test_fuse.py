@@ -16,15 +16,15 @@ from student.network import FusionStudent
 class Infrared(nn.Module):
     """A student that returns the infrared image."""
 
-    def forward(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         return ir
 
 
 class Visible(nn.Module):
     """A student that returns the visible luma."""
 
-    def forward(self, vis_luma: Tensor, ir: Tensor) -> Tensor:
-        return vis_luma
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        return vis
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -56,62 +56,77 @@ def arguments(folder: Path) -> list[str]:
 class TestFuseImages:
     def test_unchanged_luma_gives_the_picture_back(self) -> None:
         rgb = draw(2, 3, 16, 20)
-        torch.testing.assert_close(fuse_images(Visible(), draw(2, 1, 16, 20), rgb), rgb, rtol=0, atol=1e-6)
+        torch.testing.assert_close(fuse_images(Visible(), ir=draw(2, 1, 16, 20), vis=rgb), rgb, rtol=0, atol=1e-6)
 
     def test_luma_is_the_students_and_chroma_the_pictures(self) -> None:
         # Muted colours, so that nothing is clamped; values of BT.601 (JPEG) by hand for one pixel.
         rgb = torch.tensor([0.5, 0.4, 0.6]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
-        fused = fuse_images(Infrared(), torch.full((1, 1, 16, 16), 0.55), rgb)
+        fused = fuse_images(Infrared(), ir=torch.full((1, 1, 16, 16), 0.55), vis=rgb)
         luma, cb, cr = 0.4527, (0.6 - 0.4527) / 1.772, (0.5 - 0.4527) / 1.402
         assert luma == pytest.approx(0.299 * 0.5 + 0.587 * 0.4 + 0.114 * 0.6)
         expected = [0.55 + 1.402 * cr, 0.55 - 0.344136 * cb - 0.714136 * cr, 0.55 + 1.772 * cb]
         torch.testing.assert_close(fused[0, :, 3, 4], torch.tensor(expected), rtol=0, atol=1e-5)
 
     def test_clamped(self) -> None:
-        fused = fuse_images(Infrared(), torch.ones(1, 1, 16, 16), draw(1, 3, 16, 16))
+        fused = fuse_images(Infrared(), ir=torch.ones(1, 1, 16, 16), vis=draw(1, 3, 16, 16))
         assert fused.max() == 1
 
     def test_grey_visible_image_is_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"vis_rgb must have shape \[B, 3, H, W\]. Got \(1, 1, 16, 16\)"):
-            fuse_images(Visible(), torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16))
+        with pytest.raises(ValueError, match=r"vis must have shape \[B, 3, H, W\]. Got \(1, 1, 16, 16\)"):
+            fuse_images(Visible(), ir=torch.zeros(1, 1, 16, 16), vis=torch.zeros(1, 1, 16, 16))
 
 
 class TestFiles:
     def test_levels_survive(self, tmp_path: Path) -> None:
         save(tmp_path / "ir.png", 20, 17)
         pixels = save(tmp_path / "vi.png", 20, 17, 3)
-        fuse_files(Visible(), tmp_path / "ir.png", tmp_path / "vi.png", tmp_path / "new" / "out.png")
+        fuse_files(
+            Visible(),
+            ir_path=tmp_path / "ir.png",
+            vis_path=tmp_path / "vi.png",
+            out_path=tmp_path / "new" / "out.png",
+        )
         assert np.array_equal(np.asarray(Image.open(tmp_path / "new" / "out.png")), pixels)
 
     def test_sizes_differ(self, tmp_path: Path) -> None:
         save(tmp_path / "ir.png", 20, 17)
         save(tmp_path / "vi.png", 20, 18, 3)
         with pytest.raises(ValueError, match=r"ir.png is \(20, 17\) and .*vi.png \(20, 18\)"):
-            fuse_files(Visible(), tmp_path / "ir.png", tmp_path / "vi.png", tmp_path / "out.png")
+            fuse_files(
+                Visible(),
+                ir_path=tmp_path / "ir.png",
+                vis_path=tmp_path / "vi.png",
+                out_path=tmp_path / "out.png",
+            )
         assert not (tmp_path / "out.png").exists()
 
     def test_sixteen_bits_are_refused(self, tmp_path: Path) -> None:
         Image.fromarray(np.full((20, 20), 3000, np.uint16)).save(tmp_path / "ir.png")
         save(tmp_path / "vi.png", 20, 20, 3)
         with pytest.raises(ValueError, match="convert it to 8 bits"):
-            fuse_files(Visible(), tmp_path / "ir.png", tmp_path / "vi.png", tmp_path / "out.png")
+            fuse_files(
+                Visible(),
+                ir_path=tmp_path / "ir.png",
+                vis_path=tmp_path / "vi.png",
+                out_path=tmp_path / "out.png",
+            )
 
     def test_all_images_without_partner_are_named(self, folders: Path) -> None:
         save(folders / "ir" / "only.png", 20, 20)
         save(folders / "vi" / "alone.png", 20, 20, 3)
         with pytest.raises(PairingError, match=r"2 images have no partner .*only\.png, .*alone\.png"):
-            pair_files(folders / "ir", folders / "vi")
+            pair_files(ir_dir=folders / "ir", vis_dir=folders / "vi")
 
     def test_name_twice(self, folders: Path) -> None:
         save(folders / "ir" / "a.bmp", 20, 20)
         with pytest.raises(PairingError, match="same name"):
-            pair_files(folders / "ir", folders / "vi")
+            pair_files(ir_dir=folders / "ir", vis_dir=folders / "vi")
 
     def test_no_folder_or_empty_folder(self, tmp_path: Path) -> None:
         with pytest.raises(PairingError, match="is not a folder"):
-            pair_files(tmp_path / "nowhere", tmp_path)
+            pair_files(ir_dir=tmp_path / "nowhere", vis_dir=tmp_path)
         with pytest.raises(PairingError, match="holds no images"):
-            pair_files(tmp_path, tmp_path)
+            pair_files(ir_dir=tmp_path, vis_dir=tmp_path)
 
 
 class TestCommandLine:

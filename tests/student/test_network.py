@@ -43,15 +43,17 @@ class TestAgainstThePublishedNetwork:
         case = np.load(reference_dir / "reference/teachers/agentfuse_caseA.npz")
         student = copy.deepcopy(official_student).to(device)
         vis, ir = torch.from_numpy(case["vi"]).to(device), torch.from_numpy(case["ir"]).to(device)
-        raw = student.forward_raw(vis, ir)
+        raw = student.forward_raw(ir=ir, vis=vis)
         np.testing.assert_allclose(raw.cpu().numpy(), case["output"], rtol=0, atol=2e-5)
         # Twice the same on CUDA can differ in the last digits.
-        torch.testing.assert_close(student(vis, ir), raw[..., :96, :128], rtol=0, atol=0 if device == "cpu" else 2e-5)
+        torch.testing.assert_close(
+            student(ir=ir, vis=vis), raw[..., :96, :128], rtol=0, atol=0 if device == "cpu" else 2e-5
+        )
 
     @torch.inference_mode()
     def test_the_golden_case_tells_the_images_apart(self, official_student: FusionStudent, reference_dir: Path) -> None:
         case = np.load(reference_dir / "reference/teachers/agentfuse_caseA.npz")
-        swapped = official_student.forward_raw(torch.from_numpy(case["ir"]), torch.from_numpy(case["vi"]))
+        swapped = official_student.forward_raw(ir=torch.from_numpy(case["vi"]), vis=torch.from_numpy(case["ir"]))
         assert np.abs(swapped.numpy() - case["output"]).max() > 1e-2
 
     def test_keys_and_shapes(self, reference_dir: Path) -> None:
@@ -80,7 +82,7 @@ class TestForward:
     @pytest.mark.parametrize(
         ("vis", "ir", "message"),
         [
-            ((1, 3, 32, 32), (1, 1, 32, 32), r"vis_luma must have shape .* Got \(1, 3, 32, 32\)"),
+            ((1, 3, 32, 32), (1, 1, 32, 32), r"vis must have shape .* Got \(1, 3, 32, 32\)"),
             ((1, 1, 32, 32), (32, 32), r"ir must have shape"),
             ((1, 1, 32, 32), (1, 1, 32, 40), r"same shape"),
             ((1, 1, 15, 32), (1, 1, 15, 32), r"at least 16 pixels. Got \(15, 32\)"),
@@ -88,7 +90,7 @@ class TestForward:
     )
     def test_wrong_shapes(self, vis: tuple[int, ...], ir: tuple[int, ...], message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            FusionStudent(1)(torch.zeros(vis), torch.zeros(ir))
+            FusionStudent(1)(ir=torch.zeros(ir), vis=torch.zeros(vis))
 
     def test_wrong_width(self) -> None:
         with pytest.raises(ValueError, match=r"width must be at least 1\. Got 0"):
@@ -98,10 +100,10 @@ class TestForward:
     def test_samples_do_not_see_their_neighbours(self, device: str) -> None:
         student = FusionStudent(2).to(device)
         vis, ir = draw(3, 1, 32, 40).to(device), draw(3, 1, 32, 40, seed=1).to(device)
-        before = student(vis, ir)[1]
+        before = student(ir=ir, vis=vis)[1]
         vis[0], ir[2] = 0.0, 5.0
         # Some of CUDA's operations add in an order of their own.
-        torch.testing.assert_close(student(vis, ir)[1], before, rtol=0, atol=0 if device == "cpu" else 1e-6)
+        torch.testing.assert_close(student(ir=ir, vis=vis)[1], before, rtol=0, atol=0 if device == "cpu" else 1e-6)
 
     def test_nothing_is_kept_from_forward(self) -> None:
         student = FusionStudent(1)
@@ -134,7 +136,7 @@ class TestTraining:
         optimiser = torch.optim.Adam(student.parameters(), 0.01)
         losses = []
         for _ in range(12):
-            loss = (student(vis, ir) - 0.9).abs().mean()
+            loss = (student(ir=ir, vis=vis) - 0.9).abs().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -144,10 +146,10 @@ class TestTraining:
     def test_channels_last_changes_nothing(self, device: str) -> None:
         student = FusionStudent(2).to(device)
         vis, ir = draw(2, 1, 32, 40).to(device), draw(2, 1, 32, 40, seed=1).to(device)
-        expected = student(vis, ir)
+        expected = student(ir=ir, vis=vis)
         student.to(memory_format=torch.channels_last)
         fused = student(
-            vis.contiguous(memory_format=torch.channels_last), ir.contiguous(memory_format=torch.channels_last)
+            ir=ir.contiguous(memory_format=torch.channels_last), vis=vis.contiguous(memory_format=torch.channels_last)
         )
         torch.testing.assert_close(fused, expected, rtol=0, atol=2e-5)
         fused.mean().backward()
@@ -155,9 +157,9 @@ class TestTraining:
     def test_bfloat16_autocast(self, device: str) -> None:
         student = FusionStudent(4).to(device)
         vis, ir = draw(2, 1, 32, 32).to(device), draw(2, 1, 32, 32, seed=1).to(device)
-        expected = student(vis, ir)
+        expected = student(ir=ir, vis=vis)
         with torch.autocast(device, torch.bfloat16):
-            fused = student(vis, ir)
+            fused = student(ir=ir, vis=vis)
         fused.float().mean().backward()
         assert (fused.float() - expected).abs().max() < 0.1
         assert all(bool(torch.isfinite(p.grad).all()) for p in student.parameters())
@@ -167,9 +169,9 @@ class TestTraining:
         parameters, _ = torch.func.stack_module_state(students)
         template = copy.deepcopy(students[0]).to("meta")
         vis, ir = draw(2, 1, 1, 24, 24), draw(2, 1, 1, 24, 24, seed=1)
-        fused = torch.func.vmap(lambda p, v, i: torch.func.functional_call(template, p, (v, i)))(parameters, vis, ir)
+        fused = torch.func.vmap(lambda p, v, i: torch.func.functional_call(template, p, (i, v)))(parameters, vis, ir)
         for k, student in enumerate(students):
-            torch.testing.assert_close(fused[k], student(vis[k], ir[k]), rtol=0, atol=1e-5)
+            torch.testing.assert_close(fused[k], student(ir=ir[k], vis=vis[k]), rtol=0, atol=1e-5)
 
 
 class TestSampleLayerNorm:

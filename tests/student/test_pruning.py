@@ -82,7 +82,7 @@ class TestPlan:
         encoder = EncoderPlan((0,), (0,), (0,), (0,), ((0,), (0,)))
         vis = EncoderPlan(**{**vars(encoder), "code": (2, 5)})
         ir = EncoderPlan(**{**vars(encoder), "code": (0, 7)})
-        assert PruningPlan(vis, ir, ((0,), (0,), (0,)), code_channels=128).content == (2, 5, 128, 135)
+        assert PruningPlan(ir=ir, vis=vis, up=((0,), (0,), (0,)), code_channels=128).content == (2, 5, 128, 135)
 
     @pytest.mark.parametrize("width", [0, 17])
     def test_width_out_of_range(self, state: dict[str, Tensor], width: int) -> None:
@@ -118,8 +118,8 @@ class TestEncoder:
         state = teacher_state(unpruned)
         plan, student = plan_pruning(state), prune_ldfusion(state).eval()
         vis, ir = draw(1, 1, 40, 56).sigmoid(), draw(1, 1, 40, 56, seed=1).sigmoid()
-        code = unpruned.encoder(vis, ir)[:, list(plan.content)]
-        torch.testing.assert_close(student.encoder(vis, ir), code, rtol=0, atol=2e-5)
+        code = unpruned.encoder(ir=ir, vis=vis)[:, list(plan.content)]
+        torch.testing.assert_close(student.encoder(ir=ir, vis=vis), code, rtol=0, atol=2e-5)
 
 
 class TestDecoder:

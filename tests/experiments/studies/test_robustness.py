@@ -58,7 +58,7 @@ def test_more_degradation_is_further_from_the_clean_image() -> None:
 
 def test_what_ignores_its_input_is_immune() -> None:
     task = build_task(preset("tiny"))
-    scores = [score_degraded(task, lambda vis, ir: torch.full_like(vis, 0.5), s, draws=1)["mae"] for s in STRENGTHS]
+    scores = [score_degraded(task, lambda ir, vis: torch.full_like(vis, 0.5), s, draws=1)["mae"] for s in STRENGTHS]
     assert len(set(scores)) == 1
 
 

@@ -9,7 +9,7 @@ from fusion_env.metrics import vif
 
 def test_averaging_compared_with_itself() -> None:
     source = ProceduralScenes(2, 64, 80, 0)
-    methods = {"mean": lambda ir, rgb: (ir + (rgb_to_luma(rgb) * 255).round() / 255) / 2}
+    methods = {"mean": lambda ir, vis: (ir + (rgb_to_luma(vis) * 255).round() / 255) / 2}
     table = compare_with_averaging(source, range(2), methods)
     assert list(table) == ["average", "mean"]
     assert table["average"] == pytest.approx(table["mean"], rel=0.02)
@@ -22,8 +22,8 @@ def test_training_objective_holds_the_published_vif() -> None:
     ir = torch.stack([pair.ir for pair in pairs]).float() / 255
     vis = torch.stack([luma_levels(pair.vis) for pair in pairs]).float() / 255
     fused = ((ir + vis) / 2).mul(255).round().div(255).requires_grad_(True)
-    value = visual_information(fused, vis, ir)
-    assert value.item() == pytest.approx(float(vif(fused.detach(), ir, vis).mean()), rel=1e-3)
+    value = visual_information(fused, ir=ir, vis=vis)
+    assert value.item() == pytest.approx(float(vif(fused.detach(), ir=ir, vis=vis).mean()), rel=1e-3)
     value.backward()
     assert fused.grad.isfinite().all()
     assert fused.grad.abs().sum() > 0

@@ -6,6 +6,7 @@ import torch
 from scipy.signal import convolve2d
 
 from fusion_env.metrics import qabf
+from tests.fusion_env.metrics.named import named
 
 
 def noise(seed: int, *shape: int) -> torch.Tensor:
@@ -39,28 +40,28 @@ def test_equals_the_definition(levels, device):
     # With few levels, responses of exactly 0 are frequent: the fixed angle of pi / 2, and its sign.
     fused, ir, vis = (noise(seed, 1, 1, 17, 23) // (256 // levels) for seed in (0, 1, 2))
     expected = qabf_by_pixels(*(fused[0, 0].double().numpy(), [image[0, 0].double().numpy() for image in (ir, vis)]))
-    assert qabf(*(image.to(device) for image in (fused, ir, vis))).item() == pytest.approx(expected, rel=2e-6)
+    assert qabf(**named(image.to(device) for image in (fused, ir, vis))).item() == pytest.approx(expected, rel=2e-6)
     doubles = [image.double() / 255 for image in (fused, ir, vis)]
-    assert qabf(*doubles).item() == pytest.approx(expected, rel=1e-10)
+    assert qabf(**named(doubles)).item() == pytest.approx(expected, rel=1e-10)
 
 
 def test_copy_keeps_all_but_what_the_sigmoids_take():
     image = noise(3, 2, 1, 20, 20)
     best = 0.9994 * 0.9879 / (1 + exp(-22 * 0.2))
-    assert qabf(image, image, image).tolist() == pytest.approx([best] * 2, rel=1e-5)
+    assert qabf(image, ir=image, vis=image).tolist() == pytest.approx([best] * 2, rel=1e-5)
 
 
 def test_no_edges_to_keep():
     black = torch.zeros(1, 1, 9, 9)
-    assert qabf(black, black, black).item() == 0.0
+    assert qabf(black, ir=black, vis=black).item() == 0.0
 
 
 def test_sources_weigh_by_their_edges():
     fused, faint = noise(4, 1, 1, 30, 30), torch.zeros(1, 1, 30, 30, dtype=torch.uint8)
-    assert qabf(fused, faint, fused).item() == pytest.approx(qabf(fused, fused, fused).item(), rel=1e-6)
+    assert qabf(fused, ir=faint, vis=fused).item() == pytest.approx(qabf(fused, ir=fused, vis=fused).item(), rel=1e-6)
 
 
 def test_nan_stays_in_its_image():
     images = [noise(seed, 3, 1, 12, 12).float() / 255 for seed in (5, 6, 7)]
     images[2][1, 0, 4, 4] = float("nan")
-    assert qabf(*images).isnan().tolist() == [False, True, False]
+    assert qabf(**named(images)).isnan().tolist() == [False, True, False]

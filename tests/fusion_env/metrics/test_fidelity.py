@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fusion_env.errors import DataError
 from fusion_env.metrics import compute, fidelity, vif, vif_pair, viff
+from tests.fusion_env.metrics.named import named
 
 
 def scene(seed: int, batch: int, height: int, width: int) -> torch.Tensor:
@@ -122,26 +123,26 @@ class TestVIF:
     def test_is_the_sum_over_the_sources(self, device):
         fused, ir, vis = (scene(seed, 3, 64, 49).to(device) for seed in (0, 1, 2))
         expected = vif_pair(vis, fused) + vif_pair(ir, fused)
-        torch.testing.assert_close(vif(fused, ir, vis), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(vif(fused, ir=ir, vis=vis), expected, rtol=1e-5, atol=1e-6)
 
     def test_nan_stays_in_its_image(self):
         fused, ir, vis = (scene(seed, 3, 64, 49) for seed in (0, 1, 2))
         ir[1, 0, 30, 30] = float("nan")
-        assert vif(fused, ir, vis).isnan().tolist() == [False, True, False]
+        assert vif(fused, ir=ir, vis=vis).isnan().tolist() == [False, True, False]
 
     def test_faint_dots_in_a_flat_source_need_double_precision(self):
         # Variances near 1e-3 on a mean of 200: in float32 they drown, and with them what F shows of the dots.
         dots = torch.full((1, 1, 80, 80), 200, dtype=torch.uint8)
         dots[..., ::9, ::7] = 201
         fused, vis = ((scene(seed, 1, 80, 80) * 255).to(torch.uint8) for seed in (1, 2))
-        expected = vif(*(image.double() / 255 for image in (fused, dots, vis)))
-        assert vif(fused, dots, vis).item() == pytest.approx(expected.item(), rel=1e-6)
+        expected = vif(**named(image.double() / 255 for image in (fused, dots, vis)))
+        assert vif(fused, ir=dots, vis=vis).item() == pytest.approx(expected.item(), rel=1e-6)
 
     def test_large_images_are_worked_off_in_strips(self, monkeypatch):
         images = [scene(seed, 1, 90, 70) for seed in (0, 1, 2)]
-        whole = vif(*images)
+        whole = vif(**named(images))
         monkeypatch.setattr("fusion_env.metrics.windows._STRIP_ELEMENTS", 1)
-        torch.testing.assert_close(vif(*images), whole)
+        torch.testing.assert_close(vif(**named(images)), whole)
 
 
 class TestVIFF:
@@ -155,26 +156,26 @@ class TestVIFF:
         expected = viff_by_loops(vis[0, 0].double(), ir[0, 0].double(), fused[0, 0].double())
         for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 2e-6)):
             images = [image.to(device, dtype) / 255 for image in (fused, ir, vis)]
-            assert viff(*images).item() == pytest.approx(expected, rel=tolerance)
+            assert viff(**named(images)).item() == pytest.approx(expected, rel=tolerance)
 
     def test_equal_images_give_one(self, device):
         images = scene(0, 3, 50, 64).to(device)
-        assert viff(images, images, images).tolist() == pytest.approx([1.0] * 3, rel=1e-6)
+        assert viff(images, ir=images, vis=images).tolist() == pytest.approx([1.0] * 3, rel=1e-6)
 
     def test_is_that_of_the_worse_kept_source(self):
         # F is the visible image with little contrast, so g is small there, and large for the faint infrared image.
         vis = scene(1, 1, 60, 60)
         faint = 0.5 + 0.1 * (vis - 0.5)
         fused = 0.5 + 0.3 * (vis - 0.5)
-        assert viff(fused, faint, vis).item() == pytest.approx(viff(fused, vis, vis).item(), rel=1e-3)
+        assert viff(fused, ir=faint, vis=vis).item() == pytest.approx(viff(fused, ir=vis, vis=vis).item(), rel=1e-3)
 
     def test_order_matters_only_where_both_sources_are_flat_in_f(self):
         fused, ir, vis = (scene(seed, 1, 60, 60) for seed in (0, 1, 2))
         fused = 0.4 * ir + 0.4 * vis
-        torch.testing.assert_close(viff(fused, ir, vis), viff(fused, vis, ir), rtol=0.05, atol=0)
+        torch.testing.assert_close(viff(fused, ir=ir, vis=vis), viff(fused, ir=vis, vis=ir), rtol=0.05, atol=0)
         fused[..., 30:, :] = 0.5
         ir[..., 30:, :] = 0.2
-        assert viff(fused, ir, vis) > 1.2 * viff(fused, vis, ir)
+        assert viff(fused, ir=ir, vis=vis) > 1.2 * viff(fused, ir=vis, vis=ir)
 
     def test_both_in_one_pass_with_the_same_values(self, monkeypatch):
         images = [scene(seed, 2, 64, 50) for seed in (0, 1, 2)]
@@ -185,7 +186,7 @@ class TestVIFF:
             return model(stack)
 
         monkeypatch.setattr(fidelity, "_channels", counted)
-        together = compute(["vif", "viff"], *images)
+        together = compute(["vif", "viff"], **named(images))
         assert len(passes) == 1
-        assert torch.equal(together["vif"], vif(*images))
-        assert torch.equal(together["viff"], viff(*images))
+        assert torch.equal(together["vif"], vif(**named(images)))
+        assert torch.equal(together["viff"], viff(**named(images)))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from fusion_env.metrics import en, mi
 from fusion_env.metrics.information import _scattered_counts, histograms
+from tests.fusion_env.metrics.named import named
 
 
 def noise(seed: int, *shape: int, high: int = 256) -> torch.Tensor:
@@ -56,33 +57,33 @@ class TestMI:
         fused, ir, vis = (noise(seed, 2, 1, 30, 40, high=20) for seed in (0, 1, 2))
         vis = (vis + fused) // 2
         expected = [sum(mi_by_counting(fused[i], image[i]) for image in (ir, vis)) for i in range(2)]
-        assert mi(*(image.to(device) for image in (fused, ir, vis))).tolist() == pytest.approx(expected, rel=1e-6)
+        assert mi(**named(image.to(device) for image in (fused, ir, vis))).tolist() == pytest.approx(expected, rel=1e-6)
 
     def test_copies_share_their_entropy(self):
         fused = noise(3, 1, 1, 16, 16)
-        assert mi(fused, fused, fused).item() == pytest.approx(2 * en(fused).item(), rel=1e-6)
+        assert mi(fused, ir=fused, vis=fused).item() == pytest.approx(2 * en(fused).item(), rel=1e-6)
 
     def test_four_pixels_by_hand(self):
         # A tells F exactly, one bit; B is independent of F.
         fused = torch.tensor([[[[0, 0], [9, 9]]]], dtype=torch.uint8)
         ir = torch.tensor([[[[5, 7], [5, 7]]]], dtype=torch.uint8)
-        assert mi(fused, ir, 255 - fused).item() == pytest.approx(1.0, rel=1e-6)
+        assert mi(fused, ir=ir, vis=255 - fused).item() == pytest.approx(1.0, rel=1e-6)
 
     def test_constant_fused_shares_nothing(self):
         ir, vis = noise(4, 1, 1, 9, 9), noise(5, 1, 1, 9, 9)
-        assert mi(torch.full_like(ir, 3), ir, vis).item() == 0.0
+        assert mi(torch.full_like(ir, 3), ir=ir, vis=vis).item() == 0.0
 
     def test_many_small_images(self):
         fused, ir, vis = (noise(seed, 40, 1, 4, 4, high=4) for seed in (6, 7, 8))
-        expected = [mi(fused[i : i + 1], ir[i : i + 1], vis[i : i + 1]).item() for i in range(40)]
-        assert mi(fused, ir, vis).tolist() == pytest.approx(expected)
+        expected = [mi(fused[i : i + 1], ir=ir[i : i + 1], vis=vis[i : i + 1]).item() for i in range(40)]
+        assert mi(fused, ir=ir, vis=vis).tolist() == pytest.approx(expected)
 
     @settings(deadline=None, max_examples=10)
     @given(seed=st.integers(0, 2**31))
     def test_unchanged_by_relabelling_the_levels(self, seed):
         fused, ir, vis = (noise(seed + i, 1, 1, 12, 12, high=32) for i in range(3))
         relabelled = torch.randperm(256, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)[fused.long()]
-        torch.testing.assert_close(mi(relabelled, ir, vis), mi(fused, ir, vis))
+        torch.testing.assert_close(mi(relabelled, ir=ir, vis=vis), mi(fused, ir=ir, vis=vis))
 
 
 class TestHistograms:

@@ -17,6 +17,7 @@ from fusion_env.metrics.__main__ import main
 from fusion_env.perception.clip_iqa import load_clip_iqa
 from fusion_env.perception.clip_weights import untrained_clip
 from student.checkpoint import save_state
+from tests.fusion_env.metrics.named import named
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_all_metrics_are_printed(files: list[str], capsys: pytest.CaptureFixture
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert list(lines) == list(metrics.list())
     names = [name for name in metrics.list() if name != "clip_iqa"]
-    expected = metrics.compute(names, *(luma(path) for path in files))
+    expected = metrics.compute(names, **named(luma(path) for path in files))
     for name in names:
         assert float(lines[name].split()[1]) == pytest.approx(float(expected[name]), rel=1e-4, abs=1e-6), name
         assert metrics.get(name).summary in lines[name]

@@ -37,12 +37,8 @@ class TestImages:
         total = Metric(
             "total", lambda given: (given.fused + given.ir + given.vis).mean(dim=(1, 2, 3)), True, 1, True, "", ""
         )
-        images = (
-            torch.full((1, 1, 2, 2), 10 / 255),
-            torch.full((1, 1, 2, 2), 20 / 255),
-            torch.full((1, 1, 2, 2), 30 / 255),
-        )
-        assert total(*images).item() == 60
+        fused, ir, vis = (torch.full((1, 1, 2, 2), level / 255) for level in (10, 20, 30))
+        assert total(fused, ir=ir, vis=vis).item() == 60
 
     def test_huge_images_are_a_chunk_of_their_own(self, monkeypatch):
         monkeypatch.setattr("fusion_env.metrics.metric._CHUNK_PIXELS_CPU", 3)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from fusion_env import metrics
+from tests.fusion_env.metrics.named import named
 
 # Relative, against the float64 numpy rows: (float64, float32 and uint8).
 TOLERANCES = {
@@ -70,7 +71,7 @@ def test_every_row(reference_dir, convert, device):
         batch = [read_gray(path).to(device) for path in (folder / image, *source_paths(folder, pair, image))]
         if convert != "uint8":
             batch = [levels.to(getattr(torch, convert)) / 255 for levels in batch]
-        values = metrics.compute([OUR_NAMES.get(name, name) for name in expected], *batch)
+        values = metrics.compute([OUR_NAMES.get(name, name) for name in expected], **named(batch))
         for name, value in zip(expected, values.values(), strict=True):
             error = abs(value.item() / expected[name] - 1)
             if not error <= TOLERANCES[name][convert != "float64"]:
@@ -86,7 +87,7 @@ def test_published_rows_of_vifb(reference_dir, device):
     for (pair, image), expected in tables.items():
         assert expected.keys() == {"ag", "ei", "sf", "sd", "en", "mi", "qabf", "ssim"}
         batch = [read_planes(path).to(device) for path in (folder / image, *source_paths(folder, pair, image))]
-        for name, value in metrics.compute(expected, *batch, convention="vifb").items():
+        for name, value in metrics.compute(expected, **named(batch), convention="vifb").items():
             error = abs(value.item() / expected[name] - 1)
             if not error <= VIFB_TOLERANCE:
                 wrong.append(f"{image} {name}: {value.item()}, expected {expected[name]}, error {error:.1e}")

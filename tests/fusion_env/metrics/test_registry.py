@@ -6,6 +6,7 @@ import torch
 from fusion_env import metrics
 from fusion_env.errors import DataError, UnknownNameError
 from fusion_env.metrics import Metric
+from tests.fusion_env.metrics.named import named
 
 # CLIP-IQA needs weights; test_quality.py has it.
 NAMES = tuple(name for name in metrics.list() if name != "clip_iqa")
@@ -48,7 +49,7 @@ class TestLookup:
 
 class TestCompute:
     def test_keeps_names_and_order(self):
-        values = metrics.compute(["vif", "ag"], *images(2))
+        values = metrics.compute(["vif", "ag"], **named(images(2)))
         assert list(values) == ["vif", "ag"]
 
     def test_nothing_selected(self):
@@ -56,10 +57,10 @@ class TestCompute:
 
     def test_all_together_are_bit_for_bit_the_single_functions(self):
         fused, ir, vis = images(2, "ms_ssim")
-        together = metrics.compute(NAMES, fused, ir, vis)
+        together = metrics.compute(NAMES, fused, ir=ir, vis=vis)
         for name in NAMES:
             function = getattr(metrics, name)
-            alone = function(fused, ir, vis) if metrics.get(name).needs_sources else function(fused)
+            alone = function(fused, ir=ir, vis=vis) if metrics.get(name).needs_sources else function(fused)
             assert torch.equal(together[name], alone), name
 
     def test_takes_metrics_as_well_as_names(self):
@@ -80,16 +81,16 @@ class TestCompute:
 
     def test_sources_are_ignored_where_not_needed(self):
         fused = images(1)[0]
-        assert torch.equal(metrics.get("sd")(fused, torch.zeros(3), None), metrics.sd(fused))
+        assert torch.equal(metrics.get("sd")(fused, ir=torch.zeros(3), vis=None), metrics.sd(fused))
 
     def test_says_which_source_is_missing(self):
         fused, ir, _ = images(1)
         with pytest.raises(ValueError, match=r"vif, ssim need the source images\. Got no vis"):
-            metrics.compute(["ag", "vif", "ssim"], fused, ir)
+            metrics.compute(["ag", "vif", "ssim"], fused, ir=ir)
 
     def test_names_the_metric_that_needs_larger_images(self):
         with pytest.raises(DataError, match=r"ms_ssim needs at least one image of at least 176x176"):
-            metrics.compute(["vif", "ms_ssim", "sd"], *images(1))
+            metrics.compute(["vif", "ms_ssim", "sd"], **named(images(1)))
 
     def test_unknown_convention(self):
         with pytest.raises(UnknownNameError, match="unknown convention 'grey'"):
@@ -102,12 +103,12 @@ class TestEveryMetric:
 
     def test_types_agree(self, name, device):
         levels = [image.to(device) for image in images(3, name)]
-        expected = metrics.compute([name], *levels)[name]
+        expected = metrics.compute([name], **named(levels))[name]
         assert expected.shape == (3,)
         assert expected.dtype == torch.float32
-        single = metrics.compute([name], *(image.float() / 255 for image in levels))[name]
+        single = metrics.compute([name], **named(image.float() / 255 for image in levels))[name]
         torch.testing.assert_close(single, expected, rtol=0, atol=0)
-        double = metrics.compute([name], *(image.double() / 255 for image in levels))[name]
+        double = metrics.compute([name], **named(image.double() / 255 for image in levels))[name]
         assert double.dtype == torch.float64
         torch.testing.assert_close(double.float(), expected, rtol=1e-5, atol=1e-6)
 
@@ -116,57 +117,57 @@ class TestEveryMetric:
         batch = [image.to(device) for image in images(5, name)]
         for limit in ("_CHUNK_PIXELS_CPU", "_CHUNK_PIXELS_GPU"):
             monkeypatch.setattr(f"fusion_env.metrics.metric.{limit}", 3 * batch[0][0].numel())
-        together = metrics.compute([name], *batch)[name]
-        apart = [metrics.compute([name], *(image[i : i + 1] for image in batch))[name] for i in range(5)]
+        together = metrics.compute([name], **named(batch))[name]
+        apart = [metrics.compute([name], **named(image[i : i + 1] for image in batch))[name] for i in range(5)]
         torch.testing.assert_close(together, torch.cat(apart), rtol=1e-6, atol=1e-6)
 
     def test_records_no_gradient_and_changes_no_argument(self, name):
         originals = [image.float() / 255 for image in images(2, name)]
         batch = [image.clone().requires_grad_() for image in originals]
-        assert not metrics.compute([name], *batch)[name].requires_grad
+        assert not metrics.compute([name], **named(batch))[name].requires_grad
         assert all(torch.equal(image, original) for image, original in zip(batch, originals, strict=True))
 
     def test_view_into_a_larger_tensor(self, name):
         batch = [image.float() / 255 for image in images(2, name)]
         views = [torch.nn.functional.pad(image, (2, 5, 3, 1), value=0.7)[..., 3:-1, 2:-5] for image in batch]
         flipped = [image.mT.contiguous().mT for image in batch]
-        expected = metrics.compute([name], *batch)[name]
+        expected = metrics.compute([name], **named(batch))[name]
         for other in (views, flipped):
-            torch.testing.assert_close(metrics.compute([name], *other)[name], expected, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(metrics.compute([name], **named(other))[name], expected, rtol=1e-6, atol=1e-6)
 
     def test_nan_gives_nan(self, name):
         for position in range(3 if metrics.get(name).needs_sources else 1):
             batch = [image.float() / 255 for image in images(3, name)]
             batch[position][1, 0, -1, 0] = float("nan")
-            assert metrics.compute([name], *batch)[name].isnan().tolist() == [False, True, False]
+            assert metrics.compute([name], **named(batch))[name].isnan().tolist() == [False, True, False]
 
     def test_minimum_size_is_exact(self, name):
         smallest = metrics.get(name).minimum_size
         exact = [image[..., :smallest, :smallest] for image in images(1, name)]
-        assert not metrics.compute([name], *exact)[name].isnan().any()
+        assert not metrics.compute([name], **named(exact))[name].isnan().any()
         if smallest > 1:
             with pytest.raises(DataError, match=f"{name} needs.*{smallest}x{smallest}"):
-                metrics.compute([name], *(image[..., :-1] for image in exact))
+                metrics.compute([name], **named(image[..., :-1] for image in exact))
 
     def test_refuses_colour(self, name):
         colour = torch.zeros(1, 3, 48, 48)
         with pytest.raises(ValueError, match="must be luma"):
-            metrics.compute([name], colour, colour, colour)
+            metrics.compute([name], colour, ir=colour, vis=colour)
 
     def test_order_of_the_sources(self, name):
         ir, vis = scene(name, 1), scene(name, 2)
         fused = (ir + vis) // 2
-        swapped = metrics.compute([name], fused, vis, ir)[name]
+        swapped = metrics.compute([name], fused, ir=vis, vis=ir)[name]
         # VIFF picks infrared where both gains are 0.
         tolerance = 1e-2 if name == "viff" else 1e-6
         torch.testing.assert_close(
-            swapped, metrics.compute([name], fused, ir, vis)[name], rtol=tolerance, atol=tolerance
+            swapped, metrics.compute([name], fused, ir=ir, vis=vis)[name], rtol=tolerance, atol=tolerance
         )
 
     def test_constant_images(self, name):
         flat = torch.full_like(scene(name), 100)
         expected = {"ei_zero": None, "qabf": None, "psnr": inf, "ssim": 2.0, "ms_ssim": 2.0, "vif": 2.0, "viff": 1.0}
-        value = metrics.compute([name], flat, flat, flat)[name].item()
+        value = metrics.compute([name], flat, ir=flat, vis=flat)[name].item()
         if expected.get(name, 0.0) is None:
             # A zero border draws an edge around the image: nothing but that edge.
             assert 0 < value < 45
@@ -178,7 +179,7 @@ class TestEveryMetric:
         expected = {"scd": 0.0, "cc": 1.0, "ssim": 2.0, "ms_ssim": 2.0, "psnr": inf, "vif": 2.0, "viff": 1.0}
         expected |= {"mi": 2 * metrics.en(image).item(), "qabf": 0.975}
         if metrics.get(name).needs_sources:
-            value = metrics.compute([name], image, image, image)[name].item()
+            value = metrics.compute([name], image, ir=image, vis=image)[name].item()
             assert value == pytest.approx(expected[name], rel=1e-3, abs=1e-6)
         else:
             assert metrics.get(name)(image).item() == getattr(metrics, name)(image).item() > 0
@@ -186,8 +187,8 @@ class TestEveryMetric:
     def test_twice_the_contrast(self, name):
         ir, vis = scene(name, 1), scene(name, 2)
         batch = [(ir + vis) // 2, ir, vis]
-        before = metrics.compute([name], *batch)[name].item()
-        after = metrics.compute([name], *(2 * image for image in batch))[name].item()
+        before = metrics.compute([name], **named(batch))[name].item()
+        after = metrics.compute([name], **named(2 * image for image in batch))[name].item()
         if name in ("ag", "ag_forward", "ei", "ei_zero", "sf", "sd"):
             assert after == pytest.approx(2 * before, rel=1e-5)
         elif name in ("en", "mi", "scd", "cc", "qabf"):
@@ -202,5 +203,5 @@ class TestEveryMetric:
             assert 0 < after < before
         else:
             # What is left of the sources, in units of what they had: only more contrast in F than in them adds to it.
-            copied, raised = (metrics.compute([name], image, ir, ir)[name].item() for image in (ir, 2 * ir))
+            copied, raised = (metrics.compute([name], image, ir=ir, vis=ir)[name].item() for image in (ir, 2 * ir))
             assert 1.05 * copied < raised < 4 * copied

@@ -7,6 +7,7 @@ from scipy import ndimage
 
 from fusion_env.errors import DataError
 from fusion_env.metrics import ms_ssim, ssim, ssim_index, ssim_pair
+from tests.fusion_env.metrics.named import named
 
 
 def noise(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -53,7 +54,7 @@ class TestSSIMPair:
 class TestSSIM:
     def test_is_the_sum_over_the_sources(self, device):
         fused, ir, vis = (noise(seed, 3, 1, 24, 19).to(device) for seed in (0, 1, 2))
-        torch.testing.assert_close(ssim(fused, ir, vis), ssim_pair(vis, fused) + ssim_pair(ir, fused))
+        torch.testing.assert_close(ssim(fused, ir=ir, vis=vis), ssim_pair(vis, fused) + ssim_pair(ir, fused))
 
 
 def ms_ssim_by_scipy(a: np.ndarray, b: np.ndarray) -> float:
@@ -81,19 +82,19 @@ class TestMSSSIM:
         expected = sum(ms_ssim_by_scipy(fused[0, 0].numpy(), image[0, 0].numpy()) for image in (ir, vis))
         for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
             images = [(image / 255).to(device, dtype) for image in (fused, ir, vis)]
-            assert ms_ssim(*images).item() == pytest.approx(expected, rel=tolerance)
+            assert ms_ssim(**named(images)).item() == pytest.approx(expected, rel=tolerance)
 
     def test_equal_images_give_two(self, device):
         images = noise(3, 2, 1, 176, 176).to(device)
-        assert ms_ssim(images, images, images).tolist() == pytest.approx([2.0] * 2, abs=1e-5)
+        assert ms_ssim(images, ir=images, vis=images).tolist() == pytest.approx([2.0] * 2, abs=1e-5)
 
     def test_negative_structure_counts_as_nothing(self):
         fused = noise(4, 1, 1, 176, 176)
-        assert ms_ssim(fused, 1 - fused, 1 - fused).item() == 0.0
+        assert ms_ssim(fused, ir=1 - fused, vis=1 - fused).item() == 0.0
 
     def test_refuses_small_images(self):
         with pytest.raises(DataError, match=r"176x176.*175x300"):
-            ms_ssim(*noise(5, 3, 1, 1, 175, 300).unbind())
+            ms_ssim(**named(noise(5, 3, 1, 1, 175, 300).unbind()))
 
 
 class TestSSIMIndex:

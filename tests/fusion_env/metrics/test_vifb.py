@@ -22,15 +22,15 @@ def test_has_the_metrics_that_it_publishes():
 @pytest.mark.parametrize("name", ["ei", "sd", "en", "qabf", "ssim"])
 def test_mean_of_the_planes(name):
     fused, vis, ir = noise(0, 2, 3, 20, 24), noise(1, 2, 3, 20, 24), noise(2, 2, 1, 20, 24)
-    value = metrics.compute([name], fused, ir, vis, convention="vifb")[name]
+    value = metrics.compute([name], fused, ir=ir, vis=vis, convention="vifb")[name]
     planes = [metrics.get(name)(fused[:, i : i + 1], ir, vis[:, i : i + 1]) for i in range(3)]
     torch.testing.assert_close(value, torch.stack(planes).mean(dim=0))
 
 
 def test_mi_in_nats():
     fused, vis, ir = noise(0, 1, 1, 20, 24), noise(1, 1, 1, 20, 24), noise(2, 1, 1, 20, 24)
-    value = metrics.compute(["mi"], fused, ir, vis, convention="vifb")["mi"]
-    assert value.item() == pytest.approx(metrics.mi(fused, ir, vis).item() * log(2), rel=1e-6)
+    value = metrics.compute(["mi"], fused, ir=ir, vis=vis, convention="vifb")["mi"]
+    assert value.item() == pytest.approx(metrics.mi(fused, ir=ir, vis=vis).item() * log(2), rel=1e-6)
 
 
 def test_ag_divides_by_fewer_pixels():
@@ -60,6 +60,6 @@ def test_refuses_what_it_does_not_have():
     with pytest.raises(UnknownNameError, match="unknown metric of the VIFB convention 'viff'"):
         metrics.compute(["viff"], fused, convention="vifb")
     with pytest.raises(ValueError, match=r"vis must be \[B, 3, H, W\].*Got shape \[1, 2, 50, 50\]"):
-        metrics.compute(["mi"], fused, fused, fused[:, :2], convention="vifb")
+        metrics.compute(["mi"], fused, ir=fused, vis=fused[:, :2], convention="vifb")
     with pytest.raises(ValueError, match="mi need the source images. Got no ir and vis"):
         metrics.compute(["mi"], fused, convention="vifb")

@@ -30,7 +30,9 @@ class TestAgainstThePublishedNetwork:
     def test_golden_case(self, official_files: Callable[[str], Path], reference_dir: Path, device: str) -> None:
         case = np.load(reference_dir / "reference/teachers/dcevo_caseA.npz")
         teacher = teachers.load("dcevo", official_files("dcevo")).to(device)
-        fused = teacher.fuse_luma(*(torch.from_numpy(case[key]).to(device) for key in ("vi", "ir")))
+        fused = teacher.fuse_luma(
+            ir=torch.from_numpy(case["ir"]).to(device), vis=torch.from_numpy(case["vi"]).to(device)
+        )
         np.testing.assert_allclose(fused.cpu().numpy(), case["output"], rtol=0, atol=2e-5)
 
     def test_size_and_cost(self) -> None:
@@ -81,7 +83,7 @@ class TestForward:
     @torch.inference_mode()
     def test_symmetric(self, teacher: DCEvo) -> None:
         a, b = draw(1, 1, 16, 24), draw(1, 1, 16, 24, seed=1)
-        torch.testing.assert_close(teacher.fuse_luma(a, b), teacher.fuse_luma(b, a), rtol=0, atol=1e-5)
+        torch.testing.assert_close(teacher.fuse_luma(ir=b, vis=a), teacher.fuse_luma(ir=a, vis=b), rtol=0, atol=1e-5)
 
     @torch.inference_mode()
     def test_batch_equals_single_calls(self, teacher: DCEvo) -> None:
@@ -94,11 +96,13 @@ class TestForward:
     def test_mirrored_kernels_give_the_mirrored_picture(self) -> None:
         teacher = DCEvo().eval()
         vis, ir = draw(1, 1, 16, 22), draw(1, 1, 16, 22, seed=1)
-        before = teacher.fuse_luma(vis, ir)
+        before = teacher.fuse_luma(ir=ir, vis=vis)
         for parameter in teacher.parameters():
             if parameter.ndim == 4:
                 parameter.copy_(parameter.flip(-1))
-        torch.testing.assert_close(teacher.fuse_luma(vis.flip(-1), ir.flip(-1)), before.flip(-1), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            teacher.fuse_luma(ir=ir.flip(-1), vis=vis.flip(-1)), before.flip(-1), rtol=0, atol=1e-5
+        )
 
 
 class TestGates:

@@ -48,7 +48,7 @@ def test_best_by_metric(
     fused = teachers.Ensemble(members, combine=metric)(ir, vis)
     for i in range(2):
         one = [image[i : i + 1] for image in (ir, vis[:, :1])]
-        scores = [float(metrics.compute([metric], candidate, *one)[metric]) for candidate in one]
+        scores = [float(metrics.compute([metric], candidate, ir=one[0], vis=one[1])[metric]) for candidate in one]
         assert torch.equal(fused[i : i + 1], one[int(np.argmax(scores))])
     if metric == "sd":
         assert torch.equal(fused, torch.cat([ir[:1], vis[1:, :1]]))

@@ -91,7 +91,7 @@ class TestFormats:
         assert teacher.fuse_pair(pair).shape == (1, 70, 81)
         grey = vis[:, :1].to(device)
         torch.testing.assert_close(
-            teacher.fuse_luma(grey, ir.to(device)), teacher(ir.to(device), grey.repeat(1, 3, 1, 1))
+            teacher.fuse_luma(ir=ir.to(device), vis=grey), teacher(ir.to(device), grey.repeat(1, 3, 1, 1))
         )
 
     def test_checksum_and_fingerprint(self, exported: Callable[[str], Path], tmp_path: Path, suffix: str) -> None:

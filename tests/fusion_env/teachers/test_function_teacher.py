@@ -26,7 +26,7 @@ def test_a_function(device: str) -> None:
     ir, vis = torch.full((2, 1, 8, 9), 0.5, device=device), torch.zeros(2, 3, 8, 9, device=device)
     torch.testing.assert_close(teacher(ir, vis), torch.full_like(ir, 0.6))
     assert teacher(ir * 2, vis).max() == 1
-    torch.testing.assert_close(teacher.fuse_luma(ir, vis[:, :1]), torch.full_like(ir, 0.6))
+    torch.testing.assert_close(teacher.fuse_luma(ir=ir, vis=vis[:, :1]), torch.full_like(ir, 0.6))
     white = ImagePair("x", torch.full((1, 8, 9), 255, dtype=torch.uint8), torch.zeros(3, 8, 9, dtype=torch.uint8))
     assert teacher.fuse_pair(white).min() == 1
     assert teacher.describe().startswith("brighter (weights given in Python, function 1, ")

@@ -25,7 +25,7 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_golden_case(reference_dir: Path, official_files: Callable[[str], Path], device: str, name: str) -> None:
     case = np.load(reference_dir / "reference/teachers/kdfuse_caseA.npz")
     teacher = teachers.load(name, official_files("kdfuse")).to(device)
-    raw = teacher.forward_raw(*(torch.from_numpy(case[key]).to(device) for key in ("vi", "ir")))
+    raw = teacher.forward_raw(ir=torch.from_numpy(case["ir"]).to(device), vis=torch.from_numpy(case["vi"]).to(device))
     np.testing.assert_allclose(raw.cpu().numpy(), case[KEYS[name]], rtol=0, atol=2e-5)
 
 
@@ -59,7 +59,7 @@ def test_the_coloured_picture_is_stretched() -> None:
     teacher = KDFuse().eval()
     ir, vis = draw(1, 1, 64, 64), draw(1, 3, 64, 64, seed=1)
     ycbcr = rgb_to_ycbcr(vis)
-    ycbcr[:, :1] = teacher.forward_raw(rgb_to_luma(vis), ir)
+    ycbcr[:, :1] = teacher.forward_raw(ir=ir, vis=rgb_to_luma(vis))
     picture = ycbcr_to_rgb(ycbcr).clamp(0, 1)
     expected = rgb_to_luma((picture - picture.min()) / (picture.max() - picture.min()))
     torch.testing.assert_close(teacher(ir, vis), expected, rtol=0, atol=1e-5)

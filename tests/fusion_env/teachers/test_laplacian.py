@@ -13,8 +13,8 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def fuse(vis_luma: Tensor, ir: Tensor) -> Tensor:
-    return LaplacianTeacher().fuse_luma(vis_luma, ir)
+def fuse(ir: Tensor, vis: Tensor) -> Tensor:
+    return LaplacianTeacher().fuse_luma(ir=ir, vis=vis)
 
 
 @settings(deadline=None, max_examples=15)
@@ -35,7 +35,7 @@ def test_detail_comes_from_the_source_that_has_it() -> None:
     vis, ir = torch.full((1, 1, 64, 64), 0.5), torch.full((1, 1, 64, 64), 0.5)
     vis[..., :32] = 0.4 + 0.2 * stripes[..., :32]
     ir[..., 32:] = 0.4 + 0.2 * stripes[..., 32:]
-    fused = fuse(vis, ir)
+    fused = fuse(ir, vis)
     for columns in (slice(4, 28), slice(36, 60)):
         assert fused[..., columns].std() > 0.9 * (0.2 * stripes[..., columns]).std()
 
@@ -43,15 +43,15 @@ def test_detail_comes_from_the_source_that_has_it() -> None:
 def test_hot_target_in_the_dark_is_kept() -> None:
     vis, ir = torch.full((1, 1, 96, 96), 0.05), torch.full((1, 1, 96, 96), 0.1)
     ir[..., 40:56, 44:52] = 0.9
-    fused = fuse(vis, ir)
+    fused = fuse(ir, vis)
     assert fused[..., 42:54, 46:50].mean() - fused[..., :20, :20].mean() > 0.7
 
 
 def test_samples_do_not_see_their_neighbours(device: str) -> None:
     teacher = LaplacianTeacher().to(device)
     vis, ir = draw(2, 1, 40, 56).to(device), draw(2, 1, 40, 56, seed=1).to(device)
-    both = teacher.fuse_luma(vis, ir)
-    torch.testing.assert_close(both[1:], teacher.fuse_luma(vis[1:], ir[1:]), rtol=0, atol=1e-6)
+    both = teacher.fuse_luma(ir=ir, vis=vis)
+    torch.testing.assert_close(both[1:], teacher.fuse_luma(ir=ir[1:], vis=vis[1:]), rtol=0, atol=1e-6)
     assert 0 <= both.min() <= both.max() <= 1
 
 

@@ -45,10 +45,12 @@ class TestAgainstThePublishedNetwork:
         case = np.load(reference_dir / "reference/teachers/ldfusion_caseA.npz")
         teacher = teachers.load("ldfusion", official_files).to(device)
         vis, ir = torch.from_numpy(case["vi"]).to(device), torch.from_numpy(case["ir"]).to(device)
-        raw = teacher.forward_raw(vis, ir)
+        raw = teacher.forward_raw(ir=ir, vis=vis)
         np.testing.assert_allclose(raw.cpu().numpy(), case["output"], rtol=0, atol=2e-5)
         cropped = raw[..., :96, :128]  # twice the same on CUDA can differ in the last digits
-        torch.testing.assert_close(teacher.fuse_luma(vis, ir), cropped, rtol=0, atol=0 if device == "cpu" else 2e-5)
+        torch.testing.assert_close(
+            teacher.fuse_luma(ir=ir, vis=vis), cropped, rtol=0, atol=0 if device == "cpu" else 2e-5
+        )
 
     def test_keys_and_shapes(self, teacher: LDFusion, reference_dir: Path) -> None:
         manifest = json.loads((reference_dir / "reference/teachers/ldfusion.json").read_text())
@@ -111,7 +113,7 @@ class TestForward:
         luma = (rgb * torch.tensor([0.299, 0.587, 0.114], device=device).view(3, 1, 1)).sum(1, keepdim=True)
         fused = teacher(ir, rgb)
         assert fused.shape == ir.shape
-        torch.testing.assert_close(fused, teacher.forward_raw(luma, ir)[..., :33, :47], rtol=0, atol=2e-5)
+        torch.testing.assert_close(fused, teacher.forward_raw(ir=ir, vis=luma)[..., :33, :47], rtol=0, atol=2e-5)
 
     @torch.inference_mode()
     def test_pair(self, teacher: LDFusion) -> None:
@@ -130,15 +132,15 @@ class TestForward:
     @torch.inference_mode()
     def test_samples_do_not_see_their_neighbours(self, teacher: LDFusion) -> None:
         vis, ir = draw(3, 1, 32, 40), draw(3, 1, 32, 40, seed=1)
-        before = teacher.forward_signed(vis, ir)[1]
+        before = teacher.forward_signed(ir=ir, vis=vis)[1]
         vis[0], ir[2] = 0.0, 5.0
-        assert torch.equal(teacher.forward_signed(vis, ir)[1], before)
+        assert torch.equal(teacher.forward_signed(ir=ir, vis=vis)[1], before)
 
     def test_nothing_is_kept_from_forward(self) -> None:
         teacher = LDFusion()
         before = {name: set(vars(module)) for name, module in teacher.named_modules()}
         buffers = {name: buffer.clone() for name, buffer in teacher.named_buffers()}
-        teacher.forward_signed(draw(1, 1, 16, 16), draw(1, 1, 16, 16)).sum().backward()
+        teacher.forward_signed(ir=draw(1, 1, 16, 16), vis=draw(1, 1, 16, 16)).sum().backward()
         assert {name: set(vars(module)) for name, module in teacher.named_modules()} == before
         assert all(torch.equal(value, buffers[name]) for name, value in teacher.named_buffers())
         assert not any(isinstance(value, Tensor) for module in teacher.modules() for value in vars(module).values())
@@ -147,7 +149,7 @@ class TestForward:
     def test_trains_under_autocast(self, device: str) -> None:
         teacher = LDFusion().to(device)
         with torch.autocast(device, torch.bfloat16):
-            signed = teacher.forward_signed(draw(2, 1, 24, 24).to(device), draw(2, 1, 24, 24, seed=1).to(device))
+            signed = teacher.forward_signed(ir=draw(2, 1, 24, 24, seed=1).to(device), vis=draw(2, 1, 24, 24).to(device))
         signed.float().square().mean().backward()
         assert all(bool(torch.isfinite(p.grad).all()) for p in teacher.parameters())
         assert teacher.Dec.mlp.model[4].weight.grad.abs().max() > 0

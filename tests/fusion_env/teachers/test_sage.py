@@ -31,7 +31,9 @@ def test_golden_case(
     file = {"made": "sage_caseA.npz", "official": "sage_checkpoint_caseA.npz"}[weights]
     case = np.load(reference_dir / "reference/teachers" / file)
     teacher = teachers.load("sage", official_files("sage")) if weights == "made" else copy.deepcopy(official)
-    raw = teacher.to(device).forward_raw(*(torch.from_numpy(case[key]).to(device) for key in ("vi", "ir")))
+    raw = teacher.to(device).forward_raw(
+        ir=torch.from_numpy(case["ir"]).to(device), vis=torch.from_numpy(case["vi"]).to(device)
+    )
     np.testing.assert_allclose(raw.cpu().numpy(), case["output"], rtol=0, atol=2e-5)
 
 
@@ -65,7 +67,7 @@ def test_luma_is_opencvs() -> None:
     levels = cv2.cvtColor(vis, cv2.COLOR_RGB2YCrCb)[..., 0]
     teacher, ir = SAGE().eval(), torch.zeros(1, 1, 90, 70)
     rgb = torch.from_numpy(vis).permute(2, 0, 1)[None] / 255
-    assert torch.equal(teacher(ir, rgb), teacher.fuse_luma(torch.from_numpy(levels)[None, None] / 255, ir))
+    assert torch.equal(teacher(ir, rgb), teacher.fuse_luma(ir=ir, vis=torch.from_numpy(levels)[None, None] / 255))
 
 
 @torch.inference_mode()
@@ -74,5 +76,7 @@ def test_values_between_the_levels_are_not_rounded(official: SAGE) -> None:
     luma, ir = (torch.rand(1, 1, 64, 64, generator=generator) for _ in range(2))
     pictures = torch.cat([luma, (luma * 255).round() / 255]).repeat(1, 3, 1, 1)
     fused = official(ir.repeat(2, 1, 1, 1), pictures)
-    torch.testing.assert_close(fused, official.fuse_luma(pictures[:, :1], ir.repeat(2, 1, 1, 1)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        fused, official.fuse_luma(ir=ir.repeat(2, 1, 1, 1), vis=pictures[:, :1]), rtol=0, atol=1e-6
+    )
     assert not torch.equal(fused[0], fused[1])

@@ -41,7 +41,7 @@ class TestAgainstThePublishedNetwork:
     def test_golden_case(self, teacher: TDFusion, reference_dir: Path, device: str) -> None:
         case = np.load(reference_dir / "reference/teachers/tdfusion_caseA.npz")
         vis, ir = torch.from_numpy(case["vi"]).to(device), torch.from_numpy(case["ir"]).to(device)
-        raw = teacher.to(device).forward_raw(vis, ir)
+        raw = teacher.to(device).forward_raw(ir=ir, vis=vis)
         np.testing.assert_allclose(raw.cpu().numpy(), case["output"], rtol=0, atol=2e-5)
         expected = (case["output"] - case["output"].min()) / np.ptp(case["output"])
         np.testing.assert_allclose(teacher(ir, vis.repeat(1, 3, 1, 1)).cpu().numpy(), expected, rtol=0, atol=4e-5)
@@ -106,10 +106,10 @@ class TestForward:
     def test_infrared_comes_first(self) -> None:
         teacher = randomise(TDFusion(), seed=2)
         ir, vis = draw(1, 1, 32, 32), draw(1, 1, 32, 32, seed=1)
-        before, swapped = teacher.forward_raw(vis, ir), teacher.forward_raw(ir, vis)
+        before, swapped = teacher.forward_raw(ir=ir, vis=vis), teacher.forward_raw(ir=vis, vis=ir)
         assert (before - swapped).abs().max() > 0.01
         teacher.project_in_1.weight.zero_()
-        assert torch.equal(teacher.forward_raw(vis, ir), teacher.forward_raw(vis, 1 - ir))
+        assert torch.equal(teacher.forward_raw(ir=ir, vis=vis), teacher.forward_raw(ir=1 - ir, vis=vis))
 
 
 def test_stretch_by_hand() -> None:

@@ -31,8 +31,8 @@ def test_misspelt_name() -> None:
 def test_own_teacher() -> None:
     @teachers.register("darkest")
     class Darkest(LaplacianTeacher):
-        def fuse_luma(self, vis_luma: torch.Tensor, ir: torch.Tensor) -> torch.Tensor:
-            return torch.minimum(vis_luma, ir)
+        def fuse_luma(self, *, ir: torch.Tensor, vis: torch.Tensor) -> torch.Tensor:
+            return torch.minimum(ir, vis)
 
     teacher = teachers.load("darkest")
     assert teacher.name == "darkest"
@@ -83,7 +83,7 @@ def test_weights_for_a_teacher_that_takes_none(tmp_path: Path) -> None:
 
 def test_an_incomplete_teacher_cannot_be_built() -> None:
     class Unfinished(teachers.Teacher):
-        def fuse_luma(self, vis_luma: torch.Tensor, ir: torch.Tensor) -> torch.Tensor:
+        def fuse_luma(self, *, ir: torch.Tensor, vis: torch.Tensor) -> torch.Tensor:
             return ir
 
     with pytest.raises(TypeError, match="from_weights"):

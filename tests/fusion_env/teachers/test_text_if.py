@@ -45,7 +45,7 @@ def teacher(
 class TestAgainstThePublishedNetwork:
     @torch.inference_mode()
     def test_golden_case(self, teacher: TextIF, case: dict[str, np.ndarray]) -> None:
-        raw = teacher.forward_raw(torch.from_numpy(case["vi"]), torch.from_numpy(case["ir"]))
+        raw = teacher.forward_raw(ir=torch.from_numpy(case["ir"]), vis=torch.from_numpy(case["vi"]))
         np.testing.assert_allclose(raw.numpy(), case["output"], rtol=0, atol=5e-5)
 
     @pytest.mark.parametrize(
@@ -153,8 +153,8 @@ class TestStoredFeature:
     @torch.inference_mode()
     def test_it_matters(self, teacher: TextIF) -> None:
         vis, ir = draw(1, 3, 16, 16), draw(1, 1, 16, 16, seed=1)
-        other = teacher.forward_raw(vis, ir, teacher.text_feature.flip(-1))
-        assert (other - teacher.forward_raw(vis, ir)).abs().max() > 0.01
+        other = teacher.forward_raw(ir=ir, vis=vis, text=teacher.text_feature.flip(-1))
+        assert (other - teacher.forward_raw(ir=ir, vis=vis)).abs().max() > 0.01
 
 
 class TestForward:
@@ -162,7 +162,7 @@ class TestForward:
     def test_padding_stretch_and_luma(self, teacher: TextIF) -> None:
         ir, vis = draw(1, 1, 21, 34), draw(1, 3, 21, 34, seed=1)
         padded = [torch.from_numpy(np.pad(x, ((0, 0), (0, 0), (0, 3), (0, 6)), mode="reflect")) for x in (vis, ir)]
-        rgb = teacher.forward_raw(*padded)[..., :21, :34].clamp(0, 1)
+        rgb = teacher.forward_raw(vis=padded[0], ir=padded[1])[..., :21, :34].clamp(0, 1)
         rgb = (rgb - rgb.min()) / (rgb.max() - rgb.min())
         fused = teacher(ir, vis)
         luma = (rgb * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
@@ -178,7 +178,7 @@ class TestForward:
     @torch.inference_mode()
     def test_luma_alone_is_grey(self, teacher: TextIF) -> None:
         ir, luma = draw(1, 1, 16, 16), draw(1, 1, 16, 16, seed=1)
-        assert torch.equal(teacher.fuse_luma(luma, ir), teacher(ir, luma.repeat(1, 3, 1, 1)))
+        assert torch.equal(teacher.fuse_luma(ir=ir, vis=luma), teacher(ir, luma.repeat(1, 3, 1, 1)))
 
     def test_too_small(self, teacher: TextIF) -> None:
         with pytest.raises(ValueError, match=r"at least 8 pixels\. Got \(7, 64\)"):

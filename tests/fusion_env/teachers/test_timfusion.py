@@ -21,7 +21,7 @@ def test_golden_case(reference_dir: Path, official_files: Callable[[str], Path],
     case = np.load(reference_dir / "reference/teachers/timfusion_caseA.npz")
     teacher = teachers.load(name, official_files("timfusion")).to(device)
     vis, ir = (torch.from_numpy(case[key]).to(device) for key in ("vi", "ir"))
-    raw = teacher.forward_raw(vis, ir)
+    raw = teacher.forward_raw(ir=ir, vis=vis)
     np.testing.assert_allclose(raw.cpu().numpy(), case[KEYS[name]], rtol=0, atol=2e-5)
     fused = teacher(ir, vis.repeat(1, 3, 1, 1))
     torch.testing.assert_close(fused, raw.clamp(0, 1), rtol=0, atol=1e-4)
@@ -38,8 +38,8 @@ def test_padding_is_at_the_bottom_and_right() -> None:
     teacher = TIMFusion(batch_statistics=False).eval()
     vis, ir = (torch.rand(1, 1, 66, 71, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     padded = [F.pad(image, (0, 1, 0, 2), mode="reflect") for image in (vis, ir)]
-    raw = teacher.forward_raw(*padded)
-    assert torch.equal(teacher.fuse_luma(vis, ir), raw[..., :66, :71].clamp(0, 1))
+    raw = teacher.forward_raw(vis=padded[0], ir=padded[1])
+    assert torch.equal(teacher.fuse_luma(ir=ir, vis=vis), raw[..., :66, :71].clamp(0, 1))
 
 
 @torch.inference_mode()
@@ -47,9 +47,9 @@ def test_statistics_stay_those_of_the_image_in_every_mode() -> None:
     teacher = TIMFusion().eval()
     before = teacher.fingerprint()
     vis, ir = (torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    evaluated = teacher.forward_raw(vis, ir)
+    evaluated = teacher.forward_raw(ir=ir, vis=vis)
     teacher.model_2.stem2[3].running_mean += 5
-    assert torch.equal(teacher.forward_raw(vis, ir), evaluated)
+    assert torch.equal(teacher.forward_raw(ir=ir, vis=vis), evaluated)
     assert teacher.model_1.cells[0].preprocess1.op[2].training is False
     teacher.model_2.stem2[3].running_mean -= 5
     assert teacher.fingerprint() == before
