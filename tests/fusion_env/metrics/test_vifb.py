@@ -23,7 +23,7 @@ def test_has_the_metrics_that_it_publishes():
 def test_mean_of_the_planes(name):
     fused, vis, ir = noise(0, 2, 3, 20, 24), noise(1, 2, 3, 20, 24), noise(2, 2, 1, 20, 24)
     value = metrics.compute([name], fused, ir=ir, vis=vis, convention="vifb")[name]
-    planes = [metrics.get(name)(fused[:, i : i + 1], ir, vis[:, i : i + 1]) for i in range(3)]
+    planes = [metrics.get(name)(fused[:, i : i + 1], ir=ir, vis=vis[:, i : i + 1]) for i in range(3)]
     torch.testing.assert_close(value, torch.stack(planes).mean(dim=0))
 
 
