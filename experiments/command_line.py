@@ -11,7 +11,7 @@ from tqdm import tqdm
 from fusion_env.config import DistillConfig, type_name
 from fusion_env.data.pairs import printable
 from fusion_env.errors import FusionEnvError
-from student.checkpoint import WeightsError
+from student.weights import WeightsError
 
 __all__ = ["add_settings", "exit_on_error", "given_settings", "progress_bar"]
 

@@ -18,8 +18,8 @@ from fusion_env.losses import LossScales
 from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student import FusionStudent
-from student.checkpoint import load_into, load_state
 from student.pruning import prune_ldfusion
+from student.weights import load_into, load_state
 
 __all__ = ["initial_student", "stage0_student", "train_stage0"]
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from experiments.command_line import exit_on_error
 from fusion_env import metrics
 from fusion_env.errors import DataError
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["Row", "limit", "main", "measure", "read_rows"]
 

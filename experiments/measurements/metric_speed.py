@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from experiments.command_line import exit_on_error
 from fusion_env import metrics
 from fusion_env.errors import MissingRequirementsError
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["main"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fusion_env.config import DistillConfig, type_name
 from fusion_env.errors import ConfigError, unknown_name
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["PROTOCOLS", "RunConfig", "read_config", "write_config"]
 

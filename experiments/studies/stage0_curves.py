@@ -15,7 +15,7 @@ from experiments.command_line import exit_on_error, progress_bar
 from fusion_env.config import preset
 from fusion_env.stage0 import initial_student, train_stage0
 from fusion_env.task import build_task
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["main"]
 

@@ -21,7 +21,8 @@ from fusion_env.data.procedural import SCENE_VERSION, ProceduralScenes
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.perception.embedded_features import EmbeddedFeatures
 from fusion_env.perception.embedded_quality import EmbeddedQuality
-from student.checkpoint import save_state, write_atomic
+from student.files import write_atomic
+from student.weights import save_state
 
 __all__ = [
     "FUSIONS",
