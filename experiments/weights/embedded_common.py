@@ -257,7 +257,7 @@ def _card(program: Program[N], options: argparse.Namespace, stored: N, kinds: Se
 ## Measured on the stored file
 
 {HELD_OUT_SCENES} procedural scenes of {HELD_OUT_SIZE[1]}x{HELD_OUT_SIZE[0]} that were not trained on (seed
-{HELD_OUT_SEED}). Real image pairs: docs/embedded-networks.md.
+{HELD_OUT_SEED}). Real image pairs: docs/reference/embedded-networks.md.
 
 {program.measure(stored, _held_out())}
 """
