@@ -15,7 +15,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from agents import GaussianPolicy, Reinforce, make
-from agents.returns import ReturnStatistics
+from agents.reinforce import ReturnStatistics
 from tests.agents.toy import Target
 
 PRESETS = ("reinforce", "reinforce-paper")

@@ -9,15 +9,15 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import agents
-from agents import Schedule
+from agents import ActionSchedule
 from tests.agents.toy import Target, Walk
 
 OBS = np.zeros(3, np.float32)
 
 
-class TestSchedule:
+class TestActionSchedule:
     def test_by_hand(self):
-        schedule, state = Schedule([0, 1], [1, -1], 5), None
+        schedule, state = ActionSchedule([0, 1], [1, -1], 5), None
         actions = []
         for _ in range(7):
             action, state = schedule.predict(OBS, state)
@@ -32,14 +32,14 @@ class TestSchedule:
         step=st.integers(0, 100),
     )
     def test_meets_both_ends_and_stays_between(self, start, end, rounds, step):
-        schedule = Schedule([start], [end], rounds)
+        schedule = ActionSchedule([start], [end], rounds)
         assert schedule.action(0)[0] == start
         if rounds > 1:
             assert schedule.action(rounds - 1)[0] == np.float32(end)
         assert min(start, end) - 1e-6 <= schedule.action(step)[0] <= max(start, end) + 1e-6
 
     def test_each_environment_has_its_own_count(self):
-        schedule = Schedule([0.0], [1.0], 3)
+        schedule = ActionSchedule([0.0], [1.0], 3)
         batch = np.zeros((2, 3), np.float32)
         first, state = schedule.predict(batch, None, np.array([True, True]))
         second, state = schedule.predict(batch, state, np.array([False, True]))
@@ -47,14 +47,14 @@ class TestSchedule:
         assert [first.tolist(), second.tolist(), third.tolist()] == [[[0], [0]], [[0.5], [0]], [[1], [0.5]]]
 
     def test_one_and_many_observations(self):
-        schedule = Schedule([0.5, 0.5], [0.5, 0.5], 1)
+        schedule = ActionSchedule([0.5, 0.5], [0.5, 0.5], 1)
         assert schedule.predict(OBS)[0].shape == (2,)
         assert schedule.predict(OBS[None])[0].shape == (1, 2)
-        assert Schedule([0.5], [0.5], 1, obs_ndim=3).predict(np.zeros((3, 8, 8)))[0].shape == (1,)
+        assert ActionSchedule([0.5], [0.5], 1, obs_ndim=3).predict(np.zeros((3, 8, 8)))[0].shape == (1,)
 
     def test_the_state_handed_in_is_left_alone(self):
         state = (np.array([1]),)
-        Schedule([0.0], [1.0], 3).predict(OBS, state, np.array([True]))
+        ActionSchedule([0.0], [1.0], 3).predict(OBS, state, np.array([True]))
         assert state[0].tolist() == [1]
 
     @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ class TestSchedule:
     )
     def test_errors(self, start, end, rounds, message):
         with pytest.raises((ValueError, TypeError), match=message):
-            Schedule(start, end, rounds)
+            ActionSchedule(start, end, rounds)
 
     def test_a_state_of_another_batch(self):
         with pytest.raises(ValueError, match=r"state must be that of 2 environment\(s\). Got .*array\(\[0\]\)"):
-            Schedule([0], [1], 3).predict(np.zeros((2, 3)), (np.zeros(1, int),))
+            ActionSchedule([0], [1], 3).predict(np.zeros((2, 3)), (np.zeros(1, int),))
         for state in (np.zeros(2), 5, ()):
             with pytest.raises(ValueError, match="state must be what predict returned"):
-                Schedule([0], [1], 3).predict(np.zeros((2, 3)), state)
+                ActionSchedule([0], [1], 3).predict(np.zeros((2, 3)), state)
         with pytest.raises(ValueError, match=r"episode_start must be that of 2 environment\(s\). Got 1"):
-            Schedule([0], [1], 3).predict(np.zeros((2, 3)), None, [True])
+            ActionSchedule([0], [1], 3).predict(np.zeros((2, 3)), None, [True])
 
 
 class TestAlgorithms:

@@ -236,7 +236,7 @@ class TestErrors:
         return path
 
     def test_another_algorithm(self, path):
-        with pytest.raises(StateError, match="agents.curricula:Constant, not of 'linear'"):
+        with pytest.raises(StateError, match="agents.schedules:Constant, not of 'linear'"):
             load_state("linear", path, Walk())
 
     def test_another_wrapping(self, path):
