@@ -22,7 +22,7 @@ class Random(Unlearned):
     def _act(self, obs: np.ndarray) -> tuple[np.ndarray, None]:
         return self._stream.uniform(self.action_space, self.n_envs), None
 
-    def predict(
+    def predict(  # type: ignore[override]  # observations are arrays
         self,
         observation: np.ndarray,
         state: tuple[np.ndarray, ...] | None = None,
@@ -58,12 +58,14 @@ class RandomSearch(Unlearned):
         episodes: Finished episodes.
     """
 
+    # For each environment: the rewards of the current episode, and its action.
+    _rewards: list[list[float]]
+    _candidates: NDArray[np.floating]
+
     def __init__(self, policy: None = None, env: GymEnv | str | None = None, **common: Any) -> None:
         self.best_action: NDArray[np.floating] | None = None
         self.best_reward: float | None = None
         self.episodes = 0
-        self._rewards: list[list[float]] = []
-        self._candidates: NDArray[np.floating] | None = None
         super().__init__(policy, env, **common)
 
     def _forget_episodes(self) -> None:
@@ -91,7 +93,7 @@ class RandomSearch(Unlearned):
             self.best_action, self.best_reward = self._candidates[index].copy(), mean
         self.logger.record("search/best_reward", self.best_reward)
 
-    def predict(
+    def predict(  # type: ignore[override]  # observations are arrays
         self,
         observation: np.ndarray,
         state: tuple[np.ndarray, ...] | None = None,

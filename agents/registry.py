@@ -120,7 +120,7 @@ def make(name: str, env: GymEnv | str, **overrides: Any) -> BaseAlgorithm:
         del settings["action_noise"]
     model = found(env=env, **settings)
     if isinstance(noise, (int, float)):
-        model.action_noise = _gaussian_noise(noise, model.action_space.shape)
+        model.action_noise = _gaussian_noise(noise, model.action_space.shape)  # type: ignore[arg-type]  # a Box
     return model
 
 

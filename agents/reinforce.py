@@ -137,6 +137,7 @@ class Reinforce(StepAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": GaussianPolicy}
     policy: GaussianPolicy
+    policy_class: type[GaussianPolicy]
     updates_per_step: ClassVar[int] = 1
 
     def __init__(

@@ -42,8 +42,8 @@ class ActionSchedule:
             raise TypeError(f"rounds must be an integer. Got {rounds!r}.")
         if rounds < 1:
             raise ValueError(f"rounds must be 1 or more. Got {rounds!r}.")
-        self.rounds = rounds
-        self.obs_ndim = obs_ndim
+        self.rounds: int = rounds
+        self.obs_ndim: int = obs_ndim
 
     def action(self, step: ArrayLike) -> NDArray[np.float32]:
         """Return the action [..., A] of each step [...] of an episode, counted from 0."""
@@ -90,7 +90,7 @@ class ActionSchedule:
 class _Scheduled(Unlearned):
     """Follow a :class:`ActionSchedule`, which the subclass makes of its settings."""
 
-    policy: ActionSchedule
+    policy: ActionSchedule  # type: ignore[assignment]
 
     def __init__(self, policy: None = None, env: GymEnv | str | None = None, **common: Any) -> None:
         self._steps: tuple[NDArray[np.int64]] | None = None

@@ -12,6 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents.random_stream import EXPLORATION, PREDICTION, RandomStream
 from agents.stable_baselines import Guarded
@@ -40,8 +41,10 @@ class StepAlgorithm(Guarded):
     updates_per_step: ClassVar[int] = 0
     """Gradient updates that one step of all environments makes, on average."""
 
+    env: VecEnv  # None without an environment, which only `predict` does not need
     action_space: spaces.Box
     observation_space: spaces.Box
+    _last_obs: np.ndarray  # None before the first reset
     _stream: RandomStream
     _predict_stream: RandomStream
 
@@ -158,7 +161,8 @@ class StepAlgorithm(Guarded):
         obs = np.array(self._last_obs)
         actions, memory = self._act(obs)
         clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
-        new_obs, rewards, dones, infos = self.env.step(clipped_actions)
+        new_obs: np.ndarray
+        new_obs, rewards, dones, infos = self.env.step(clipped_actions)  # type: ignore[assignment]
         self._check_finite("reward", rewards)
         self._check_finite("observation", new_obs)
 

@@ -82,7 +82,7 @@ class Wrapped(Unlearned):
         TypeError: The policy has no `predict`.
     """
 
-    policy: Policy
+    policy: Policy  # type: ignore[assignment]
 
     def __init__(
         self, policy: Policy | None = None, env: GymEnv | str | None = None, origin: Origin | None = None, **common: Any
@@ -94,7 +94,7 @@ class Wrapped(Unlearned):
             )
         self.origin = origin
         self._policy_state: Any = None
-        self._saved_as: str | None = None
+        self._saved_as = ""
         self._files: dict[str, bytes] | None = None
         super().__init__(None, env, **common)
         if policy is not None:
@@ -108,7 +108,7 @@ class Wrapped(Unlearned):
         elif self.origin is not None and not hasattr(self, "policy"):
             self.policy = self.origin.make(self.env)
 
-    def predict(
+    def predict(  # type: ignore[override]  # observations are arrays
         self,
         observation: np.ndarray,
         state: Any = None,
@@ -259,9 +259,9 @@ def _load_file(name: str) -> ModuleType:
     module_name = f"_policy_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
-        sys.modules[module_name] = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # a file has one
         try:
-            spec.loader.exec_module(sys.modules[module_name])
+            spec.loader.exec_module(sys.modules[module_name])  # type: ignore[union-attr]
         except BaseException:
             del sys.modules[module_name]
             raise
