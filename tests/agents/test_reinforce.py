@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from agents import GaussianPolicy, Reinforce, make
+from agents import GaussianPolicy, Reinforce, gradient_updates, make
 from agents.reinforce import ReturnStatistics
 from tests.agents.toy import Target
 
@@ -51,13 +52,23 @@ class Broken(Target):
         return obs, reward, terminated, truncated, info
 
 
-class Spy(Reinforce):
-    """Record the returns and the actions of every update."""
+class Spy(ReturnStatistics):
+    """Record the steps, the returns and the lengths of windows of an agent's updates."""
 
-    def _update(self, group):
-        self.__dict__.setdefault("updates", []).append([(sum(w.rewards), len(w.rewards)) for w in group])
-        self.__dict__.setdefault("updated_at", []).append(self.num_timesteps)
-        super()._update(group)
+    def __init__(self, agent: Reinforce) -> None:
+        super().__init__()
+        self.agent, self.updated_at, self.updates = agent, [], []
+
+    def advantages(self, returns, lengths):
+        self.updated_at.append(self.agent.num_timesteps)
+        self.updates.append(list(zip(returns.tolist(), lengths.tolist(), strict=True)))
+        return super().advantages(returns, lengths)
+
+
+def spied(env, **settings) -> tuple[Reinforce, Spy]:
+    agent = Reinforce("MlpPolicy", env, seed=0, **settings)
+    agent.statistics = Spy(agent)
+    return agent, agent.statistics
 
 
 def flat(agent: Reinforce) -> np.ndarray:
@@ -74,41 +85,46 @@ class TestWindows:
     @given(horizon=st.integers(1, 8), length=st.integers(1, 7), episodes=st.integers(1, 3))
     def test_returns_are_sums_of_the_next_rewards(self, horizon, length, episodes):
         env = Target(length)
-        agent = Spy("MlpPolicy", env, horizon=horizon, seed=0).learn(length * episodes)
+        agent, spy = spied(env, horizon=horizon)
+        agent.learn(length * episodes)
         expected = [
             sum(env.rewards[start + t : start + min(t + horizon, length)])
             for start in range(0, length * episodes, length)
             for t in range(length)
         ]
-        assert [value for ((value, _),) in agent.updates] == pytest.approx(expected)
-        assert agent._n_updates == length * episodes
+        assert [value for ((value, _),) in spy.updates] == pytest.approx(expected)
+        assert gradient_updates(agent) == length * episodes
 
     def test_an_update_comes_with_the_last_reward_of_its_window(self):
-        agent = Spy("MlpPolicy", Target(length=5), horizon=3, seed=0).learn(5)
-        assert agent.updated_at == [3, 4, 5, 5, 5]
-        assert [length for ((_, length),) in agent.updates] == [3, 3, 3, 2, 1]
+        agent, spy = spied(Target(length=5), horizon=3)
+        agent.learn(5)
+        assert spy.updated_at == [3, 4, 5, 5, 5]
+        assert [length for ((_, length),) in spy.updates] == [3, 3, 3, 2, 1]
 
     def test_environments_that_end_at_different_times_share_updates(self):
         env = DummyVecEnv([lambda: Target(2, constant=1.0), lambda: Target(3, constant=-1.0)])
-        agent = Spy("MlpPolicy", env, horizon=2, seed=0).learn(6)
-        assert agent.updates == [[(2.0, 2), (-2.0, 2)], [(1.0, 1)], [(-2.0, 2)], [(-1.0, 1)]]
+        agent, spy = spied(env, horizon=2)
+        agent.learn(6)
+        assert spy.updates == [[(2.0, 2), (-2.0, 2)], [(1.0, 1)], [(-2.0, 2)], [(-1.0, 1)]]
         assert agent.num_timesteps == 6
 
     def test_equal_environments_make_one_update_a_step(self):
         agent = make("reinforce", vector_env(3), seed=0).learn(3 * 12)
-        assert agent._n_updates == 12
+        assert gradient_updates(agent) == 12
 
     def test_an_episode_cut_by_the_step_budget_keeps_its_windows(self):
-        agent = Reinforce("MlpPolicy", Target(length=8), horizon=4, seed=0).learn(6)
-        assert agent._n_updates == 3
-        assert [len(window.rewards) for window in agent._pending[0]] == [3, 2, 1]
+        env = Target(length=8)
+        agent, spy = spied(env, horizon=4)
+        agent.learn(6)
+        assert spy.updated_at == [4, 5, 6]
         agent.learn(2, reset_num_timesteps=False)
-        assert agent._n_updates == 8
-        assert agent.num_timesteps == 8
+        assert spy.updated_at == [4, 5, 6, 7, 8, 8, 8, 8]
+        sums = [sum(env.rewards[t : t + 4]) for t in range(8)]
+        assert spy.updates == [[(pytest.approx(sums[t]), min(4, 8 - t))] for t in range(8)]
 
     def test_a_new_start_drops_the_waiting_windows(self):
-        agent = Spy("MlpPolicy", Target(length=8), horizon=4, seed=0).learn(6).learn(8)
-        assert agent._n_updates == 3 + 8
+        agent = Reinforce("MlpPolicy", Target(length=8), horizon=4, seed=0).learn(6).learn(8)
+        assert gradient_updates(agent) == 3 + 8
 
     def test_split_learning_equals_whole_learning(self):
         whole = make("reinforce", Target(), seed=3).learn(20)
@@ -122,10 +138,9 @@ class TestGradient:
         env = Target(length=1, constant=2.0)
         agent = Reinforce("MlpPolicy", env, horizon=5, learning_rate=0.01, seed=0)
         before = copy.deepcopy(agent.policy)
-        agent._setup_learn(1)
-        obs = torch.as_tensor(agent._last_obs)
-        action = before.sample(obs, copy.deepcopy(agent._stream))
-        agent.learn(1)
+        seen = {}
+        agent.learn(1, callback=lambda local, _: seen.update(local) is None)
+        obs, action = torch.as_tensor(seen["obs"]), torch.as_tensor(seen["actions"])
         (2.0 * before.distribution(obs).log_prob(action).sum()).backward()
         for old, new in zip(before.parameters(), agent.policy.parameters(), strict=True):
             torch.testing.assert_close(new, old + 0.01 * old.grad)
@@ -342,7 +357,7 @@ class TestSaveLoad:
         loaded.learn(30, reset_num_timesteps=False)
         loaded.learn(12)
         np.testing.assert_array_equal(flat(agent), flat(loaded))
-        assert agent._n_updates == loaded._n_updates
+        assert gradient_updates(agent) == gradient_updates(loaded)
         assert agent.statistics == loaded.statistics
         obs = np.ones(3, np.float32)
         np.testing.assert_array_equal(agent.predict(obs)[0], loaded.predict(obs)[0])
@@ -365,7 +380,7 @@ class TestSaveLoad:
         make("reinforce", Target(), seed=0).learn(8).save(tmp_path / "agent.zip")
         loaded = Reinforce.load(tmp_path / "agent.zip", env=vector_env(3))
         loaded.learn(3 * 6, reset_num_timesteps=False)
-        assert loaded._n_updates == 6 + 6
+        assert gradient_updates(loaded) == 6 + 6
         assert loaded.num_timesteps == 8 + 18
 
     def test_without_environment_it_predicts(self, tmp_path):
@@ -388,9 +403,9 @@ class TestSaveLoad:
             target.set_parameters(parameters)
 
     def test_refuses_another_format(self, tmp_path):
-        agent = make("reinforce", Target(), seed=0)
-        agent._format_version = 99
-        agent.save(tmp_path / "agent.zip")
+        make("reinforce", Target(), seed=0).save(tmp_path / "agent.zip")
+        data, *others = load_from_zip_file(tmp_path / "agent.zip")
+        save_to_zip_file(tmp_path / "agent.zip", data | {"_format_version": 99}, *others)
         with pytest.raises(ValueError, match="format 99"):
             Reinforce.load(tmp_path / "agent.zip")
 
@@ -432,7 +447,7 @@ class TestInterruption:
     def test_a_callback_can_stop(self):
         agent = make("reinforce", Target(), seed=0).learn(20, callback=lambda local, _: local["self"].num_timesteps < 7)
         assert agent.num_timesteps == 7
-        assert agent._n_updates == 6
+        assert gradient_updates(agent) == 6
 
 
 class TestStableBaselines:
