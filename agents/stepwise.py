@@ -41,10 +41,10 @@ class StepAlgorithm(Guarded):
     updates_per_step: ClassVar[int] = 0
     """Gradient updates that one step of all environments makes, on average."""
 
-    env: VecEnv  # None without an environment, which only `predict` does not need
+    env: VecEnv  # or None, which is enough for `predict`
     action_space: spaces.Box
     observation_space: spaces.Box
-    _last_obs: np.ndarray  # None before the first reset
+    _last_obs: np.ndarray  # or None before the first reset
     _stream: RandomStream
     _predict_stream: RandomStream
 

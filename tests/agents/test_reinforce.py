@@ -9,15 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
-from stable_baselines3.common.logger import configure
-from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents import GaussianPolicy, Reinforce, gradient_updates, make
+from agents import Reinforce, gradient_updates, make
 from agents.reinforce import ReturnStatistics
-from tests.agents.toy import Target
+from tests.agents.toy import Target, vector_env
 
 PRESETS = ("reinforce", "reinforce-paper")
 # Most runs here are too short to learn anything in.
@@ -35,20 +33,6 @@ class Delayed(Target):
         obs, _, terminated, truncated, info = super().step(action)
         reward = self.first * float(action[0]) if truncated else 0.0
         self.first = float(action[0])
-        return obs, reward, terminated, truncated, info
-
-
-class Broken(Target):
-    """Return a non-finite reward or observation at step 4."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__()
-        self.what = what
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        obs, reward, terminated, truncated, info = super().step(action)
-        if self.steps == 4:
-            obs, reward = (obs, float("nan")) if self.what == "reward" else (obs * np.inf, reward)
         return obs, reward, terminated, truncated, info
 
 
@@ -74,10 +58,6 @@ def spied(env, **settings) -> tuple[Reinforce, Spy]:
 def flat(agent: Reinforce) -> np.ndarray:
     """All parameters in one vector."""
     return agent.policy.parameters_to_vector()
-
-
-def vector_env(count: int, length: int = 6) -> DummyVecEnv:
-    return DummyVecEnv([lambda: Monitor(Target(length)) for _ in range(count)])
 
 
 class TestWindows:
@@ -248,68 +228,6 @@ class TestLearning:
         np.testing.assert_allclose(action, 0.4, atol=0.1)
 
 
-class TestPolicy:
-    def test_standard_deviation_and_mean_stay_inside_their_bounds(self):
-        policy = Reinforce("MlpPolicy", Target(), seed=0).policy
-        for shift in (-1e4, 1e4):
-            with torch.no_grad():
-                policy.head.bias.fill_(shift)
-            normal = policy.distribution(torch.ones(4, 3))
-            assert ((normal.stddev >= 0.05 - 1e-6) & (normal.stddev <= 1 + 1e-6)).all()
-            assert (normal.mean.abs() <= 1.2 + 1e-6).all()
-
-    def test_mean_and_standard_deviation_depend_on_the_state(self):
-        agent = Reinforce("MlpPolicy", Target(), seed=0)
-        normal = agent.policy.distribution(torch.tensor([[1.0, 0.0, -1.0], [-5.0, 3.0, 2.0]]))
-        assert (normal.mean[0] != normal.mean[1]).all()
-        assert (normal.stddev[0] != normal.stddev[1]).all()
-
-    @pytest.mark.parametrize("mean", [-0.5, [0.25, -0.75]])
-    def test_initial_mean_and_std(self, mean):
-        agent = Reinforce("MlpPolicy", Target(), initial_mean=mean, initial_std=0.3, seed=0)
-        normal = agent.policy.distribution(torch.zeros(1, 3))
-        np.testing.assert_allclose(normal.mean.detach()[0], np.broadcast_to(mean, 2), atol=0.02)
-        np.testing.assert_allclose(normal.stddev.detach(), 0.3, atol=0.02)
-
-    def test_deterministic_prediction_is_the_clipped_mean(self):
-        agent = Reinforce("MlpPolicy", Target(), initial_mean=[1.1, -0.2], seed=0)
-        obs = np.array([1.0, 0.0, -1.0], np.float32)
-        mean = agent.policy.distribution(torch.as_tensor(obs)[None]).mean.detach().numpy()[0]
-        action, state = agent.predict(obs, deterministic=True)
-        assert state is None
-        np.testing.assert_array_equal(action, np.clip(mean, -1, 1))
-        assert action[0] == 1.0
-        assert agent.predict(np.stack([obs, obs]), deterministic=True)[0].shape == (2, 2)
-
-    def test_actions_are_scaled_to_the_bounds_of_the_space(self):
-        env = Target(bound=10.0)
-        agent = Reinforce("MlpPolicy", env, initial_mean=0.5, seed=0).learn(50)
-        assert np.abs(env.actions).max() > 5
-        agent = Reinforce("MlpPolicy", env, initial_mean=0.5, seed=0)
-        np.testing.assert_allclose(agent.predict(np.zeros(3, np.float32), deterministic=True)[0], 5, atol=0.2)
-
-    def test_samples_have_the_stated_distribution(self):
-        policy = Reinforce("MlpPolicy", Target(), seed=0).policy
-        obs = torch.ones(1, 3).expand(20000, 3)
-        sample, normal = policy.sample(obs, policy.stream), policy.distribution(obs[:1])
-        torch.testing.assert_close(sample.mean(0), normal.mean.detach()[0], atol=0.02, rtol=0)
-        torch.testing.assert_close(sample.std(0), normal.stddev.detach()[0], atol=0.02, rtol=0)
-
-    def test_policy_file(self, tmp_path):
-        policy = Reinforce("MlpPolicy", Target(), initial_mean=0.3, policy_kwargs={"net_arch": (16,)}, seed=0).policy
-        policy.save(str(tmp_path / "policy.pt"))
-        loaded = GaussianPolicy.load(str(tmp_path / "policy.pt"), device="cpu")
-        obs = np.ones(3, np.float32)
-        np.testing.assert_array_equal(
-            policy.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]
-        )
-
-    def test_runs_on_every_device(self, device):
-        agent = make("reinforce", Target(), seed=0, device=device).learn(12)
-        assert agent.policy.device.type == device
-        assert np.isfinite(flat(agent)).all()
-
-
 class TestRandomness:
     def test_same_seed_same_agent(self):
         first, second, other = (make("reinforce", Target(), seed=seed).learn(25) for seed in (5, 5, 6))
@@ -408,103 +326,6 @@ class TestSaveLoad:
         save_to_zip_file(tmp_path / "agent.zip", data | {"_format_version": 99}, *others)
         with pytest.raises(ValueError, match="format 99"):
             Reinforce.load(tmp_path / "agent.zip")
-
-
-class TestInterruption:
-    @pytest.mark.parametrize("what", ["reward", "observation"])
-    def test_non_finite_values_are_named_before_any_update(self, what):
-        agent = make("reinforce", Broken(what), seed=0, horizon=1)
-        agent.learn(3)
-        before = flat(agent)
-        with pytest.raises(ValueError, match=f"non-finite {what} at step 4"):
-            agent.learn(5, reset_num_timesteps=False)
-        np.testing.assert_array_equal(flat(agent), before)
-
-    @pytest.mark.parametrize("moment", ["on_step", "on_rollout_start", "on_rollout_end"])
-    def test_a_keyboard_interrupt_loses_nothing(self, moment):
-        class Interrupt(BaseCallback):
-            def _on_step(self) -> bool:
-                return self._act("on_step")
-
-            def _on_rollout_start(self) -> None:
-                self._act("on_rollout_start")
-
-            def _on_rollout_end(self) -> None:
-                self._act("on_rollout_end")
-
-            def _act(self, now: str) -> bool:
-                if now == moment and self.model.num_timesteps == 8:
-                    raise KeyboardInterrupt
-                return True
-
-        whole = make("reinforce", Target(), seed=0).learn(20)
-        agent = make("reinforce", Target(), seed=0)
-        with pytest.raises(KeyboardInterrupt):
-            agent.learn(20, callback=Interrupt())
-        agent.learn(12, reset_num_timesteps=False)
-        np.testing.assert_array_equal(flat(whole), flat(agent))
-
-    def test_a_callback_can_stop(self):
-        agent = make("reinforce", Target(), seed=0).learn(20, callback=lambda local, _: local["self"].num_timesteps < 7)
-        assert agent.num_timesteps == 7
-        assert gradient_updates(agent) == 6
-
-
-class TestStableBaselines:
-    def test_log_keys(self, tmp_path):
-        agent = make("reinforce", vector_env(2), seed=0)
-        agent.set_logger(configure(str(tmp_path), ["csv"]))
-        agent.learn(48, log_interval=6)
-        agent.logger.close()
-        lines = (tmp_path / "progress.csv").read_text().splitlines()
-        row = dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))
-        assert len(lines) == 1 + 4
-        assert (row["time/iterations"], row["time/total_timesteps"], row["train/n_updates"]) == ("24", "48", "24")
-        assert float(row["rollout/ep_len_mean"]) == 6
-        keys = {"rollout/ep_rew_mean", "time/fps", "train/learning_rate", "train/policy_gradient_loss", "train/std"}
-        assert keys | {"train/entropy_loss", "train/loss", "train/grad_norm"} <= set(row)
-
-    def test_callbacks_see_every_step(self, tmp_path):
-        class Count(BaseCallback):
-            calls: dict[str, int]
-
-            def _init_callback(self) -> None:
-                self.calls = dict.fromkeys(("start", "step", "end", "training"), 0)
-
-            def _on_rollout_start(self) -> None:
-                self.calls["start"] += 1
-
-            def _on_step(self) -> bool:
-                self.calls["step"] += 1
-                assert {"rewards", "infos", "dones", "actions", "new_obs"} <= set(self.locals)
-                return True
-
-            def _on_rollout_end(self) -> None:
-                self.calls["end"] += 1
-
-            def _on_training_end(self) -> None:
-                self.calls["training"] += 1
-
-        count, checkpoint = Count(), CheckpointCallback(5, str(tmp_path))
-        evaluation = EvalCallback(vector_env(1), eval_freq=6, n_eval_episodes=1, log_path=str(tmp_path), verbose=0)
-        make("reinforce", Monitor(Target()), seed=0).learn(12, callback=[count, checkpoint, evaluation])
-        assert count.calls == {"start": 12, "step": 12, "end": 12, "training": 1}
-        assert {path.name for path in tmp_path.glob("*.zip")} == {"rl_model_5_steps.zip", "rl_model_10_steps.zip"}
-        assert np.load(tmp_path / "evaluations.npz")["timesteps"].tolist() == [6, 12]
-
-    def test_normalised_environments(self):
-        agent = make("reinforce", VecNormalize(vector_env(2)), seed=0).learn(24)
-        assert agent.get_vec_normalize_env().obs_rms.count > 24
-        assert np.isfinite(flat(agent)).all()
-
-    def test_progress_bar(self):
-        pytest.importorskip("tqdm")
-        pytest.importorskip("rich")
-        assert make("reinforce", Target(), seed=0).learn(6, progress_bar=True).num_timesteps == 6
-
-    def test_learning_rate_schedule(self):
-        agent = Reinforce("MlpPolicy", Target(), learning_rate=lambda remaining: 0.1 * remaining, seed=0).learn(12)
-        assert agent.policy.optimizer.param_groups[0]["lr"] == 0
 
 
 class TestErrors:
