@@ -88,7 +88,7 @@ class ActionSchedule:
 
 
 class _Scheduled(Unlearned):
-    """Follow a :class:`ActionSchedule`, which the subclass makes of its settings."""
+    """Follow an :class:`ActionSchedule`, which the subclass makes of its settings."""
 
     policy: ActionSchedule  # type: ignore[assignment]
 
