@@ -5,16 +5,16 @@
 
 from agents.budget import check_budget, gradient_updates, planned_updates
 from agents.callbacks import CompleteStateCallback, executed_actions
-from agents.curricula import Constant, Linear, Random
 from agents.gaussian_policy import GaussianPolicy
-from agents.random_search import RandomSearch
+from agents.random_actions import Random, RandomSearch
 from agents.registry import algorithm, hyperparams, make, names
 from agents.reinforce import Reinforce
-from agents.schedules import Schedule
+from agents.schedules import ActionSchedule, Constant, Linear
 from agents.state import StateError, load_state, save_state
 from agents.wrapped import Policy, Wrapped, wrap
 
 __all__ = [
+    "ActionSchedule",
     "CompleteStateCallback",
     "Constant",
     "GaussianPolicy",
@@ -23,7 +23,6 @@ __all__ = [
     "Random",
     "RandomSearch",
     "Reinforce",
-    "Schedule",
     "StateError",
     "Wrapped",
     "algorithm",

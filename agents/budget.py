@@ -161,7 +161,7 @@ def _rollout_lengths(steps: int, longest: int) -> list[int]:
 
 
 def _off_policy_updates(model: OffPolicyAlgorithm, total_timesteps: int) -> int:
-    steps_a_call = model.train_freq.frequency * model.n_envs
+    steps_a_call = model.train_freq.frequency * model.n_envs  # type: ignore[union-attr]  # set up, it is a TrainFreq
     calls = total_timesteps // steps_a_call - model.learning_starts // steps_a_call
     updates = max(calls, 0) * (model.gradient_steps if model.gradient_steps >= 0 else steps_a_call)
     return updates // model.policy_delay if isinstance(model, TD3) else updates

@@ -50,6 +50,9 @@ class GaussianPolicy(BasePolicy):
         ValueError: A size, a standard deviation or the length of `initial_mean` is out of range.
     """
 
+    centre: Tensor
+    half_range: Tensor
+
     def __init__(
         self,
         observation_space: spaces.Box,
@@ -88,7 +91,7 @@ class GaussianPolicy(BasePolicy):
             self.register_buffer(name, torch.as_tensor(values.reshape(-1), dtype=torch.float32), persistent=False)
         self.features_extractor = self.make_features_extractor()
         self._build(RandomStream(seed, WEIGHTS).generator)
-        self.optimizer = optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+        self.optimizer = optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _build(self, generator: torch.Generator) -> None:
         """Create the layers with PyTorch's usual initial distribution, drawn from `generator`."""

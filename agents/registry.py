@@ -2,40 +2,35 @@
 
 import inspect
 import math
-from collections.abc import Iterable
-from importlib import import_module, resources
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
-import gymnasium
 import numpy as np
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.type_aliases import GymEnv
 
-from agents.imports import is_import_path, load_object
-from agents.setting_types import check_types, setting_types
-from agents.spelling import hint
-from agents.wrapped import Origin, Wrapped
+from agents.settings import check_names, check_types, hint, setting_names, setting_types
+from agents.wrapped import Wrapped, is_import_path, load_object, make_imported
 
 __all__ = ["algorithm", "hyperparams", "make", "names"]
 
-# Modules are imported when their algorithm is asked for: tqc needs a package that is not always there.
+# By import path, so that a module is imported when its algorithm is asked for: tqc needs a package that is not always
+# there.
 _ALGORITHMS = {
-    "a2c": ("agents.on_policy", "A2C"),
-    "constant": ("agents.curricula", "Constant"),
-    "linear": ("agents.curricula", "Linear"),
-    "ppo": ("agents.on_policy", "PPO"),
-    "random": ("agents.curricula", "Random"),
-    "random-search": ("agents.random_search", "RandomSearch"),
-    "reinforce": ("agents.reinforce", "Reinforce"),
-    "reinforce-paper": ("agents.reinforce", "Reinforce"),
-    "sac": ("agents.off_policy", "SAC"),
-    "td3": ("agents.off_policy", "TD3"),
-    "tqc": ("agents.tqc", "TQC"),
+    "a2c": "agents.stable_baselines:A2C",
+    "constant": "agents.schedules:Constant",
+    "linear": "agents.schedules:Linear",
+    "ppo": "agents.stable_baselines:PPO",
+    "random": "agents.random_actions:Random",
+    "random-search": "agents.random_actions:RandomSearch",
+    "reinforce": "agents.reinforce:Reinforce",
+    "reinforce-paper": "agents.reinforce:Reinforce",
+    "sac": "agents.stable_baselines:SAC",
+    "td3": "agents.stable_baselines:TD3",
+    "tqc": "agents.tqc:TQC",
 }
-_NOT_SETTINGS = {"self", "env", "origin"}
 # What the algorithms hand to their policies themselves.
 _NOT_POLICY_SETTINGS = {"self", "observation_space", "action_space", "lr_schedule"}
 
@@ -55,18 +50,15 @@ def algorithm(name: str) -> type[BaseAlgorithm]:
         ValueError: The name is unknown; the message suggests the nearest one.
         ImportError: The algorithm needs a package that is not installed.
     """
-    if is_import_path(name):
-        found = load_object(name)
-        return found if inspect.isclass(found) and issubclass(found, BaseAlgorithm) else Wrapped
-    if name not in _ALGORITHMS:
+    if name not in _ALGORITHMS and not is_import_path(name):
         raise ValueError(f"unknown algorithm {name!r}.{hint(name, names())} Known: {', '.join(names())}.")
-    module, class_name = _ALGORITHMS[name]
     try:
-        return getattr(import_module(module), class_name)
+        found = load_object(_ALGORITHMS.get(name, name))
     except ModuleNotFoundError as error:
         if error.name != "sb3_contrib":
             raise
         raise ImportError(f"algorithm {name!r} needs the package sb3-contrib: pip install sb3-contrib") from error
+    return found if inspect.isclass(found) and issubclass(found, BaseAlgorithm) else Wrapped
 
 
 def hyperparams(name: str) -> dict[str, Any]:
@@ -81,10 +73,10 @@ def hyperparams(name: str) -> dict[str, Any]:
     Raises:
         ValueError: The name is unknown, or the file sets something that the class does not have.
     """
-    known = _settings(algorithm(name))
+    found = algorithm(name)
     text = resources.files("agents").joinpath("hyperparams", f"{name}.yml").read_text(encoding="utf-8")
     settings = yaml.safe_load(text) or {}
-    _check_keys(name, settings, known, f"hyperparams/{name}.yml")
+    check_names(f"hyperparams/{name}.yml", name, settings, setting_names(found))
     return settings
 
 
@@ -112,10 +104,10 @@ def make(name: str, env: GymEnv | str, **overrides: Any) -> BaseAlgorithm:
         ImportError: The algorithm needs a package that is not installed.
     """
     if is_import_path(name):
-        return _make_imported(name, env, overrides)
+        return make_imported(name, env, overrides)
     settings = hyperparams(name)
     found = algorithm(name)
-    _check_keys(name, overrides, _settings(found), "arguments")
+    check_names("arguments", name, overrides, setting_names(found))
     announced = setting_types(found)
     announced["action_noise"] = float | announced.get("action_noise", float)
     check_types(f"{name!r}", overrides, announced)
@@ -128,7 +120,7 @@ def make(name: str, env: GymEnv | str, **overrides: Any) -> BaseAlgorithm:
         del settings["action_noise"]
     model = found(env=env, **settings)
     if isinstance(noise, (int, float)):
-        model.action_noise = _gaussian_noise(noise, model.action_space.shape)
+        model.action_noise = _gaussian_noise(noise, model.action_space.shape)  # type: ignore[arg-type]  # a Box
     return model
 
 
@@ -142,10 +134,10 @@ def _check_policy(name: str, found: type[BaseAlgorithm], settings: dict[str, Any
     given = settings.get("policy_kwargs")
     if not (given and inspect.isclass(policy)):
         return
-    reserved = _NOT_POLICY_SETTINGS.union(_settings(found))
+    reserved = _NOT_POLICY_SETTINGS.union(setting_names(found))
     if "optimizer" in reserved:
         reserved |= {"optimizer_class", "optimizer_kwargs"}
-    _check_keys(name, given, [key for key in _settings(policy) if key not in reserved], "policy_kwargs")
+    check_names("policy_kwargs", name, given, [key for key in setting_names(policy) if key not in reserved])
     check_types(f"policy_kwargs of {name!r}", given, setting_types(policy))
 
 
@@ -153,38 +145,3 @@ def _gaussian_noise(std: float, shape: tuple[int, ...]) -> NormalActionNoise | N
     if not (math.isfinite(std) and std >= 0):
         raise ValueError(f"action_noise must be a standard deviation of 0 or more. Got {std!r}.")
     return NormalActionNoise(np.zeros(shape), np.full(shape, float(std))) if std else None
-
-
-def _make_imported(path: str, env: GymEnv | str, settings: dict[str, Any]) -> BaseAlgorithm:
-    source, _, name = path.rpartition(":")
-    if source.endswith(".py"):
-        # A file that is saved beside an agent must be found from any folder.
-        path = f"{Path(source).expanduser().resolve()}:{name}"
-    parameters = inspect.signature(load_object(path)).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.name != "env"]
-    seed = settings.get("seed") if "seed" in known else settings.pop("seed", None)
-    if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        _check_keys(path, settings, known, "arguments")
-    env = gymnasium.make(env) if isinstance(env, str) else env
-    origin = Origin(path, settings, wants_env=len(known) < len(parameters))
-    made = origin.make(env)
-    return made if isinstance(made, BaseAlgorithm) else Wrapped(made, env, origin, seed=seed)
-
-
-def _settings(found: type[BaseAlgorithm]) -> list[str]:
-    """List the keyword arguments of a class, those that `**common` hands on to its bases included."""
-    keys: list[str] = []
-    for base in found.__mro__:
-        if "__init__" in vars(base):
-            parameters = inspect.signature(base.__init__).parameters.values()
-            named = [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-            keys += named
-            if len(named) == len(parameters):
-                break
-    return [key for key in dict.fromkeys(keys) if not key.startswith("_") and key not in _NOT_SETTINGS]
-
-
-def _check_keys(name: str, keys: Iterable[str], known: Iterable[str], source: str) -> None:
-    for key in keys:
-        if key not in known:
-            raise ValueError(f"{source}: {name!r} has no setting {key!r}.{hint(key, known)} Known: {', '.join(known)}.")

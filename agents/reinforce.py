@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, ClassVar
 
@@ -12,11 +13,9 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
 from agents.gaussian_policy import GaussianPolicy
-from agents.random_stream import EXPLORATION, PREDICTION, RandomStream
-from agents.returns import ReturnStatistics, Window
 from agents.stepwise import StepAlgorithm
 
-__all__ = ["Reinforce"]
+__all__ = ["Reinforce", "ReturnStatistics", "Window"]
 
 # Adam makes steps of one size out of gradients of any size down to `eps`. Advantages are about 1 when normalised, so
 # this eps leaves them alone, but rounding noise under a constant reward no longer moves the policy.
@@ -25,6 +24,67 @@ _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "adam": (torch.optim.Adam, {"eps": 1e-3}),
 }
 _FORMAT_VERSION = 1
+
+
+@dataclass
+class Window:
+    """An action that waits for its return: the rewards r_t .. r_{t+H-1} that follow it.
+
+    Args:
+        obs: Observation s_t, as the policy saw it.
+        action: Unclipped sample a_t [A] in the policy's unit box.
+        rewards: Rewards so far, the action's own first.
+        closed: The episode ended, no further reward will come.
+    """
+
+    obs: np.ndarray
+    action: np.ndarray
+    rewards: list[float] = field(default_factory=list)
+    closed: bool = False
+
+    def is_ready(self, horizon: int) -> bool:
+        """Tell whether the return is known."""
+        return self.closed or len(self.rewards) >= horizon
+
+
+@dataclass
+class ReturnStatistics:
+    """Turn returns into advantages by running averages: an optional baseline and an optional scale.
+
+    Both are exponential averages with bias correction. The baseline is the mean *reward*, multiplied by the number of
+    rewards in a window, because windows that the end of an episode cuts hold fewer. A return never enters the baseline
+    that it is compared with; it does enter its own scale, which bounds the advantage by about 1/sqrt(1 - decay).
+
+    Args:
+        baseline: Subtract the running mean.
+        normalize: Divide by the running root mean square.
+        decay: Share of the past that each update keeps, in [0, 1).
+    """
+
+    baseline: bool = False
+    normalize: bool = False
+    decay: float = 0.9
+    weight: float = 0.0
+    mean_reward: float = 0.0
+    mean_square: float = 0.0
+
+    def advantages(self, returns: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Compute the advantages [B] of returns [B] that are sums of `lengths` [B] rewards, and update the averages."""
+        past, share = self.decay * self.weight, 1 - self.decay
+        reward = float(np.mean(returns / lengths))
+        advantages = returns
+        if self.baseline:
+            # The first batch has no past to be compared with but itself.
+            advantages = returns - lengths * (self.mean_reward if self.weight else reward)
+        self.weight = past + share
+        keep, take = past / self.weight, share / self.weight
+        self.mean_reward = keep * self.mean_reward + take * reward
+        self.mean_square = keep * self.mean_square + take * float(np.mean(advantages**2))
+        if self.normalize:
+            # Far above rounding noise, so that a constant reward has no advantage rather than an amplified one.
+            noise_floor = 1e-8 * (1 + float(np.abs(returns).max()))
+            advantages = advantages / (np.sqrt(self.mean_square) + noise_floor)
+        return advantages
 
 
 class Reinforce(StepAlgorithm):
@@ -77,6 +137,7 @@ class Reinforce(StepAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": GaussianPolicy}
     policy: GaussianPolicy
+    policy_class: type[GaussianPolicy]
     updates_per_step: ClassVar[int] = 1
 
     def __init__(
@@ -109,9 +170,8 @@ class Reinforce(StepAlgorithm):
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
-            device=device,
-            support_multi_env=True,
             seed=seed,
+            device=device,
         )
         self.horizon = horizon
         self.optimizer = optimizer
@@ -121,8 +181,6 @@ class Reinforce(StepAlgorithm):
         self.initial_std = initial_std
         self.statistics = ReturnStatistics(baseline, normalize_returns, statistics_decay)
         self._format_version = _FORMAT_VERSION
-        self._stream: RandomStream | None = None
-        self._predict_stream: RandomStream | None = None
         self._pending: list[deque[Window]] = []
         if _init_setup_model:
             self._setup_model()
@@ -134,11 +192,8 @@ class Reinforce(StepAlgorithm):
                 f"{_FORMAT_VERSION}. Load it with the version that wrote it, or train it again."
             )
         self._check_settings()
-        self._check_spaces()
+        super()._setup_model()
         self._setup_lr_schedule()
-        # An agent that was loaded in the middle of an episode must not disturb it.
-        if self._last_obs is None:
-            super().set_random_seed(self.seed)
         optimizer_class, optimizer_kwargs = _OPTIMIZERS[self.optimizer]
         self.policy = self.policy_class(
             self.observation_space,
@@ -151,11 +206,8 @@ class Reinforce(StepAlgorithm):
             seed=self.seed,
             **self.policy_kwargs,
         ).to(self.device)
-        # A loaded agent brings its streams and windows along.
-        self._stream = self._stream or RandomStream(self.seed, EXPLORATION)
-        self._predict_stream = self._predict_stream or self.policy.stream
         self.policy.stream = self._predict_stream
-        if len(self._pending) != self.n_envs:
+        if len(self._pending) != self.n_envs:  # a loaded agent brings its windows along
             self._pending = [deque() for _ in range(self.n_envs)]
 
     def _check_settings(self) -> None:
@@ -173,11 +225,8 @@ class Reinforce(StepAlgorithm):
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Restart the agent's own streams, the environment's and the action space's; None changes nothing."""
-        if seed is None:
-            return
         super().set_random_seed(seed)
-        self._stream = RandomStream(seed, EXPLORATION)
-        self._predict_stream = self.policy.stream = RandomStream(seed, PREDICTION)
+        self.policy.stream = self._predict_stream
 
     def _act(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.policy.set_training_mode(False)

@@ -1,15 +1,22 @@
-"""A curriculum over plain vectors: from one action to another within some rounds."""
+"""Curricula that are fixed in advance: one action in every step, or a line from one to another."""
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
+from stable_baselines3.common.type_aliases import GymEnv
 
-__all__ = ["Schedule"]
+from agents.stepwise import Unlearned
+
+__all__ = ["ActionSchedule", "Constant", "Linear"]
+
+Vector = float | Sequence[float]
 
 
-class Schedule:
+class ActionSchedule:
     """Go from one action to another in a straight line, then hold the second.
 
     Step k of an episode, counted from 0, gets ``start + (end - start) * min(k / (rounds - 1), 1)``: the first action is
@@ -35,8 +42,8 @@ class Schedule:
             raise TypeError(f"rounds must be an integer. Got {rounds!r}.")
         if rounds < 1:
             raise ValueError(f"rounds must be 1 or more. Got {rounds!r}.")
-        self.rounds = rounds
-        self.obs_ndim = obs_ndim
+        self.rounds: int = rounds
+        self.obs_ndim: int = obs_ndim
 
     def action(self, step: ArrayLike) -> NDArray[np.float32]:
         """Return the action [..., A] of each step [...] of an episode, counted from 0."""
@@ -80,6 +87,77 @@ class Schedule:
         return actions if is_batch else actions[0], (steps + 1,)
 
 
+class _Scheduled(Unlearned):
+    """Follow an :class:`ActionSchedule`, which the subclass makes of its settings."""
+
+    policy: ActionSchedule  # type: ignore[assignment]
+
+    def __init__(self, policy: None = None, env: GymEnv | str | None = None, **common: Any) -> None:
+        self._steps: tuple[NDArray[np.int64]] | None = None
+        super().__init__(policy, env, **common)
+
+    def _act(self, obs: np.ndarray) -> tuple[np.ndarray, None]:
+        actions, self._steps = self.policy.predict(obs, self._steps, self._last_episode_starts)
+        return actions, None
+
+    def _forget_episodes(self) -> None:
+        self._steps = None
+
+
+class Constant(_Scheduled):
+    """Do the same in every step.
+
+    Args:
+        policy: None.
+        env: See :class:`Unlearned`, as for the other arguments.
+        action: One number, or one per dimension, in the units of the action space; None is 0, or the bound nearest
+            to it.
+        **common: The other arguments of :class:`Unlearned`.
+    """
+
+    def __init__(
+        self, policy: None = None, env: GymEnv | str | None = None, action: Vector | None = None, **common: Any
+    ) -> None:
+        self.action = action
+        super().__init__(policy, env, **common)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        vector = _inside("action", self.action, self.action_space)
+        self.policy = ActionSchedule(vector, vector, 1, obs_ndim=len(self.observation_space.shape))
+
+
+class Linear(_Scheduled):
+    """Go from one action to another in a straight line within each episode, then hold the second.
+
+    Args:
+        policy: None.
+        env: See :class:`Unlearned`, as for the other arguments.
+        start: First action: one number, or one per dimension, in the units of the action space; None is 0, or the bound
+            nearest to it.
+        end: Last action, likewise.
+        rounds: Steps from the first action to the last, both included.
+        **common: The other arguments of :class:`Unlearned`.
+    """
+
+    def __init__(
+        self,
+        policy: None = None,
+        env: GymEnv | str | None = None,
+        start: Vector | None = None,
+        end: Vector | None = None,
+        rounds: int = 25,
+        **common: Any,
+    ) -> None:
+        self.start, self.end, self.rounds = start, end, rounds
+        super().__init__(policy, env, **common)
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        start, end = (_inside(name, getattr(self, name), self.action_space) for name in ("start", "end"))
+        self.policy = ActionSchedule(start, end, self.rounds, obs_ndim=len(self.observation_space.shape))
+
+
 def _numbers(name: str, value: ArrayLike) -> NDArray[np.float64]:
     try:
         vector = np.array(value, np.float64)
@@ -94,3 +172,27 @@ def _only(state: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     if not isinstance(state, Sequence) or len(state) != 1:
         raise ValueError(f"the state must be what predict returned: (steps done [E],). Got {state!r}.")
     return state[0]
+
+
+def _inside(name: str, value: Vector | None, space: spaces.Box) -> NDArray[np.float64]:
+    """Return a setting as an array of the action space's shape, or say what is wrong with it."""
+    if value is None:
+        return np.clip(np.zeros(space.shape), space.low, space.high)
+    try:
+        vector = np.asarray(value, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be one number, or one for each action dimension. Got {value!r}.") from error
+    if vector.ndim and vector.size != np.prod(space.shape):
+        raise ValueError(
+            f"{name} must be one number or {np.prod(space.shape)} numbers (one for each action dimension). "
+            f"Got {vector.size}."
+        )
+    vector = np.broadcast_to(vector, space.shape) if not vector.ndim else vector.reshape(space.shape)
+    # The bounds are float32: 0.1 in a file must not lie outside a bound of 0.1.
+    rounded = vector.astype(space.dtype)
+    if not ((rounded >= space.low) & (rounded <= space.high)).all():
+        raise ValueError(
+            f"{name} must lie within the bounds of the action space, {space.low.min()} to {space.high.max()}. "
+            f"Got {vector.tolist()}."
+        )
+    return vector

@@ -112,9 +112,9 @@ def load_state(
     model = found.load(archive, env=env, device=device, force_reset=False, seed=None)
     model.seed = state["generators"]["seed"]
     if model._last_obs is None and model.seed is not None:
-        model.env.seed(model.seed)  # nothing was stepped yet: the first reset is still to come, with this seed
+        env.seed(model.seed)  # nothing was stepped yet: the first reset is still to come, with this seed
     _write_buffer(getattr(model, "replay_buffer", None), state["replay_buffer"])
-    _write_environment(model.env, state["environment"])
+    _write_environment(env, state["environment"])
     _write_generators(model, state["generators"])
     return model
 
@@ -157,7 +157,7 @@ def _read_buffer(buffer: ReplayBuffer | None) -> dict[str, Any] | None:
 
 
 def _write_buffer(buffer: ReplayBuffer | None, saved: dict[str, Any] | None) -> None:
-    if saved is None:
+    if buffer is None or saved is None:
         return
     buffer.pos, buffer.full = saved["position"], saved["full"]
     for name, tensor in saved["arrays"].items():
@@ -205,7 +205,8 @@ def _has_monitors(env: VecEnv) -> bool:
 
 
 def _read_normalize(wrapper: VecNormalize) -> dict[str, Any]:
-    statistics = {"ret_rms": wrapper.ret_rms, **({"obs_rms": wrapper.obs_rms} if wrapper.norm_obs else {})}
+    names = ("ret_rms", "obs_rms") if wrapper.norm_obs else ("ret_rms",)
+    statistics = {name: getattr(wrapper, name) for name in names}
     return {
         "statistics": {
             name: {**_tensors(moments, "mean", "var"), "count": float(moments.count)}
@@ -239,7 +240,7 @@ def _read_generators(model: BaseAlgorithm) -> dict[str, Any]:
         "seed": model.seed,
         "action_space": json.dumps(model.action_space.np_random.bit_generator.state),
         "python": json.dumps(random.getstate()),
-        "numpy": json.dumps([kind, keys.tolist(), position, has_gauss, gauss]),
+        "numpy": json.dumps([kind, keys.tolist(), position, has_gauss, gauss]),  # type: ignore[attr-defined]
         "torch": torch.get_rng_state(),
     }
 

@@ -6,14 +6,18 @@ from abc import abstractmethod
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import VecEnv
 
-from agents.guarded import Guarded
+from agents.random_stream import EXPLORATION, PREDICTION, RandomStream
+from agents.stable_baselines import Guarded
 
-__all__ = ["StepAlgorithm"]
+__all__ = ["StepAlgorithm", "Unlearned"]
 
 Self = TypeVar("Self", bound="StepAlgorithm")
 
@@ -21,8 +25,14 @@ Self = TypeVar("Self", bound="StepAlgorithm")
 class StepAlgorithm(Guarded):
     """Step all environments once, remember, update: one iteration (rollout) is one step.
 
-    After every iteration the agent is in a state from which it can be continued exactly. The global random state is
-    neither read nor set.
+    After every iteration the agent is in a state from which it can be continued exactly. Everything random comes from
+    streams of its own, one for learning and one for `predict`; the global random state is neither read nor set.
+
+    Args:
+        policy: Policy, its class or its name, as for the base class.
+        env: Environment, vector environment or registered id, with `Box` observations and bounded `Box` actions.
+        learning_rate: As for the base class.
+        **common: Its other arguments.
 
     Raises:
         ValueError: A space is not a `Box`; a reward or an observation is not finite.
@@ -30,6 +40,52 @@ class StepAlgorithm(Guarded):
 
     updates_per_step: ClassVar[int] = 0
     """Gradient updates that one step of all environments makes, on average."""
+
+    env: VecEnv  # or None, which is enough for `predict`
+    action_space: spaces.Box
+    observation_space: spaces.Box
+    _last_obs: np.ndarray  # or None before the first reset
+    _stream: RandomStream
+    _predict_stream: RandomStream
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy] | None,
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule,
+        **common: Any,
+    ) -> None:
+        super().__init__(policy, env, learning_rate, support_multi_env=True, **common)  # type: ignore[arg-type]
+
+    def _setup_model(self) -> None:
+        for name in ("observation_space", "action_space"):
+            space = getattr(self, name)
+            if not isinstance(space, spaces.Box):
+                raise ValueError(f"{name} must be a Box: wrap the environment. Got {space}.")
+        # An agent that was loaded in the middle of an episode must not disturb it.
+        if self._last_obs is None:
+            self._seed_environment(self.seed)
+        if not hasattr(self, "_stream"):  # a loaded agent brings its streams along
+            self._start_streams(self.seed)
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Restart the agent's own streams, the environment's and the action space's; None changes nothing.
+
+        Unlike in the base class, the global generators of Python, NumPy and PyTorch are left alone.
+        """
+        if seed is not None:
+            self._seed_environment(seed)
+            self._start_streams(seed)
+
+    def _seed_environment(self, seed: int | None) -> None:
+        if seed is None:
+            return
+        self.action_space.seed(seed)
+        if self.env is not None:
+            self.env.seed(seed)
+
+    def _start_streams(self, seed: int | None) -> None:
+        self._stream, self._predict_stream = RandomStream(seed, EXPLORATION), RandomStream(seed, PREDICTION)
 
     @abstractmethod
     def _act(self, obs: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -51,23 +107,6 @@ class StepAlgorithm(Guarded):
 
     def train(self) -> None:
         """Update from what is remembered; called after every step and when `learn` begins."""
-
-    def _check_spaces(self) -> None:
-        for name in ("observation_space", "action_space"):
-            space = getattr(self, name)
-            if not isinstance(space, spaces.Box):
-                raise ValueError(f"{name} must be a Box: wrap the environment. Got {space}.")
-
-    def set_random_seed(self, seed: int | None = None) -> None:
-        """Seed the environment and the action space; None changes nothing.
-
-        Unlike in the base class, the global generators of Python, NumPy and PyTorch are left alone.
-        """
-        if seed is None:
-            return
-        self.action_space.seed(seed)
-        if self.env is not None:
-            self.env.seed(seed)
 
     def learn(
         self: Self,
@@ -122,7 +161,8 @@ class StepAlgorithm(Guarded):
         obs = np.array(self._last_obs)
         actions, memory = self._act(obs)
         clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
-        new_obs, rewards, dones, infos = self.env.step(clipped_actions)
+        new_obs: np.ndarray
+        new_obs, rewards, dones, infos = self.env.step(clipped_actions)  # type: ignore[assignment]
         self._check_finite("reward", rewards)
         self._check_finite("observation", new_obs)
 
@@ -160,3 +200,50 @@ class StepAlgorithm(Guarded):
         self.logger.record("time/time_elapsed", int(elapsed_s), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.dump(step=self.num_timesteps)
+
+
+class Unlearned(StepAlgorithm):
+    """Base of what acts without a network.
+
+    `learn` steps the environment and calls the callback. `predict` returns the state that its next call wants:
+    evaluations must hand it on, with `episode_start`, as Stable-Baselines3's `evaluate_policy` does.
+
+    Args:
+        policy: None; it is here because Stable-Baselines3 names it when it loads an algorithm.
+        env: Environment, vector environment or registered id, with `Box` observations and bounded `Box` actions.
+        stats_window_size: Episodes that the logged means of `rollout/` span.
+        tensorboard_log: Folder for TensorBoard; None writes nothing.
+        verbose: 0 silent, 1 tables on the screen, 2 more.
+        seed: Seed of environment, action space and random actions; None takes fresh entropy.
+        device: Makes no difference.
+
+    Raises:
+        ValueError: A setting or a space is not supported.
+    """
+
+    def __init__(
+        self,
+        policy: None = None,
+        env: GymEnv | str | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "cpu",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate=0.0,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+        )
+        if _init_setup_model:
+            self._setup_model()
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return [], []

@@ -2,7 +2,7 @@
 
 import sb3_contrib
 
-from agents.off_policy import SteadyNoise
+from agents.stable_baselines import SteadyNoise
 
 __all__ = ["TQC"]
 

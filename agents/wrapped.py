@@ -1,17 +1,26 @@
-"""Policies from elsewhere, behind the interface of the algorithms here."""
+"""Policies from elsewhere, as objects or by import path, behind the interface of the algorithms here."""
 
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
+import gymnasium
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv
 
-from agents.curricula import Unlearned
-from agents.imports import load_object
+from agents.settings import check_names, hint
+from agents.stepwise import Unlearned
 
-__all__ = ["Origin", "Policy", "Wrapped", "wrap"]
+__all__ = ["Origin", "Policy", "Wrapped", "is_import_path", "load_object", "make_imported", "wrap"]
 
 
 @runtime_checkable
@@ -67,13 +76,13 @@ class Wrapped(Unlearned):
         policy: The policy; None while Stable-Baselines3 loads an algorithm.
         env: Environment, vector environment or registered id.
         origin: How to make the policy again.
-        **common: The other arguments of :class:`agents.curricula.Unlearned`.
+        **common: The other arguments of :class:`agents.stepwise.Unlearned`.
 
     Raises:
         TypeError: The policy has no `predict`.
     """
 
-    policy: Policy
+    policy: Policy  # type: ignore[assignment]
 
     def __init__(
         self, policy: Policy | None = None, env: GymEnv | str | None = None, origin: Origin | None = None, **common: Any
@@ -85,7 +94,7 @@ class Wrapped(Unlearned):
             )
         self.origin = origin
         self._policy_state: Any = None
-        self._saved_as: str | None = None
+        self._saved_as = ""
         self._files: dict[str, bytes] | None = None
         super().__init__(None, env, **common)
         if policy is not None:
@@ -99,7 +108,7 @@ class Wrapped(Unlearned):
         elif self.origin is not None and not hasattr(self, "policy"):
             self.policy = self.origin.make(self.env)
 
-    def predict(
+    def predict(  # type: ignore[override]  # observations are arrays
         self,
         observation: np.ndarray,
         state: Any = None,
@@ -170,6 +179,48 @@ def wrap(policy: Policy, env: GymEnv | str, **common: Any) -> Wrapped:
     return Wrapped(policy, env, **common)
 
 
+def make_imported(path: str, env: GymEnv | str, settings: dict[str, Any]) -> BaseAlgorithm:
+    """Make a policy or an algorithm by import path; see :func:`agents.make`."""
+    source, _, name = path.rpartition(":")
+    if source.endswith(".py"):
+        # A file that is saved beside an agent must be found from any folder.
+        path = f"{Path(source).expanduser().resolve()}:{name}"
+    parameters = inspect.signature(load_object(path)).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.name != "env"]
+    seed = settings.get("seed") if "seed" in known else settings.pop("seed", None)
+    if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        check_names("arguments", path, settings, known)
+    env = gymnasium.make(env) if isinstance(env, str) else env
+    origin = Origin(path, settings, wants_env=len(known) < len(parameters))
+    made = origin.make(env)
+    return made if isinstance(made, BaseAlgorithm) else Wrapped(made, env, origin, seed=seed)
+
+
+def is_import_path(name: str) -> bool:
+    """Tell whether a name is an import path rather than the name of an algorithm."""
+    return ":" in name
+
+
+def load_object(path: str) -> Callable[..., Any]:
+    """Import a class or function. This runs the module's code.
+
+    Args:
+        path: ``"package.module:Name"`` or ``"path/to/file.py:Name"``; the name may have dots.
+
+    Raises:
+        ValueError: The module, the file or the name does not exist, or the name is nothing that can be called.
+    """
+    source, _, qualified_name = path.rpartition(":")
+    found: Any = _load_file(source) if source.endswith(".py") else _load_module(source)
+    for name in qualified_name.split("."):
+        if not hasattr(found, name):
+            raise ValueError(f"{source} has no {name!r}.{hint(name, vars(found))} (From {path!r}.)")
+        found = getattr(found, name)
+    if not callable(found):
+        raise ValueError(f"{path!r} must be a class or a function. It is a {type(found).__name__}.")
+    return found
+
+
 def _pack(policy: Any) -> dict[str, bytes]:
     """Let a policy save itself into a folder, and return the files by name."""
     with tempfile.TemporaryDirectory() as folder:
@@ -185,3 +236,33 @@ def _unpack(policy_class: Any, files: dict[str, bytes]) -> Policy:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         return policy_class.load(str(Path(folder, "policy")))
+
+
+def _load_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # A module that exists and lacks a requirement of its own is another mistake than a misspelt one.
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(
+            f"there is no module {name!r} to import a policy from. "
+            "Write 'package.module:Name' or 'path/to/file.py:Name'."
+        ) from error
+
+
+def _load_file(name: str) -> ModuleType:
+    path = Path(name).expanduser().resolve()
+    if not path.is_file():
+        raise ValueError(f"there is no file {path} to import a policy from. Write 'path/to/file.py:Name'.")
+    # Pickling and dataclasses look a class's module up by name; two files of one name are two modules.
+    module_name = f"_policy_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        sys.modules[module_name] = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # a file has one
+        try:
+            spec.loader.exec_module(sys.modules[module_name])  # type: ignore[union-attr]
+        except BaseException:
+            del sys.modules[module_name]
+            raise
+    return sys.modules[module_name]

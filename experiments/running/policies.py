@@ -1,10 +1,12 @@
 """What a policy's name means in an experiment: agent, settings, and what it changes in the task."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 import agents
-from fusion_env.action import encode_action
+from fusion_env.action import ACTION_SIZE, decode_action, encode_action
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
 
@@ -13,9 +15,14 @@ __all__ = ["GUIDANCE_ONLY", "PolicySetup", "policy_setup"]
 GUIDANCE_ONLY = "guidance-only"
 """The control: `constant` on a task without self-learning loss."""
 
-# A quarter and a half of each degradation's range.
-_GENTLE = {"blur_kernel": 5, "jpeg_quality": 80, "brightness": 0.125, "contrast": 0.125, "noise_std": 0.025}
-_MEDIUM = {"blur_kernel": 7, "jpeg_quality": 60, "brightness": 0.25, "contrast": 0.25, "noise_std": 0.05}
+
+def _degradation(share: float) -> dict[str, Any]:
+    """Return every degradation at a share of its range, as `encode_action` takes it."""
+    return asdict(decode_action(np.full(ACTION_SIZE, 2.0 * share - 1.0))[1])
+
+
+# A quarter and a half of each degradation's range, and all of it.
+_GENTLE, _MEDIUM, _STRONGEST = _degradation(0.25), _degradation(0.5), _degradation(1.0)
 
 # Guidance weight of a start that is mostly imitation.
 _IMITATING = 0.9
@@ -70,6 +77,8 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
         return PolicySetup(name, {"start": start, "end": end, "rounds": config.rounds}, learns=False)
     if found is agents.Reinforce:
         guidance = 0.5 if name == "reinforce-paper" else _IMITATING
-        logits = encode_action(guidance=guidance, logit_scale=config.logit_scale)[:2].tolist()
-        return PolicySetup(name, {"initial_mean": [*logits, *5 * [-0.5]]})
+        off = encode_action(guidance=guidance, logit_scale=config.logit_scale)
+        most = encode_action(guidance=guidance, **_STRONGEST, logit_scale=config.logit_scale)
+        # A quarter of the way; unlike `constant`, not rounded to a kernel size that exists.
+        return PolicySetup(name, {"initial_mean": (off + 0.25 * (most - off)).tolist()})
     return PolicySetup(name, learns=found not in (agents.Random, agents.Wrapped))

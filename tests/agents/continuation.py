@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 import agents
@@ -35,13 +36,16 @@ def result(agent: BaseAlgorithm, env: VecEnv, actions_before: list[list]) -> dic
     ]
     archive = io.BytesIO()
     agent.save(archive)
+    archive.seek(0)
+    saved, _, _ = load_from_zip_file(archive)
+    counters = [saved[name] for name in ("num_timesteps", "_n_updates", "_episode_num")]
     action, _ = agent.predict(agent.env.reset(), deterministic=True)
     return {
         "actions": torch.tensor(rounds),
         "parameters": agent.get_parameters(),
         "entropy": getattr(agent, "log_ent_coef", None),
         "buffer": arrays,
-        "counters": [agent.num_timesteps, agent._n_updates, agent._episode_num, agents.gradient_updates(agent)],
+        "counters": [*counters, agents.gradient_updates(agent)],
         "episodes": [[float(info["r"]), info["l"]] for info in agent.ep_info_buffer],
         "statistics": [] if normaliser is None else [normaliser.obs_rms.mean.tolist(), float(normaliser.ret_rms.var)],
         "search": [getattr(agent, "best_reward", None), getattr(agent, "episodes", None)],

@@ -11,7 +11,7 @@ import torch
 from stable_baselines3.common.noise import NormalActionNoise
 
 import agents
-from agents.registry import _settings
+from agents.settings import setting_names
 from tests.agents.toy import Target, Walk
 
 EXPECTED = {
@@ -134,8 +134,8 @@ def test_settings_of_every_type_that_fits(name, overrides):
 
 
 def test_settings_of_a_curriculum_include_those_of_its_bases():
-    assert {"action", "seed", "verbose", "tensorboard_log"} <= set(_settings(agents.Constant))
-    assert not {"common", "self", "env"} & set(_settings(agents.Constant))
+    assert {"action", "seed", "verbose", "tensorboard_log"} <= set(setting_names(agents.Constant))
+    assert not {"common", "self", "env"} & set(setting_names(agents.Constant))
 
 
 def test_hyperparams_are_a_fresh_copy():

@@ -9,14 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
-from stable_baselines3.common.logger import configure
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.save_util import load_from_zip_file, save_to_zip_file
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from agents import GaussianPolicy, Reinforce, make
-from agents.returns import ReturnStatistics
-from tests.agents.toy import Target
+from agents import Reinforce, gradient_updates, make
+from agents.reinforce import ReturnStatistics
+from tests.agents.toy import Target, vector_env
 
 PRESETS = ("reinforce", "reinforce-paper")
 # Most runs here are too short to learn anything in.
@@ -37,27 +36,23 @@ class Delayed(Target):
         return obs, reward, terminated, truncated, info
 
 
-class Broken(Target):
-    """Return a non-finite reward or observation at step 4."""
+class Spy(ReturnStatistics):
+    """Record the steps, the returns and the lengths of windows of an agent's updates."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, agent: Reinforce) -> None:
         super().__init__()
-        self.what = what
+        self.agent, self.updated_at, self.updates = agent, [], []
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        obs, reward, terminated, truncated, info = super().step(action)
-        if self.steps == 4:
-            obs, reward = (obs, float("nan")) if self.what == "reward" else (obs * np.inf, reward)
-        return obs, reward, terminated, truncated, info
+    def advantages(self, returns, lengths):
+        self.updated_at.append(self.agent.num_timesteps)
+        self.updates.append(list(zip(returns.tolist(), lengths.tolist(), strict=True)))
+        return super().advantages(returns, lengths)
 
 
-class Spy(Reinforce):
-    """Record the returns and the actions of every update."""
-
-    def _update(self, group):
-        self.__dict__.setdefault("updates", []).append([(sum(w.rewards), len(w.rewards)) for w in group])
-        self.__dict__.setdefault("updated_at", []).append(self.num_timesteps)
-        super()._update(group)
+def spied(env, **settings) -> tuple[Reinforce, Spy]:
+    agent = Reinforce("MlpPolicy", env, seed=0, **settings)
+    agent.statistics = Spy(agent)
+    return agent, agent.statistics
 
 
 def flat(agent: Reinforce) -> np.ndarray:
@@ -65,50 +60,51 @@ def flat(agent: Reinforce) -> np.ndarray:
     return agent.policy.parameters_to_vector()
 
 
-def vector_env(count: int, length: int = 6) -> DummyVecEnv:
-    return DummyVecEnv([lambda: Monitor(Target(length)) for _ in range(count)])
-
-
 class TestWindows:
     @settings(max_examples=15, deadline=None)
     @given(horizon=st.integers(1, 8), length=st.integers(1, 7), episodes=st.integers(1, 3))
     def test_returns_are_sums_of_the_next_rewards(self, horizon, length, episodes):
         env = Target(length)
-        agent = Spy("MlpPolicy", env, horizon=horizon, seed=0).learn(length * episodes)
+        agent, spy = spied(env, horizon=horizon)
+        agent.learn(length * episodes)
         expected = [
             sum(env.rewards[start + t : start + min(t + horizon, length)])
             for start in range(0, length * episodes, length)
             for t in range(length)
         ]
-        assert [value for ((value, _),) in agent.updates] == pytest.approx(expected)
-        assert agent._n_updates == length * episodes
+        assert [value for ((value, _),) in spy.updates] == pytest.approx(expected)
+        assert gradient_updates(agent) == length * episodes
 
     def test_an_update_comes_with_the_last_reward_of_its_window(self):
-        agent = Spy("MlpPolicy", Target(length=5), horizon=3, seed=0).learn(5)
-        assert agent.updated_at == [3, 4, 5, 5, 5]
-        assert [length for ((_, length),) in agent.updates] == [3, 3, 3, 2, 1]
+        agent, spy = spied(Target(length=5), horizon=3)
+        agent.learn(5)
+        assert spy.updated_at == [3, 4, 5, 5, 5]
+        assert [length for ((_, length),) in spy.updates] == [3, 3, 3, 2, 1]
 
     def test_environments_that_end_at_different_times_share_updates(self):
         env = DummyVecEnv([lambda: Target(2, constant=1.0), lambda: Target(3, constant=-1.0)])
-        agent = Spy("MlpPolicy", env, horizon=2, seed=0).learn(6)
-        assert agent.updates == [[(2.0, 2), (-2.0, 2)], [(1.0, 1)], [(-2.0, 2)], [(-1.0, 1)]]
+        agent, spy = spied(env, horizon=2)
+        agent.learn(6)
+        assert spy.updates == [[(2.0, 2), (-2.0, 2)], [(1.0, 1)], [(-2.0, 2)], [(-1.0, 1)]]
         assert agent.num_timesteps == 6
 
     def test_equal_environments_make_one_update_a_step(self):
         agent = make("reinforce", vector_env(3), seed=0).learn(3 * 12)
-        assert agent._n_updates == 12
+        assert gradient_updates(agent) == 12
 
     def test_an_episode_cut_by_the_step_budget_keeps_its_windows(self):
-        agent = Reinforce("MlpPolicy", Target(length=8), horizon=4, seed=0).learn(6)
-        assert agent._n_updates == 3
-        assert [len(window.rewards) for window in agent._pending[0]] == [3, 2, 1]
+        env = Target(length=8)
+        agent, spy = spied(env, horizon=4)
+        agent.learn(6)
+        assert spy.updated_at == [4, 5, 6]
         agent.learn(2, reset_num_timesteps=False)
-        assert agent._n_updates == 8
-        assert agent.num_timesteps == 8
+        assert spy.updated_at == [4, 5, 6, 7, 8, 8, 8, 8]
+        sums = [sum(env.rewards[t : t + 4]) for t in range(8)]
+        assert spy.updates == [[(pytest.approx(sums[t]), min(4, 8 - t))] for t in range(8)]
 
     def test_a_new_start_drops_the_waiting_windows(self):
-        agent = Spy("MlpPolicy", Target(length=8), horizon=4, seed=0).learn(6).learn(8)
-        assert agent._n_updates == 3 + 8
+        agent = Reinforce("MlpPolicy", Target(length=8), horizon=4, seed=0).learn(6).learn(8)
+        assert gradient_updates(agent) == 3 + 8
 
     def test_split_learning_equals_whole_learning(self):
         whole = make("reinforce", Target(), seed=3).learn(20)
@@ -122,10 +118,9 @@ class TestGradient:
         env = Target(length=1, constant=2.0)
         agent = Reinforce("MlpPolicy", env, horizon=5, learning_rate=0.01, seed=0)
         before = copy.deepcopy(agent.policy)
-        agent._setup_learn(1)
-        obs = torch.as_tensor(agent._last_obs)
-        action = before.sample(obs, copy.deepcopy(agent._stream))
-        agent.learn(1)
+        seen = {}
+        agent.learn(1, callback=lambda local, _: seen.update(local) is None)
+        obs, action = torch.as_tensor(seen["obs"]), torch.as_tensor(seen["actions"])
         (2.0 * before.distribution(obs).log_prob(action).sum()).backward()
         for old, new in zip(before.parameters(), agent.policy.parameters(), strict=True):
             torch.testing.assert_close(new, old + 0.01 * old.grad)
@@ -233,68 +228,6 @@ class TestLearning:
         np.testing.assert_allclose(action, 0.4, atol=0.1)
 
 
-class TestPolicy:
-    def test_standard_deviation_and_mean_stay_inside_their_bounds(self):
-        policy = Reinforce("MlpPolicy", Target(), seed=0).policy
-        for shift in (-1e4, 1e4):
-            with torch.no_grad():
-                policy.head.bias.fill_(shift)
-            normal = policy.distribution(torch.ones(4, 3))
-            assert ((normal.stddev >= 0.05 - 1e-6) & (normal.stddev <= 1 + 1e-6)).all()
-            assert (normal.mean.abs() <= 1.2 + 1e-6).all()
-
-    def test_mean_and_standard_deviation_depend_on_the_state(self):
-        agent = Reinforce("MlpPolicy", Target(), seed=0)
-        normal = agent.policy.distribution(torch.tensor([[1.0, 0.0, -1.0], [-5.0, 3.0, 2.0]]))
-        assert (normal.mean[0] != normal.mean[1]).all()
-        assert (normal.stddev[0] != normal.stddev[1]).all()
-
-    @pytest.mark.parametrize("mean", [-0.5, [0.25, -0.75]])
-    def test_initial_mean_and_std(self, mean):
-        agent = Reinforce("MlpPolicy", Target(), initial_mean=mean, initial_std=0.3, seed=0)
-        normal = agent.policy.distribution(torch.zeros(1, 3))
-        np.testing.assert_allclose(normal.mean.detach()[0], np.broadcast_to(mean, 2), atol=0.02)
-        np.testing.assert_allclose(normal.stddev.detach(), 0.3, atol=0.02)
-
-    def test_deterministic_prediction_is_the_clipped_mean(self):
-        agent = Reinforce("MlpPolicy", Target(), initial_mean=[1.1, -0.2], seed=0)
-        obs = np.array([1.0, 0.0, -1.0], np.float32)
-        mean = agent.policy.distribution(torch.as_tensor(obs)[None]).mean.detach().numpy()[0]
-        action, state = agent.predict(obs, deterministic=True)
-        assert state is None
-        np.testing.assert_array_equal(action, np.clip(mean, -1, 1))
-        assert action[0] == 1.0
-        assert agent.predict(np.stack([obs, obs]), deterministic=True)[0].shape == (2, 2)
-
-    def test_actions_are_scaled_to_the_bounds_of_the_space(self):
-        env = Target(bound=10.0)
-        agent = Reinforce("MlpPolicy", env, initial_mean=0.5, seed=0).learn(50)
-        assert np.abs(env.actions).max() > 5
-        agent = Reinforce("MlpPolicy", env, initial_mean=0.5, seed=0)
-        np.testing.assert_allclose(agent.predict(np.zeros(3, np.float32), deterministic=True)[0], 5, atol=0.2)
-
-    def test_samples_have_the_stated_distribution(self):
-        policy = Reinforce("MlpPolicy", Target(), seed=0).policy
-        obs = torch.ones(1, 3).expand(20000, 3)
-        sample, normal = policy.sample(obs, policy.stream), policy.distribution(obs[:1])
-        torch.testing.assert_close(sample.mean(0), normal.mean.detach()[0], atol=0.02, rtol=0)
-        torch.testing.assert_close(sample.std(0), normal.stddev.detach()[0], atol=0.02, rtol=0)
-
-    def test_policy_file(self, tmp_path):
-        policy = Reinforce("MlpPolicy", Target(), initial_mean=0.3, policy_kwargs={"net_arch": (16,)}, seed=0).policy
-        policy.save(str(tmp_path / "policy.pt"))
-        loaded = GaussianPolicy.load(str(tmp_path / "policy.pt"), device="cpu")
-        obs = np.ones(3, np.float32)
-        np.testing.assert_array_equal(
-            policy.predict(obs, deterministic=True)[0], loaded.predict(obs, deterministic=True)[0]
-        )
-
-    def test_runs_on_every_device(self, device):
-        agent = make("reinforce", Target(), seed=0, device=device).learn(12)
-        assert agent.policy.device.type == device
-        assert np.isfinite(flat(agent)).all()
-
-
 class TestRandomness:
     def test_same_seed_same_agent(self):
         first, second, other = (make("reinforce", Target(), seed=seed).learn(25) for seed in (5, 5, 6))
@@ -342,7 +275,7 @@ class TestSaveLoad:
         loaded.learn(30, reset_num_timesteps=False)
         loaded.learn(12)
         np.testing.assert_array_equal(flat(agent), flat(loaded))
-        assert agent._n_updates == loaded._n_updates
+        assert gradient_updates(agent) == gradient_updates(loaded)
         assert agent.statistics == loaded.statistics
         obs = np.ones(3, np.float32)
         np.testing.assert_array_equal(agent.predict(obs)[0], loaded.predict(obs)[0])
@@ -365,7 +298,7 @@ class TestSaveLoad:
         make("reinforce", Target(), seed=0).learn(8).save(tmp_path / "agent.zip")
         loaded = Reinforce.load(tmp_path / "agent.zip", env=vector_env(3))
         loaded.learn(3 * 6, reset_num_timesteps=False)
-        assert loaded._n_updates == 6 + 6
+        assert gradient_updates(loaded) == 6 + 6
         assert loaded.num_timesteps == 8 + 18
 
     def test_without_environment_it_predicts(self, tmp_path):
@@ -388,108 +321,11 @@ class TestSaveLoad:
             target.set_parameters(parameters)
 
     def test_refuses_another_format(self, tmp_path):
-        agent = make("reinforce", Target(), seed=0)
-        agent._format_version = 99
-        agent.save(tmp_path / "agent.zip")
+        make("reinforce", Target(), seed=0).save(tmp_path / "agent.zip")
+        data, *others = load_from_zip_file(tmp_path / "agent.zip")
+        save_to_zip_file(tmp_path / "agent.zip", data | {"_format_version": 99}, *others)
         with pytest.raises(ValueError, match="format 99"):
             Reinforce.load(tmp_path / "agent.zip")
-
-
-class TestInterruption:
-    @pytest.mark.parametrize("what", ["reward", "observation"])
-    def test_non_finite_values_are_named_before_any_update(self, what):
-        agent = make("reinforce", Broken(what), seed=0, horizon=1)
-        agent.learn(3)
-        before = flat(agent)
-        with pytest.raises(ValueError, match=f"non-finite {what} at step 4"):
-            agent.learn(5, reset_num_timesteps=False)
-        np.testing.assert_array_equal(flat(agent), before)
-
-    @pytest.mark.parametrize("moment", ["on_step", "on_rollout_start", "on_rollout_end"])
-    def test_a_keyboard_interrupt_loses_nothing(self, moment):
-        class Interrupt(BaseCallback):
-            def _on_step(self) -> bool:
-                return self._act("on_step")
-
-            def _on_rollout_start(self) -> None:
-                self._act("on_rollout_start")
-
-            def _on_rollout_end(self) -> None:
-                self._act("on_rollout_end")
-
-            def _act(self, now: str) -> bool:
-                if now == moment and self.model.num_timesteps == 8:
-                    raise KeyboardInterrupt
-                return True
-
-        whole = make("reinforce", Target(), seed=0).learn(20)
-        agent = make("reinforce", Target(), seed=0)
-        with pytest.raises(KeyboardInterrupt):
-            agent.learn(20, callback=Interrupt())
-        agent.learn(12, reset_num_timesteps=False)
-        np.testing.assert_array_equal(flat(whole), flat(agent))
-
-    def test_a_callback_can_stop(self):
-        agent = make("reinforce", Target(), seed=0).learn(20, callback=lambda local, _: local["self"].num_timesteps < 7)
-        assert agent.num_timesteps == 7
-        assert agent._n_updates == 6
-
-
-class TestStableBaselines:
-    def test_log_keys(self, tmp_path):
-        agent = make("reinforce", vector_env(2), seed=0)
-        agent.set_logger(configure(str(tmp_path), ["csv"]))
-        agent.learn(48, log_interval=6)
-        agent.logger.close()
-        lines = (tmp_path / "progress.csv").read_text().splitlines()
-        row = dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))
-        assert len(lines) == 1 + 4
-        assert (row["time/iterations"], row["time/total_timesteps"], row["train/n_updates"]) == ("24", "48", "24")
-        assert float(row["rollout/ep_len_mean"]) == 6
-        keys = {"rollout/ep_rew_mean", "time/fps", "train/learning_rate", "train/policy_gradient_loss", "train/std"}
-        assert keys | {"train/entropy_loss", "train/loss", "train/grad_norm"} <= set(row)
-
-    def test_callbacks_see_every_step(self, tmp_path):
-        class Count(BaseCallback):
-            calls: dict[str, int]
-
-            def _init_callback(self) -> None:
-                self.calls = dict.fromkeys(("start", "step", "end", "training"), 0)
-
-            def _on_rollout_start(self) -> None:
-                self.calls["start"] += 1
-
-            def _on_step(self) -> bool:
-                self.calls["step"] += 1
-                assert {"rewards", "infos", "dones", "actions", "new_obs"} <= set(self.locals)
-                return True
-
-            def _on_rollout_end(self) -> None:
-                self.calls["end"] += 1
-
-            def _on_training_end(self) -> None:
-                self.calls["training"] += 1
-
-        count, checkpoint = Count(), CheckpointCallback(5, str(tmp_path))
-        evaluation = EvalCallback(vector_env(1), eval_freq=6, n_eval_episodes=1, log_path=str(tmp_path), verbose=0)
-        make("reinforce", Monitor(Target()), seed=0).learn(12, callback=[count, checkpoint, evaluation])
-        assert count.calls == {"start": 12, "step": 12, "end": 12, "training": 1}
-        assert {path.name for path in tmp_path.glob("*.zip")} == {"rl_model_5_steps.zip", "rl_model_10_steps.zip"}
-        assert np.load(tmp_path / "evaluations.npz")["timesteps"].tolist() == [6, 12]
-
-    def test_normalised_environments(self):
-        agent = make("reinforce", VecNormalize(vector_env(2)), seed=0).learn(24)
-        assert agent.get_vec_normalize_env().obs_rms.count > 24
-        assert np.isfinite(flat(agent)).all()
-
-    def test_progress_bar(self):
-        pytest.importorskip("tqdm")
-        pytest.importorskip("rich")
-        assert make("reinforce", Target(), seed=0).learn(6, progress_bar=True).num_timesteps == 6
-
-    def test_learning_rate_schedule(self):
-        agent = Reinforce("MlpPolicy", Target(), learning_rate=lambda remaining: 0.1 * remaining, seed=0).learn(12)
-        assert agent.policy.optimizer.param_groups[0]["lr"] == 0
 
 
 class TestErrors:

@@ -1,4 +1,4 @@
-"""Curricula over plain vectors, and the algorithms made of them."""
+"""Actions fixed in advance, and the algorithms made of them."""
 
 import numpy as np
 import pytest
@@ -9,15 +9,15 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 import agents
-from agents import Schedule
-from tests.agents.toy import Target, Walk
+from agents import ActionSchedule
+from tests.agents.toy import Walk
 
 OBS = np.zeros(3, np.float32)
 
 
-class TestSchedule:
+class TestActionSchedule:
     def test_by_hand(self):
-        schedule, state = Schedule([0, 1], [1, -1], 5), None
+        schedule, state = ActionSchedule([0, 1], [1, -1], 5), None
         actions = []
         for _ in range(7):
             action, state = schedule.predict(OBS, state)
@@ -32,14 +32,14 @@ class TestSchedule:
         step=st.integers(0, 100),
     )
     def test_meets_both_ends_and_stays_between(self, start, end, rounds, step):
-        schedule = Schedule([start], [end], rounds)
+        schedule = ActionSchedule([start], [end], rounds)
         assert schedule.action(0)[0] == start
         if rounds > 1:
             assert schedule.action(rounds - 1)[0] == np.float32(end)
         assert min(start, end) - 1e-6 <= schedule.action(step)[0] <= max(start, end) + 1e-6
 
     def test_each_environment_has_its_own_count(self):
-        schedule = Schedule([0.0], [1.0], 3)
+        schedule = ActionSchedule([0.0], [1.0], 3)
         batch = np.zeros((2, 3), np.float32)
         first, state = schedule.predict(batch, None, np.array([True, True]))
         second, state = schedule.predict(batch, state, np.array([False, True]))
@@ -47,14 +47,14 @@ class TestSchedule:
         assert [first.tolist(), second.tolist(), third.tolist()] == [[[0], [0]], [[0.5], [0]], [[1], [0.5]]]
 
     def test_one_and_many_observations(self):
-        schedule = Schedule([0.5, 0.5], [0.5, 0.5], 1)
+        schedule = ActionSchedule([0.5, 0.5], [0.5, 0.5], 1)
         assert schedule.predict(OBS)[0].shape == (2,)
         assert schedule.predict(OBS[None])[0].shape == (1, 2)
-        assert Schedule([0.5], [0.5], 1, obs_ndim=3).predict(np.zeros((3, 8, 8)))[0].shape == (1,)
+        assert ActionSchedule([0.5], [0.5], 1, obs_ndim=3).predict(np.zeros((3, 8, 8)))[0].shape == (1,)
 
     def test_the_state_handed_in_is_left_alone(self):
         state = (np.array([1]),)
-        Schedule([0.0], [1.0], 3).predict(OBS, state, np.array([True]))
+        ActionSchedule([0.0], [1.0], 3).predict(OBS, state, np.array([True]))
         assert state[0].tolist() == [1]
 
     @pytest.mark.parametrize(
@@ -71,16 +71,16 @@ class TestSchedule:
     )
     def test_errors(self, start, end, rounds, message):
         with pytest.raises((ValueError, TypeError), match=message):
-            Schedule(start, end, rounds)
+            ActionSchedule(start, end, rounds)
 
     def test_a_state_of_another_batch(self):
         with pytest.raises(ValueError, match=r"state must be that of 2 environment\(s\). Got .*array\(\[0\]\)"):
-            Schedule([0], [1], 3).predict(np.zeros((2, 3)), (np.zeros(1, int),))
+            ActionSchedule([0], [1], 3).predict(np.zeros((2, 3)), (np.zeros(1, int),))
         for state in (np.zeros(2), 5, ()):
             with pytest.raises(ValueError, match="state must be what predict returned"):
-                Schedule([0], [1], 3).predict(np.zeros((2, 3)), state)
+                ActionSchedule([0], [1], 3).predict(np.zeros((2, 3)), state)
         with pytest.raises(ValueError, match=r"episode_start must be that of 2 environment\(s\). Got 1"):
-            Schedule([0], [1], 3).predict(np.zeros((2, 3)), None, [True])
+            ActionSchedule([0], [1], 3).predict(np.zeros((2, 3)), None, [True])
 
 
 class TestAlgorithms:
@@ -132,78 +132,3 @@ class TestAlgorithms:
     def test_a_bound_that_float32_rounds_is_inside(self):
         agent = agents.make("constant", Walk(low=-0.1, high=0.1), action=0.1)
         assert agent.action_space.contains(agent.predict(OBS)[0])
-
-    def test_random_is_uniform_and_seeded(self):
-        logs = []
-        for seed in (0, 0, 1):
-            env = Walk(low=-2, high=4)
-            agents.make("random", env, seed=seed).learn(600)
-            logs.append(np.array(env.log))
-        np.testing.assert_array_equal(logs[0], logs[1])
-        assert (logs[0] != logs[2]).any()
-        np.testing.assert_allclose(
-            np.quantile(logs[0], [0.25, 0.5, 0.75], axis=0).mean(axis=1), [-0.5, 1, 2.5], atol=0.3
-        )
-
-    def test_random_predictions_differ_and_do_not_disturb_learning(self):
-        envs = [Walk(), Walk()]
-        first, second = (agents.make("random", env, seed=0) for env in envs)
-        draws = [first.predict(OBS, deterministic=True)[0] for _ in range(2)]
-        assert (draws[0] != draws[1]).any()
-        assert first.predict(np.zeros((4, 3)))[0].shape == (4, 2)
-        first.learn(8)
-        second.learn(8)
-        np.testing.assert_array_equal(envs[0].log, envs[1].log)
-
-    def test_set_random_seed_restarts_random(self):
-        agent = agents.make("random", Walk(), seed=3)
-        first = agent.predict(OBS)[0]
-        agent.set_random_seed(3)
-        np.testing.assert_array_equal(agent.predict(OBS)[0], first)
-
-
-class TestRandomSearch:
-    def test_keeps_the_best_finished_episode(self):
-        env = Target(length=4)
-        agent = agents.make("random-search", env, seed=0).learn(43)
-        actions, rewards = np.array(env.actions[:40]).reshape(10, 4, 2), np.array(env.rewards[:40]).reshape(10, 4)
-        assert (actions == actions[:, :1]).all(), "one action for each episode"
-        assert len(np.unique(actions[:, 0], axis=0)) == 10
-        best = int(rewards.mean(axis=1).argmax())
-        np.testing.assert_array_equal(agent.predict(OBS, deterministic=True)[0], actions[best, 0])
-        assert agent.best_reward == pytest.approx(rewards[best].mean())
-        assert agent.episodes == 10
-
-    def test_the_mean_counts_not_the_sum(self):
-        env = DummyVecEnv([lambda: Target(2, constant=-1.0), lambda: Target(8, constant=-0.5)])
-        agent = agents.make("random-search", env, seed=0).learn(16)
-        assert agent.best_reward == -0.5
-        assert agent.episodes == 4 + 1
-        np.testing.assert_array_equal(agent.best_action, env.envs[1].actions[0])
-
-    def test_before_the_first_finished_episode_it_is_the_centre(self):
-        agent = agents.make("random-search", Walk(low=1, high=3)).learn(3)
-        assert agent.best_action is None
-        assert agent.predict(OBS)[0].tolist() == [2, 2]
-        assert agent.predict(np.zeros((2, 3)))[0].tolist() == [[2, 2], [2, 2]]
-
-    def test_a_cut_episode_is_finished_by_the_next_call(self):
-        whole, split = Target(length=4), Target(length=4)
-        first = agents.make("random-search", whole, seed=0).learn(20)
-        second = agents.make("random-search", split, seed=0).learn(6).learn(14, reset_num_timesteps=False)
-        np.testing.assert_array_equal(whole.actions, split.actions)
-        assert first.best_reward == second.best_reward
-
-    def test_a_new_start_keeps_the_best_and_drops_the_cut_episode(self):
-        env = Target(length=4)
-        agent = agents.make("random-search", env, seed=0).learn(6)
-        best = agent.best_reward
-        agent.learn(4)
-        assert agent.episodes == 2
-        assert agent.best_reward >= best
-        assert agent.best_reward in (best, pytest.approx(np.mean(env.rewards[-4:])))
-
-    def test_finds_a_good_action(self):
-        env = Target(length=1)
-        agent = agents.make("random-search", env, seed=0).learn(400)
-        assert np.abs(agent.predict(OBS)[0] - env.optimum).max() < 0.2

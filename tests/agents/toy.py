@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 
 class Target(gym.Env):
@@ -70,6 +71,11 @@ class Walk(gym.Env):
 
 def monitored_walk() -> Monitor:
     return Monitor(Walk())
+
+
+def vector_env(count: int, length: int = 6) -> DummyVecEnv:
+    """Several targets in one process."""
+    return DummyVecEnv([lambda: Monitor(Target(length)) for _ in range(count)])
 
 
 def falling(remaining: float) -> float:

@@ -1,4 +1,4 @@
-"""Random search: the best of many constant actions."""
+"""Random curricula: a new action in every step, or the best of many constant ones."""
 
 from typing import Any
 
@@ -7,9 +7,42 @@ from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import is_vectorized_observation
 
-from agents.curricula import Unlearned
+from agents.stepwise import Unlearned
 
-__all__ = ["RandomSearch"]
+__all__ = ["Random", "RandomSearch"]
+
+
+class Random(Unlearned):
+    """Act at random, uniformly within the bounds of the action space.
+
+    `predict` draws whatever `deterministic` says: a frozen random curriculum is still random. It has a stream of its
+    own, so that predictions do not disturb learning.
+    """
+
+    def _act(self, obs: np.ndarray) -> tuple[np.ndarray, None]:
+        return self._stream.uniform(self.action_space, self.n_envs), None
+
+    def predict(  # type: ignore[override]  # observations are arrays
+        self,
+        observation: np.ndarray,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, None]:
+        """Draw an action for each observation.
+
+        Args:
+            observation: One observation or a batch [E, ...]; only the shape is looked at.
+            state: Makes no difference.
+            episode_start: Makes no difference.
+            deterministic: Makes no difference.
+
+        Returns:
+            Action [A] or actions [E, A], and None.
+        """
+        is_batch = is_vectorized_observation(observation, self.observation_space)
+        actions = self._predict_stream.uniform(self.action_space, len(observation) if is_batch else 1)
+        return actions if is_batch else actions[0], None
 
 
 class RandomSearch(Unlearned):
@@ -25,12 +58,14 @@ class RandomSearch(Unlearned):
         episodes: Finished episodes.
     """
 
+    # For each environment: the rewards of the current episode, and its action.
+    _rewards: list[list[float]]
+    _candidates: NDArray[np.floating]
+
     def __init__(self, policy: None = None, env: GymEnv | str | None = None, **common: Any) -> None:
         self.best_action: NDArray[np.floating] | None = None
         self.best_reward: float | None = None
         self.episodes = 0
-        self._rewards: list[list[float]] = []
-        self._candidates: NDArray[np.floating] | None = None
         super().__init__(policy, env, **common)
 
     def _forget_episodes(self) -> None:
@@ -58,7 +93,7 @@ class RandomSearch(Unlearned):
             self.best_action, self.best_reward = self._candidates[index].copy(), mean
         self.logger.record("search/best_reward", self.best_reward)
 
-    def predict(
+    def predict(  # type: ignore[override]  # observations are arrays
         self,
         observation: np.ndarray,
         state: tuple[np.ndarray, ...] | None = None,

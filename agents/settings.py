@@ -1,33 +1,66 @@
-"""Do settings have the types that the constructors announce?"""
+"""Settings of a class: which its constructor takes, of what types, and what to say of others."""
 
+import difflib
 import inspect
 import math
 import numbers
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_types", "setting_types"]
+__all__ = ["check_names", "check_types", "hint", "setting_names", "setting_types"]
+
+_NOT_SETTINGS = {"self", "env", "origin"}
+
+
+def setting_names(found: type) -> list[str]:
+    """List the keyword arguments of a class, those that `**common` hands on to its bases included."""
+    keys: list[str] = []
+    for constructor in _constructors(found):
+        parameters = inspect.signature(constructor).parameters.values()
+        named = [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+        keys += named
+        if len(named) == len(parameters):
+            break
+    return [key for key in dict.fromkeys(keys) if not key.startswith("_") and key not in _NOT_SETTINGS]
 
 
 def setting_types(found: type) -> dict[str, Any]:
     """Collect the annotations of a class's constructor by argument, those of its bases included."""
     collected: dict[str, Any] = {}
-    for base in found.__mro__:
-        if "__init__" in vars(base):
-            collected = _hints(base.__init__) | collected
+    for constructor in _constructors(found):
+        try:
+            collected = typing.get_type_hints(constructor) | collected
+        except NameError:  # written for a type checker only
+            continue
     return collected
 
 
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except NameError:  # written for a type checker only
-        return {}
+def _constructors(found: type) -> Iterator[Callable[..., None]]:
+    return (vars(base)["__init__"] for base in found.__mro__ if "__init__" in vars(base))
+
+
+def check_names(source: str, owner: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Refuse settings that do not exist.
+
+    Args:
+        source: Where the settings come from, to begin the message with.
+        owner: Name of what is set.
+        given: Names of the settings.
+        known: Names that exist.
+
+    Raises:
+        ValueError: One is unknown; the message suggests the nearest.
+    """
+    for key in given:
+        if key not in known:
+            raise ValueError(
+                f"{source}: {owner!r} has no setting {key!r}.{hint(key, known)} Known: {', '.join(known)}."
+            )
 
 
 def check_types(source: str, settings: Mapping[str, Any], announced: Mapping[str, Any]) -> None:
@@ -50,6 +83,13 @@ def check_types(source: str, settings: Mapping[str, Any], announced: Mapping[str
             raise TypeError(f"{source}: {key} must be of type {wanted}. Got {value!r}.")
         if isinstance(value, float) and math.isnan(value):
             raise ValueError(f"{source}: {key} must be a number. Got {value!r}.")
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the nearest known word, or nothing where none is near."""
+    names = {name.casefold(): name for name in known}
+    near = difflib.get_close_matches(word.casefold(), list(names), n=1, cutoff=0.4)
+    return f" Did you mean {names[near[0]]!r}?" if near else ""
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -1,0 +1,107 @@
+"""Stable-Baselines3's algorithms, made to fit their settings, run exactly the steps asked for, and go on exactly."""
+
+import copy
+import io
+import pathlib
+from typing import Any, ClassVar, TypeVar
+
+import stable_baselines3
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.budget import check_budget, rollout_length
+
+__all__ = ["A2C", "PPO", "SAC", "TD3", "Guarded", "SteadyNoise"]
+
+Self = TypeVar("Self", bound="Guarded")
+
+
+class Guarded(BaseAlgorithm):
+    """Refuse to learn where the settings do not fit the number of steps, and load on the CPU unless told otherwise.
+
+    Every algorithm of this package has it among its bases, before the algorithm's own class.
+    """
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        check_budget(self, total_timesteps, steps_before=0 if reset_num_timesteps else self.num_timesteps)
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+
+    @classmethod
+    def load(  # type: ignore[override]  # the rest of the base class's arguments are in **kwargs
+        cls: type[Self],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: torch.device | str = "cpu",
+        **kwargs: Any,
+    ) -> Self:
+        """Load a saved agent like the base class does, on the CPU unless told otherwise."""
+        return super().load(path, env=env, device=device, **kwargs)
+
+
+class _ExactRollouts(Guarded, OnPolicyAlgorithm):
+    """Make rollouts of at most `n_steps`, as equal as possible, that end with the last step asked for.
+
+    The base class rounds the number of steps up to whole rollouts. Where `n_steps` divides it the two are the same.
+    The lengths depend on the steps that are left, so that a call that was interrupted between two rollouts and is
+    continued makes the ones that it would have made.
+    """
+
+    exact_rollouts: ClassVar[bool] = True
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Collect the next rollout, as the base class does."""
+        steps_left = (self._total_timesteps - self.num_timesteps) // self.n_envs
+        length = rollout_length(steps_left, n_rollout_steps)
+        rollout_buffer.buffer_size = length  # the base class resets the buffer, which takes this size on
+        return super().collect_rollouts(env, callback, rollout_buffer, length)
+
+
+class PPO(_ExactRollouts, stable_baselines3.PPO):
+    """Proximal policy optimisation of Stable-Baselines3; see its documentation for the settings."""
+
+
+class A2C(_ExactRollouts, stable_baselines3.A2C):
+    """Advantage actor-critic of Stable-Baselines3; see its documentation for the settings."""
+
+
+class SteadyNoise(Guarded, OffPolicyAlgorithm):
+    """Keep the action noise going when learning continues; the base class restarts it in every call of `learn`."""
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        noise = self.action_noise
+        before = copy.deepcopy(vars(noise)) if noise is not None else None
+        result = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        # The very first call with several environments puts another noise in the place of this one.
+        if before is not None and not reset_num_timesteps and self.action_noise is noise:
+            vars(noise).update(before)
+        return result
+
+
+class SAC(SteadyNoise, stable_baselines3.SAC):
+    """Soft actor-critic of Stable-Baselines3; see its documentation for the settings."""
+
+
+class TD3(SteadyNoise, stable_baselines3.TD3):
+    """Twin-delayed deterministic policy gradient of Stable-Baselines3; see its documentation for the settings."""
