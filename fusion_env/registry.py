@@ -51,7 +51,7 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: If nothing has it; the message suggests the nearest name.
         """
-        if name not in self._members:
+        if not isinstance(name, str) or name not in self._members:
             raise unknown_name(self.kind, name, self.names())
         return self._members[name]
 

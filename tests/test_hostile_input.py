@@ -105,7 +105,7 @@ def test_values_in_range_are_kept_or_contradict_each_other(values: dict[str, Any
 @given(_names, _values)
 @settings(deadline=None, max_examples=100)
 def test_overrides_of_presets(name: str, value: Any) -> None:
-    for known in PRESETS:
+    for known in PRESETS.names():
         with contextlib.suppress(ConfigError, UnknownNameError):
             assert preset(known, **{name: value}).to_dict().keys() == FIELDS.keys()
 

@@ -250,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="bench", help="starting point of all settings")
+    parser.add_argument("--preset", choices=PRESETS.names(), default="bench", help="starting point of all settings")
     parser.add_argument("--actions", type=int, default=16, help="actions to try at each snapshot")
     parser.add_argument("--streams", type=int, default=4, help="random streams for each action")
     parser.add_argument("--horizon", type=int, default=3, help="rounds for which an action is held")

@@ -7,7 +7,7 @@ from fusion_env.config import PRESETS, DistillConfig, preset
 from fusion_env.errors import ConfigError, UnknownNameError
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", PRESETS.names())
 def test_every_preset_survives_json(name: str) -> None:
     config = preset(name)
     assert DistillConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
