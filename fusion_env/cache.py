@@ -27,7 +27,7 @@ from torch import Tensor
 from fusion_env.errors import CacheError
 from student.checkpoint import write_atomic
 
-__all__ = ["cache_folder", "content_key", "load_or_compute"]
+__all__ = ["cache_folder", "checksum", "content_key", "load_or_compute"]
 
 _logger = logging.getLogger(__name__)
 
@@ -45,6 +45,16 @@ def content_key(parts: Mapping[str, object]) -> str:
     """Hash JSON-ready values to 20 hexadecimal digits; the order of the keys does not matter."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names, types, shapes and values of tensors on the CPU; their order does not matter."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_or_compute(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -118,7 +128,7 @@ def _remove_parts(path: Path) -> None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    data = safetensors.torch.save(tensors, {"name": path.stem, "sha256": _checksum(tensors)})
+    data = safetensors.torch.save(tensors, {"name": path.stem, "sha256": checksum(tensors)})
     try:
         write_atomic(path, data)
     except OSError as error:
@@ -143,19 +153,10 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     except Exception as error:  # a damaged file must not stop anybody, whatever it makes the reader raise
         _logger.warning("cache file %s is damaged (%s); computing it again", path, error)
         return None
-    if metadata.get("sha256") != _checksum(tensors):
+    if metadata.get("sha256") != checksum(tensors):
         _logger.warning("cache file %s fails its checksum; computing it again", path)
         return None
     if metadata.get("name") != path.stem:
         _logger.warning("cache file %s was written as %r; computing it again", path, metadata.get("name"))
         return None
     return tensors
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

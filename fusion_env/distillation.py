@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion_env.action import LossWeights
-from fusion_env.config import DistillConfig
+from fusion_env.config import DataSettings, MachineSettings, TrainingSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.degradation import Degradation, degrade, draw_noise
 from fusion_env.errors import SnapshotError
@@ -19,11 +19,16 @@ from fusion_env.losses import LossScales, guidance_loss, self_learning_loss, tot
 from fusion_env.snapshot import read_generator, write_generator
 from student import FusionStudent
 
-__all__ = ["GUIDANCE_ONLY", "Distillation", "RoundResult", "epoch_iterations"]
+__all__ = ["GUIDANCE_ONLY", "Distillation", "EngineSettings", "RoundResult", "epoch_iterations"]
 
 SNAPSHOT_VERSION = 1
 
 GUIDANCE_ONLY = LossWeights(guidance=1.0, self_learning=0.0)
+
+
+@dataclass(frozen=True)
+class EngineSettings(MachineSettings, TrainingSettings, DataSettings):
+    """What training depends on, beside its bank."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Distillation:
     """Trains one student on a bank of crops, round by round.
 
     Args:
-        config: Training settings.
+        settings: How to train.
         bank: Training crops with the teacher's targets.
         features: Feature network of Eq. 1, frozen, on the bank's device.
         student_state: Weights to start from.
@@ -98,7 +103,7 @@ class Distillation:
 
     def __init__(
         self,
-        config: DistillConfig,
+        settings: EngineSettings,
         bank: CropBank,
         features: nn.Module,
         student_state: dict[str, Tensor],
@@ -108,7 +113,7 @@ class Distillation:
         order_seed: int,
         noise_seed: int,
     ) -> None:
-        self._config = config
+        self._settings = settings
         self._bank = bank
         self._features = features
         self._iterations = iterations
@@ -118,9 +123,9 @@ class Distillation:
             self.student = FusionStudent()
         self.student.to_empty(device=self._device)
         self.student.load_state_dict(student_state)
-        if config.channels_last:
+        if settings.channels_last:
             self.student.to(memory_format=torch.channels_last)
-        self._optimizer = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
+        self._optimizer = torch.optim.Adam(self.student.parameters(), lr=settings.learning_rate)
         self._order = _BankOrder(len(bank), order_seed)
         self._noise = torch.Generator(self._device)
         self._noise.manual_seed(noise_seed)
@@ -171,7 +176,7 @@ class Distillation:
 
     def _next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         with self.timed("data"):
-            index = torch.from_numpy(self._order.take(self._config.batch_size)).to(self._device)
+            index = torch.from_numpy(self._order.take(self._settings.batch_size)).to(self._device)
             return self._bank.batch(index)
 
     def degraded_batch(self, degradation: Degradation, *, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,7 +213,7 @@ class Distillation:
         self_learning = zero
         if pair:
             self_learning = self_learning_loss(
-                fused, fused_bad, kind=self._config.self_learning_loss, detach_original=self._config.detach_original
+                fused, fused_bad, kind=self._settings.self_learning_loss, detach_original=self._settings.detach_original
             )
         return guidance, self_learning
 
@@ -237,7 +242,7 @@ class Distillation:
         return bool(torch.stack([p.isfinite().all() for p in self.student.parameters()]).all())
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.autocast)
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._settings.autocast)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:

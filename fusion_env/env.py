@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fusion_env import action as actions
 from fusion_env.config import DistillConfig, preset
+from fusion_env.data import PairSource
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import Distillation, RoundResult
 from fusion_env.errors import ConfigError, SnapshotError
@@ -22,7 +23,7 @@ from fusion_env.render import draw_round, has_display, show
 from fusion_env.report import Report
 from fusion_env.scoring import Scores, observation_size
 from fusion_env.snapshot import check_same_task, read_generator, write_generator
-from fusion_env.task import DistillationTask, build_task
+from fusion_env.task import DistillationTask, build_task, given_in_python
 from fusion_env.teachers import Teacher
 
 __all__ = ["FusionDistillEnv", "LastRun"]
@@ -144,6 +145,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         render_mode: ``"rgb_array"``, ``"human"`` (needs a display) or None.
         config: A whole configuration in place of a preset.
         teacher: Name of a teacher, or a `fusion_env.teachers.Teacher` made in Python.
+        source: Image pairs made in Python, a `fusion_env.data.PairSource`, in place of the setting `data`.
         **overrides: Fields of `DistillConfig`.
 
     Raises:
@@ -167,12 +169,13 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         render_mode: str | None = None,
         config: DistillConfig | None = None,
         teacher: Teacher | str | None = None,
+        source: PairSource | None = None,
         **overrides: Any,
     ) -> None:
         if isinstance(teacher, str):
             overrides["teacher"], teacher = teacher, None
-        config = _configuration(preset, config, overrides)
-        self._setup(build_task(config, teacher=teacher), render_mode)
+        config = _configuration(preset, config, overrides | given_in_python(source, teacher))
+        self._setup(build_task(config, source=source, teacher=teacher), render_mode)
 
     @classmethod
     def from_task(cls, task: DistillationTask, render_mode: str | None = None) -> "FusionDistillEnv":

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusion_env import metrics
-from fusion_env.config import INDICATORS, DistillConfig
+from fusion_env.config import INDICATORS, ScoringSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.errors import ConfigError
@@ -55,7 +55,7 @@ class Scorer:
     """Scores fused crops of the reward split against the teacher's, whose values are computed once.
 
     Args:
-        config: Settings of score, normalisation, reward and observation.
+        settings: Score, normalisation and observation.
         bank: The fixed scored crops with the teacher's fused luma.
         quality: Quality score (IQA*), on the bank's device.
 
@@ -63,15 +63,15 @@ class Scorer:
         ConfigError: A mean of the teacher is too small to divide by.
     """
 
-    def __init__(self, config: DistillConfig, bank: CropBank, quality: nn.Module) -> None:
-        self._config = config
+    def __init__(self, settings: ScoringSettings, bank: CropBank, quality: nn.Module) -> None:
+        self._settings = settings
         self._bank = bank
         self._quality = quality
-        self.names = tuple(dict.fromkeys((*INDICATORS, *config.score_metrics)))
+        self.names = tuple(dict.fromkeys((*INDICATORS, *settings.score_metrics)))
         with torch.inference_mode():
             self._teacher = self._values(None, lambda ir, vis, target: target)
         self.teacher_means: Scores = {name: float(self._teacher[name].mean()) for name in self.names}
-        if config.normalisation == "teacher":
+        if settings.normalisation == "teacher":
             for name, mean in self.teacher_means.items():
                 if not mean > _SMALLEST_MEAN:
                     raise ConfigError(
@@ -81,9 +81,9 @@ class Scorer:
 
     def draw(self, rng: np.random.Generator) -> Tensor | None:
         """Choose the crops of one round, or None for all of them."""
-        if self._config.score_images is None:
+        if self._settings.score_images is None:
             return None
-        chosen = rng.choice(len(self._bank), self._config.score_images, replace=False)
+        chosen = rng.choice(len(self._bank), self._settings.score_images, replace=False)
         return torch.from_numpy(np.sort(chosen)).to(self._bank.ir.device)
 
     @torch.inference_mode()
@@ -114,7 +114,7 @@ class Scorer:
         for piece in index.split(max(1, _CHUNK_PIXELS // bank.ir[0].numel())):
             ir, vis, target = bank.batch(piece)
             fused = fuse(ir, vis, target)
-            chroma = bank.chroma[piece].float() / 255 if self._config.iqa_colour else None
+            chroma = bank.chroma[piece].float() / 255 if self._settings.iqa_colour else None
             values = indicator_values(self.names, fused, ir=ir, vis=vis, quality=self._quality, chroma=chroma)
             results.append({**values, "spread": fused.std((1, 2, 3))})
         return {name: torch.cat([result[name].float() for result in results]) for name in (*self.names, "spread")}
@@ -125,16 +125,16 @@ class Scorer:
         With ``normalisation="teacher"`` a value is divided by the teacher's mean over the whole reward split, so that
         the teacher is 1 on average; with ``"minmax"`` the given bounds map to 0 and 1.
         """
-        if self._config.normalisation == "teacher":
+        if self._settings.normalisation == "teacher":
             return {name: scores[name] / self.teacher_means[name] for name in self.names}
-        bounds = self._config.minmax_bounds
+        bounds = self._settings.minmax_bounds
         limits = {name: (bounds[2 * i], bounds[2 * i + 1]) for i, name in enumerate(INDICATORS)}
         return {name: (scores[name] - limits[name][0]) / (limits[name][1] - limits[name][0]) for name in self.names}
 
     def score_e(self, scores: Scores) -> float:
         """Return E of Eq. 6: the mean of the normalised `score_metrics`."""
         normalised = self.normalised(scores)
-        return float(np.mean([normalised[name] for name in self._config.score_metrics]))
+        return float(np.mean([normalised[name] for name in self._settings.score_metrics]))
 
     def observation(self, student: Scores, teacher: Scores, used_budget: float) -> NDArray[np.float32]:
         """Build what the agent sees (Eq. 4), float32, clipped to [-10, 10].
@@ -147,8 +147,8 @@ class Scorer:
         Returns:
             Shape (10,) for ``"vector"``, (11,) for ``"vector+time"``, (2,) for ``"scalar"``, else (5,).
         """
-        config = self._config
-        centre = 1.0 if config.normalisation == "teacher" else 0.5
+        settings = self._settings
+        centre = 1.0 if settings.normalisation == "teacher" else 0.5
         own, other = self.normalised(student), self.normalised(teacher)
         performance = np.array([own[name] - centre for name in INDICATORS])
         gap = np.array([own[name] - other[name] for name in INDICATORS])
@@ -158,9 +158,9 @@ class Scorer:
             "scalar": ([performance.mean()], [gap.mean()]),
             "performance": (performance,),
             "gap": (gap,),
-        }[config.observation]
-        vector = config.obs_scale * np.concatenate(parts)
-        if config.observation == "vector+time":
+        }[settings.observation]
+        vector = settings.obs_scale * np.concatenate(parts)
+        if settings.observation == "vector+time":
             vector = np.append(vector, used_budget)
         return np.clip(vector, -10.0, 10.0).astype(np.float32)
 

@@ -32,7 +32,7 @@ def test_scores_are_means_over_whole_images(tiny_config: MakeConfig) -> None:
         assert got[name] == pytest.approx(float(torch.stack([v.squeeze() for v in values]).mean()), rel=1e-5)
 
 
-def test_the_teacher_is_hashed_once(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_teacher_is_hashed_once(tiny_config: MakeConfig, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, calls = build_task(tiny_config(scenes=20)), []
     original = type(task.teacher).fingerprint
     monkeypatch.setattr(type(task.teacher), "fingerprint", lambda self: calls.append(1) or original(self))
@@ -43,7 +43,7 @@ def test_the_teacher_is_hashed_once(tiny_config: MakeConfig, monkeypatch: pytest
         task.quality,
         task.scorer,
         colour=False,
-        folder=Path(task.config.cache_dir),
+        folder=tiny_cache,
         device=torch.device("cpu"),
     )
     report.teacher()

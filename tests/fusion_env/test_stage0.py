@@ -7,7 +7,7 @@ import torch
 from fusion_env import teachers
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
-from fusion_env.stage0 import initial_student, train_stage0
+from fusion_env.stage0 import Stage0Settings, initial_student, train_stage0
 from fusion_env.task import build_task
 from student import FusionStudent
 from student.checkpoint import WeightsError, save_state
@@ -52,9 +52,8 @@ def test_embedded_loads() -> None:
 def test_training_lowers_the_guidance_loss(tiny_config: Callable[..., DistillConfig]) -> None:
     config = tiny_config(stage0_rounds=0)
     task = build_task(config)
-    student, losses = train_stage0(
-        config.replace(stage0_rounds=60), task.bank, task.features, task.stage0, iterations=1
-    )
+    settings = config.replace(stage0_rounds=60).group(Stage0Settings)
+    student, losses = train_stage0(settings, task.bank, task.features, task.stage0, iterations=1)
     assert len(losses) == 60
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
     assert not same(student, task.stage0)
@@ -76,5 +75,6 @@ def test_divergence_in_stage_0_is_an_error(tiny_config: Callable[..., DistillCon
     config = tiny_config(stage0_rounds=0)
     task = build_task(config)
     broken = {name: tensor * float("nan") for name, tensor in task.stage0.items()}
+    settings = config.replace(stage0_rounds=2).group(Stage0Settings)
     with pytest.raises(ConfigError, match="stage 0 diverged in round 1"):
-        train_stage0(config.replace(stage0_rounds=2), task.bank, task.features, broken, iterations=1)
+        train_stage0(settings, task.bank, task.features, broken, iterations=1)
