@@ -93,7 +93,7 @@ def given_in_python(source: PairSource | None, teacher: teachers.Teacher | None)
 
 
 def _given(name: str, fingerprint: str) -> str:
-    return f"{name}, given in Python ({fingerprint[:16]})"
+    return f"{name}, given in Python ({fingerprint})"
 
 
 def check_requirements(
@@ -223,7 +223,7 @@ def build_task(
         torch.set_num_threads(config.threads)
     if source is None:
         source = open_pairs(config)
-    key = (config, source.fingerprint(), teacher.fingerprint() if teacher else None)
+    key = (config, source.fingerprint())
     task = _tasks.get(key)
     if task is None:
         task = _tasks[key] = _assemble(config, source, teacher, progress)

@@ -64,7 +64,8 @@ def test_stage0_is_read_from_the_cache(tiny_config: Callable[..., DistillConfig]
     files = list((tmp_path / "stage0").iterdir())
     assert len(files) == 1
     # Another configuration with the same stage 0 shares it.
-    second = build_task(tiny_config(cache_dir=str(tmp_path), rounds=3)).stage0
+    changes = {"rounds": 3, "logit_scale": 1.0, "self_learning": False, "score_crops": 3, "reward": "gap_delta"}
+    second = build_task(tiny_config(cache_dir=str(tmp_path), **changes)).stage0
     assert same(first, second)
     assert list((tmp_path / "stage0").iterdir()) == files
     build_task(tiny_config(cache_dir=str(tmp_path), stage0_seed=1))
