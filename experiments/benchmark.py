@@ -26,7 +26,7 @@ from experiments.running.config import PROTOCOLS
 from experiments.running.interruption import Interrupted, interrupt_at_once
 from experiments.running.policies import GUIDANCE_ONLY
 from fusion_env.config import PRESETS
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["benchmark", "main"]
 

@@ -28,7 +28,7 @@ from fusion_env.data import Progress, no_progress
 from fusion_env.data.pairs import printable
 from fusion_env.errors import ConfigError, unknown_name
 from fusion_env.task import resolve_device
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["DEFAULT_METRICS", "PRESETS", "Evaluation", "evaluate", "main"]
 

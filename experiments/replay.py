@@ -28,7 +28,7 @@ from fusion_env.data import Progress, no_progress
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
-from student.checkpoint import load_state
+from student.weights import load_state
 
 __all__ = ["Mismatch", "Replay", "main", "replay"]
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from fusion_env.errors import CacheError
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["cache_folder", "checksum", "content_key", "load_or_compute"]
 

@@ -19,8 +19,8 @@ from fusion_env.perception import FrozenNetwork
 from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student import FusionStudent
-from student.checkpoint import load_into, load_state
 from student.pruning import prune_ldfusion
+from student.weights import load_into, load_state
 
 __all__ = ["NOT_IN_KEY", "Stage0Settings", "initial_student", "stage0_key", "stage0_student", "train_stage0"]
 

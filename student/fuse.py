@@ -16,7 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from student.checkpoint import WeightsError, load_student, write_atomic
+from student.files import write_atomic
+from student.weights import WeightsError, load_student
 
 __all__ = ["PairingError", "fuse_files", "fuse_images", "main", "pair_files"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from student.checkpoint import WeightsError, build_student
 from student.network import FusionStudent
+from student.weights import WeightsError, build_student
 
 __all__ = ["EncoderPlan", "PruningPlan", "plan_pruning", "prune_ldfusion"]
 

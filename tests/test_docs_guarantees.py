@@ -1,4 +1,4 @@
-"""Every test that docs/guarantees.md names exists, and every guarantee names one."""
+"""Every test that docs/reference/guarantees.md names exists, and every guarantee names one."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-TEXT = (CHECKOUT / "docs" / "guarantees.md").read_text()
+TEXT = (CHECKOUT / "docs" / "reference" / "guarantees.md").read_text()
 GUARANTEES, _, REST = TEXT.partition("## What is not guaranteed")
 NAMED = sorted(set(re.findall(r"`(tests/[^`\s]*::[^`\s]*)`", GUARANTEES)))
 

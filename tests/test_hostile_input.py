@@ -23,7 +23,7 @@ from fusion_env.data import PairedFolder, read_visible
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, DataError, SnapshotError, UnknownNameError
 from fusion_env.snapshot import read_generator, write_generator
-from student.checkpoint import WeightsError, load_state, save_state
+from student.weights import WeightsError, load_state, save_state
 
 FIELDS = {item.name: item for item in dataclasses.fields(DistillConfig)}
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from experiments.benchmarking.grid import Cell
 from experiments.running.rounds import read_rounds
 from fusion_env.action import ACTION_NAMES
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["draw_learning_curves", "draw_schedules"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from experiments.benchmarking.grid import Cell
 from experiments.benchmarking.uncertainty import interquartile_mean, interval, probability_of_improvement
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["RAW_FILE", "Row", "raw_row", "results_table", "write_raw"]
 

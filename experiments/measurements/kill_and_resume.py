@@ -36,7 +36,7 @@ from experiments.running.run import AGENT_FILE, STUDENT_FILE, SUMMARY_FILE, run
 from fusion_env.config import preset
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError, MissingRequirementsError
-from student.checkpoint import load_state
+from student.weights import load_state
 
 __all__ = ["Kill", "differences", "kill_and_resume", "main"]
 

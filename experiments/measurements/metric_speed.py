@@ -1,6 +1,6 @@
 """Time the fusion metrics against other libraries and check the limits that the project sets itself.
 
-    python experiments/measurements/metric_speed.py --threads 1 2 --out docs/metric-speed.md
+    python experiments/measurements/metric_speed.py --threads 1 2 --out docs/results/metric-speed.md
     python experiments/measurements/metric_speed.py --device cuda
 
 Everything is timed in one run, in turns, on one picture with its two sources, and reported as medians. "plain torch" is
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from experiments.command_line import exit_on_error
 from fusion_env import metrics
 from fusion_env.errors import MissingRequirementsError
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["main"]
 

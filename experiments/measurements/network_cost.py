@@ -37,7 +37,7 @@ from fusion_env.task import resolve_device
 from fusion_env.teachers.registry import find
 from fusion_env.teachers.text_if import TextIFWithClip
 from student import FusionStudent
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["NETWORKS", "SIZES", "Cost", "LiveTensors", "count_cost", "main", "measure"]
 

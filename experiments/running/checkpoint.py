@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 import agents
 from fusion_env.errors import SnapshotError
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["Checkpoint", "Clock", "checkpoint_files", "load_newest", "remove_checkpoints", "save_checkpoint"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError, unknown_name
 from fusion_env.settings import type_name
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["PROTOCOLS", "RunConfig", "read_config", "write_config"]
 

@@ -13,7 +13,8 @@ from experiments.running.rounds import read_rounds
 from fusion_env.action import ACTION_NAMES
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.report import ReportSplit, model_input
-from student.checkpoint import build_student, write_atomic
+from student.files import write_atomic
+from student.weights import build_student
 
 __all__ = ["draw_preview", "draw_rewards"]
 

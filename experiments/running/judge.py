@@ -16,7 +16,7 @@ from experiments.running.normalisation import normalized_as_learned
 from experiments.running.result import read_result, write_result
 from experiments.running.rounds import RoundsFile, round_row
 from fusion_env.task import DistillationTask
-from student.checkpoint import save_state
+from student.weights import save_state
 
 __all__ = ["FrozenRun", "frozen_seed", "run_frozen"]
 

@@ -45,7 +45,7 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
     quarter of every degradation; `linear` goes from little self-learning without degradation to equal weights at half
     of every degradation. REINFORCE has one run to learn in, so that it matters where it starts: `reinforce-paper`
     where `constant` stands, `reinforce` at the same strengths with as little self-learning as `linear`, which
-    docs/benchmark-results.md gives the reason for.
+    docs/results/benchmark-results.md gives the reason for.
 
     Args:
         name: A name of `agents.names`, `guidance-only`, or something to import (``"module:Factory"``,

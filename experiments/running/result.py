@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_env.errors import ConfigError
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["read_result", "write_result"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fusion_env.action import ACTION_NAMES
 from fusion_env.errors import ConfigError
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["RoundsFile", "read_rounds", "round_row"]
 

@@ -35,7 +35,7 @@ from fusion_env.report import Report
 from fusion_env.task import DistillationTask, build_task
 from fusion_env.version import __version__
 from student import FusionStudent
-from student.checkpoint import build_student, load_state, save_state
+from student.weights import build_student, load_state, save_state
 
 __all__ = ["run", "summary_table"]
 

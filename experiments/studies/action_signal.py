@@ -30,7 +30,7 @@ from fusion_env.config import PRESETS, preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["Shares", "action_signal", "explained_by_weight", "main", "variance_shares"]
 

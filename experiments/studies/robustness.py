@@ -30,7 +30,8 @@ from fusion_env.errors import ConfigError
 from fusion_env.report import model_input
 from fusion_env.scoring import indicator_values
 from fusion_env.task import DistillationTask, build_task
-from student.checkpoint import build_student, load_state, write_atomic
+from student.files import write_atomic
+from student.weights import build_student, load_state
 
 __all__ = ["STRENGTHS", "degradation_at", "main", "robustness", "score_degraded"]
 

@@ -1,6 +1,6 @@
 """Compare starts of stage 0: the loss curves of a pruned and of a random student.
 
-Usage: ``python experiments/studies/stage0_curves.py --out docs``
+Usage: ``python experiments/studies/stage0_curves.py --out docs/results``
 """
 
 import argparse
@@ -15,7 +15,7 @@ from experiments.command_line import exit_on_error, progress_bar
 from fusion_env.config import preset
 from fusion_env.stage0 import Stage0Settings, initial_student, train_stage0
 from fusion_env.task import build_task
-from student.checkpoint import write_atomic
+from student.files import write_atomic
 
 __all__ = ["main"]
 
@@ -26,7 +26,7 @@ SHOWN = (1, 5, 10, 25, 50)
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for stage0-curves.png and .md")
+    parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder for stage0-curves.png and .md")
     parser.add_argument("--rounds", type=int, default=60, help="rounds of stage 0, of four iterations each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args(arguments)
@@ -65,7 +65,7 @@ def _write(curves: dict[str, np.ndarray], out: Path, seeds: list[int]) -> None:
     text = (
         "# Stage 0: pruned against random start\n\n"
         "Guidance loss (Eq. 1, embedded feature network, embedded teacher) in a round of four mini-batches, mean and "
-        f"range over {len(seeds)} seeds.\n`python experiments/studies/stage0_curves.py --out docs`\n\n"
+        f"range over {len(seeds)} seeds.\n`python experiments/studies/stage0_curves.py --out docs/results`\n\n"
         + "\n".join(lines)
         + "\n\n![loss curves](stage0-curves.png)\n"
     )

@@ -21,7 +21,8 @@ from fusion_env.data.procedural import SCENE_VERSION, ProceduralScenes
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.perception.embedded_features import EmbeddedFeatures
 from fusion_env.perception.embedded_quality import EmbeddedQuality
-from student.checkpoint import save_state, write_atomic
+from student.files import write_atomic
+from student.weights import save_state
 
 __all__ = [
     "FUSIONS",
@@ -256,7 +257,7 @@ def _card(program: Program[N], options: argparse.Namespace, stored: N, kinds: Se
 ## Measured on the stored file
 
 {HELD_OUT_SCENES} procedural scenes of {HELD_OUT_SIZE[1]}x{HELD_OUT_SIZE[0]} that were not trained on (seed
-{HELD_OUT_SEED}). Real image pairs: docs/embedded-networks.md.
+{HELD_OUT_SEED}). Real image pairs: docs/reference/embedded-networks.md.
 
 {program.measure(stored, _held_out())}
 """

@@ -3,7 +3,9 @@
 Usage::
 
     python experiments/weights/train_features.py --out fusion_env/assets --seed 0      # train, write weights and card
-    python experiments/weights/train_features.py --evaluate [--data DIR ...] [--report docs/embedded-networks.md]
+    python experiments/weights/train_features.py --evaluate [--data DIR ...] [--report PAGE]
+
+``docs/reference/embedded-networks.md`` is such a PAGE.
 """
 
 from collections.abc import Callable, Sequence

@@ -15,7 +15,8 @@ from experiments.command_line import exit_on_error, progress_bar
 from fusion_env.config import preset
 from fusion_env.task import build_task
 from student import FusionStudent
-from student.checkpoint import load_into, load_state, save_state, write_atomic
+from student.files import write_atomic
+from student.weights import load_into, load_state, save_state
 
 __all__ = ["main"]
 

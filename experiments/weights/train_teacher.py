@@ -23,7 +23,8 @@ from fusion_env.metrics import ssim_index
 from fusion_env.metrics.windows import gaussian_window, halve, local_moments, stack_rows_first
 from fusion_env.teachers.laplacian import LaplacianTeacher
 from fusion_env.teachers.ldfusion import LDFusion
-from student.checkpoint import load_into, load_state, save_state, write_atomic
+from student.files import write_atomic
+from student.weights import load_into, load_state, save_state
 
 GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 2.0, 0.5
 FIDELITY_WEIGHTS = ((0.6, 0.6), (0.5, 0.2), (0.0, 0.0))

@@ -18,7 +18,7 @@ from fusion_env import metrics
 from fusion_env.data.images import read_infrared, read_luma
 from fusion_env.errors import DataError, FusionEnvError
 from fusion_env.metrics import Metric
-from student.checkpoint import WeightsError
+from student.weights import WeightsError
 
 __all__ = ["main"]
 

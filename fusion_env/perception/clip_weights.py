@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fusion_env.errors import ConfigError, MissingRequirementsError, UnknownNameError, unknown_name
-from student.checkpoint import WeightsError, load_into, load_state
+from student.weights import WeightsError, load_into, load_state
 
 __all__ = ["DEFAULT_MODEL", "DEFAULT_TAG", "load_clip", "untrained_clip"]
 

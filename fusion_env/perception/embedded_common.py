@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.metrics.windows import gaussian_window
-from student.checkpoint import load_into, load_state
+from student.weights import load_into, load_state
 
 __all__ = ["hash_network", "load_frozen", "local_moments"]
 

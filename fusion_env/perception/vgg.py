@@ -14,7 +14,7 @@ from torchvision.models import VGG19_Weights
 
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.perception import FrozenNetwork
-from student.checkpoint import load_into, load_state
+from student.weights import load_into, load_state
 
 __all__ = ["TAP_LAYERS", "VggFeatures", "load_vgg19", "untrained_vgg19"]
 

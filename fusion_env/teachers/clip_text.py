@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fusion_env.teachers.published import load_part
-from student.checkpoint import WeightsError, read_torch
+from student.weights import WeightsError, read_torch
 
 if TYPE_CHECKING:
     import open_clip

@@ -15,7 +15,7 @@ from fusion_env.errors import MissingRequirementsError
 from fusion_env.teachers.base import Teacher, check_batch, check_fused
 from fusion_env.teachers.published import sha256_of
 from fusion_env.teachers.registry import register
-from student.checkpoint import WeightsError
+from student.weights import WeightsError
 
 __all__ = ["ExportedTeacher"]
 

@@ -15,8 +15,8 @@ from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.teachers.base import Published
 from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_part
 from fusion_env.teachers.registry import register
-from student.checkpoint import load_into, load_state
 from student.network import PairEncoder, UpsamplingDecoder, check_pair
+from student.weights import load_into, load_state
 
 __all__ = ["AdaptiveInstanceNorm", "EmbeddedLDFusion", "LDFusion"]
 

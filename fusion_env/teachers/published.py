@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.teachers.base import Published, Teacher
-from student.checkpoint import WeightsError, load_into, load_state, read_torch
+from student.weights import WeightsError, load_into, load_state, read_torch
 
 __all__ = [
     "OfficialFile",

@@ -21,7 +21,7 @@ from fusion_env.teachers.restormer import (
     depthwise3x3,
 )
 from fusion_env.teachers.stretch import min_max_stretch
-from student.checkpoint import WeightsError
+from student.weights import WeightsError
 
 __all__ = ["TDFusion"]
 

@@ -30,7 +30,7 @@ from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_p
 from fusion_env.teachers.registry import register
 from fusion_env.teachers.restormer import PlainFeedForward, TransformerBlock, conv1x1, conv3x3
 from fusion_env.teachers.stretch import min_max_stretch
-from student.checkpoint import WeightsError
+from student.weights import WeightsError
 
 __all__ = ["FUSION_PROMPT", "TextIF", "TextIFWithClip"]
 

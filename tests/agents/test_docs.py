@@ -9,7 +9,7 @@ import yaml
 
 import agents
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide"
 STABLE_BASELINES = ("a2c", "ppo", "sac", "td3", "tqc")
 # Stable-Baselines3 writes these defaults into its code, not into the signature.
 POLICY_DEFAULTS = {
@@ -23,7 +23,7 @@ POLICY_DEFAULTS = {
 
 def table(heading: str) -> dict[str, list]:
     """Return the cells of the table under a heading, by setting, read as YAML."""
-    text = (DOCS / "hyperparameters.md").read_text(encoding="utf-8")
+    text = (GUIDE / "hyperparameters.md").read_text(encoding="utf-8")
     section = re.search(rf"^## {heading}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)[1]
     rows = re.findall(r"^\| `([\w.]+)` \|([^|]*)\|([^|]*)\|", section, re.MULTILINE)
     return {name: [yaml.safe_load(cell.replace("none", "null")) for cell in cells] for name, *cells in rows}
@@ -73,7 +73,7 @@ def test_presets_of_reinforce():
 def test_own_policy(tmp_path, monkeypatch, capsys):
     pytest.importorskip("fusion_env")
     pytest.importorskip("sb3_contrib")
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "bring-your-own-policy.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (GUIDE / "own-policy.md").read_text(), re.DOTALL)
     assert len(blocks) == 4
     monkeypatch.chdir(tmp_path)
     Path("my_policy.py").write_text(blocks[0])

@@ -19,7 +19,7 @@ from fusion_env.data import luma_levels, read_luma, read_visible
 from fusion_env.errors import ConfigError, DataError, UnknownNameError
 from fusion_env.perception.clip_iqa import PROMPTS, load_clip_iqa
 from fusion_env.perception.clip_weights import untrained_clip
-from student.checkpoint import save_state
+from student.weights import save_state
 
 NAMES = ("a", "b", "c.d", "e")
 SELECTED = ("ag", "sd", "vif", "ssim")

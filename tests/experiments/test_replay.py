@@ -11,7 +11,7 @@ from experiments.run_agent import main as run_agent
 from experiments.running.rounds import read_rounds
 from fusion_env.action import ACTION_NAMES
 from fusion_env.errors import ConfigError
-from student.checkpoint import load_state, save_state
+from student.weights import load_state, save_state
 
 POLICY = """
 import numpy as np

@@ -12,7 +12,7 @@ import torch
 import agents
 from experiments.run_agent import _agent_settings, main
 from fusion_env.errors import ConfigError, FusionEnvError, SnapshotError
-from student.checkpoint import load_state
+from student.weights import load_state
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "run_agent.py"
 

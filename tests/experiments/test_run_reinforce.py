@@ -15,7 +15,7 @@ from PIL import Image
 import agents
 from experiments.run_reinforce import main
 from fusion_env.action import ACTION_NAMES
-from student.checkpoint import load_student
+from student.weights import load_student
 
 SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "run_reinforce.py"
 OUTPUTS = {

@@ -10,8 +10,8 @@ from fusion_env.errors import ConfigError
 from fusion_env.stage0 import Stage0Settings, initial_student, train_stage0
 from fusion_env.task import build_task
 from student import FusionStudent
-from student.checkpoint import WeightsError, save_state
 from student.pruning import prune_ldfusion
+from student.weights import WeightsError, save_state
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from student.checkpoint import save_state
 from student.fuse import PairingError, fuse_files, fuse_images, main, pair_files
 from student.network import FusionStudent
+from student.weights import save_state
 
 
 class Infrared(nn.Module):

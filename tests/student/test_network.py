@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from student.checkpoint import load_student
 from student.network import MIN_SIZE, ContentEncoder, FusionStudent, SampleLayerNorm
+from student.weights import load_student
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

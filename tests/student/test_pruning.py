@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from student.checkpoint import WeightsError
 from student.network import FusionStudent, SampleLayerNorm
 from student.pruning import EncoderPlan, PruningPlan, plan_pruning, prune_ldfusion
+from student.weights import WeightsError
 
 CHAIN = ("model.1", "model.4", "model.7", "model.10")
 RESIDUAL = ("model.13.block", "model.14.block")

@@ -18,7 +18,7 @@ from fusion_env.config import preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
-from student.checkpoint import load_state
+from student.weights import load_state
 
 POLICIES = """
 import numpy as np

@@ -16,7 +16,7 @@ from fusion_env import metrics
 from fusion_env.metrics.__main__ import main
 from fusion_env.perception.clip_iqa import load_clip_iqa
 from fusion_env.perception.clip_weights import untrained_clip
-from student.checkpoint import save_state
+from student.weights import save_state
 from tests.fusion_env.metrics.named import named
 
 

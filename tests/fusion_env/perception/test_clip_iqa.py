@@ -21,7 +21,7 @@ from fusion_env.perception.clip_iqa import (
     load_clip_iqa,
     untrained_clip_iqa,
 )
-from student.checkpoint import WeightsError, save_state
+from student.weights import WeightsError, save_state
 
 RESNET = "fusion-env-test-resnet"
 VIT = "fusion-env-test-vit"

@@ -7,7 +7,7 @@ from experiments.weights.train_quality import EVALUATED, Damage, train
 from fusion_env.data import PairedFolder, ProceduralScenes
 from fusion_env.perception import load_quality
 from fusion_env.perception.embedded_quality import EmbeddedQuality
-from student.checkpoint import WeightsError, save_state
+from student.weights import WeightsError, save_state
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from torchvision.models.vgg import cfgs, make_layers
 from fusion_env.errors import MissingRequirementsError, UnknownNameError
 from fusion_env.perception import FrozenNetwork, load_features
 from fusion_env.perception.vgg import TAP_LAYERS, VggFeatures, load_vgg19, untrained_vgg19
-from student.checkpoint import WeightsError
+from student.weights import WeightsError
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fusion_env import teachers
 from fusion_env.teachers.dcevo import DCEvo, emphasise, simam
-from student.checkpoint import WeightsError, save_state
+from student.weights import WeightsError, save_state
 
 FILE = "DCEvo_fusion.pth"
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fusion_env import teachers
 from fusion_env.data.pairs import ImagePair
 from fusion_env.errors import MissingRequirementsError
-from student.checkpoint import WeightsError
+from student.weights import WeightsError
 
 SUFFIXES = (".ts", ".pt2", ".onnx")
 

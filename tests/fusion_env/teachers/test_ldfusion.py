@@ -15,7 +15,7 @@ from fusion_env import teachers
 from fusion_env.data.pairs import ImagePair
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.teachers.ldfusion import AdaptiveInstanceNorm, LDFusion
-from student.checkpoint import WeightsError, save_state
+from student.weights import WeightsError, save_state
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

@@ -15,7 +15,7 @@ from fusion_env import teachers
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.teachers.published import sha256_of
 from fusion_env.teachers.registry import find
-from student.checkpoint import WeightsError, save_state
+from student.weights import WeightsError, save_state
 
 NETWORKS = {
     "ldfusion": teachers.LDFusion,

@@ -13,7 +13,7 @@ from fusion_env import teachers
 from fusion_env.teachers.restormer import GatedFeedForward, PlainFeedForward, TransformerBlock, attend_channels
 from fusion_env.teachers.stretch import min_max_stretch
 from fusion_env.teachers.tdfusion import TDFusion
-from student.checkpoint import WeightsError, save_state
+from student.weights import WeightsError, save_state
 
 FILE = "TDFusion_MSRS.pth"
 

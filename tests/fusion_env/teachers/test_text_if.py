@@ -18,7 +18,7 @@ from fusion_env.errors import MissingRequirementsError
 from fusion_env.teachers.clip_text import build_clip, encode_prompt, find_feature, read_feature
 from fusion_env.teachers.published import OfficialFile
 from fusion_env.teachers.text_if import FUSION_PROMPT, TextIF, TextIFWithClip, _attend_positions
-from student.checkpoint import WeightsError
+from student.weights import WeightsError
 
 FILE = "simple_fusion.pth"
 

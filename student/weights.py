@@ -1,4 +1,4 @@
-"""Weights on disk: read safely, checked before use, written atomically.
+"""Weights on disk: read safely, checked before use, written whole or not at all.
 
 Files are safetensors, or PyTorch files read with ``weights_only=True`` (no code is run). Every problem with a file's
 content is a `WeightsError` that names the file.
@@ -7,7 +7,6 @@ content is a `WeightsError` that names the file.
 import os
 import pickle
 import re
-import uuid
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from student.files import write_atomic
 from student.network import FusionStudent
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "load_student",
     "read_torch",
     "save_state",
-    "write_atomic",
 ]
 
 _SHOWN_KEYS = 3
@@ -85,6 +84,38 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
             return file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a complete safetensors file ({error}).") from error
+
+
+def read_torch(path: Path) -> object:
+    """Read a PyTorch file without running code that it may hold.
+
+    Args:
+        path: A file of tensors, plain values and containers of them.
+
+    Returns:
+        Its content on the CPU, not checked.
+
+    Raises:
+        WeightsError: If the file holds other Python objects (which could run code), is compressed or damaged.
+    """
+    try:
+        # A handle, because torch.load also goes by the file's extension.
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats that are refused or read all the same
+            _refuse_compressed(file, path)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds Python objects other than tensors, which could run code and are refused (or it is damaged). "
+            "Save the network's state_dict() alone instead."
+        ) from error
+    # Hostile bytes make the unpickler raise nearly anything: EOFError, KeyError, IndexError, RuntimeError, ...
+    except Exception as error:
+        text = re.sub(r"^\[enforce fail at [^]]*\][ .]*", "", str(error))
+        reason = text.partition("\n")[0].split(". ")[0] or type(error).__name__
+        raise WeightsError(f"{path} is not a complete PyTorch file ({reason}); fetch or write it again.") from error
 
 
 def save_state(
@@ -160,26 +191,6 @@ def build_student(state: Mapping[str, Tensor], source_name: str) -> FusionStuden
     return student.eval()
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that readers see the old or the new content, never a part, even after a crash.
-
-    Args:
-        path: The file; its folder is made if need be.
-        data: The new content.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _open_weights(path: Path) -> BinaryIO:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():  # opening a named pipe could wait for ever
@@ -195,38 +206,6 @@ def _read_safetensors(path: Path) -> object:
         return safetensors.torch.load_file(path)
     except Exception as error:  # which types there are, and which of them old versions raise, is not documented
         raise WeightsError(f"{path} is not a complete safetensors file ({error}); fetch or write it again.") from error
-
-
-def read_torch(path: Path) -> object:
-    """Read a PyTorch file without running code that it may hold.
-
-    Args:
-        path: A file of tensors, plain values and containers of them.
-
-    Returns:
-        Its content on the CPU, not checked.
-
-    Raises:
-        WeightsError: If the file holds other Python objects (which could run code), is compressed or damaged.
-    """
-    try:
-        # A handle, because torch.load also goes by the file's extension.
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about formats that are refused or read all the same
-            _refuse_compressed(file, path)
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except WeightsError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds Python objects other than tensors, which could run code and are refused (or it is damaged). "
-            "Save the network's state_dict() alone instead."
-        ) from error
-    # Hostile bytes make the unpickler raise nearly anything: EOFError, KeyError, IndexError, RuntimeError, ...
-    except Exception as error:
-        text = re.sub(r"^\[enforce fail at [^]]*\][ .]*", "", str(error))
-        reason = text.partition("\n")[0].split(". ")[0] or type(error).__name__
-        raise WeightsError(f"{path} is not a complete PyTorch file ({reason}); fetch or write it again.") from error
 
 
 def _refuse_compressed(file: BinaryIO, path: Path) -> None:
