@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from fusion_env.metrics.images import Images
 from fusion_env.metrics.levels import check_images, to_levels
-from fusion_env.metrics.metric import Metric
+from fusion_env.metrics.registry import metric
 from fusion_env.metrics.windows import Window, gaussian_window, halve, local_moments, stack_rows_first, strips
 
-__all__ = ["VIF", "VIFF", "vif", "vif_pair", "viff"]
+__all__ = ["vif", "vif_pair", "viff"]
 
 _WINDOWS = tuple(gaussian_window(size, size / 5) for size in (17, 9, 5, 3))
 _MINIMUM_SIZE = 41
@@ -28,7 +28,13 @@ _TINY = 1e-10
 _FLAT = 1e-10
 
 
-def vif(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=_MINIMUM_SIZE,
+    summary="pixel-domain VIF (Sheikh-Bovik vifp), summed over the sources",
+    range="0..about 2, more with added contrast",
+)
+def vif(images: Images) -> Tensor:
     """Compute the visual information fidelity (VIF) of fused images: ``vif_pair(vis, F) + vif_pair(ir, F)``.
 
     Higher is better (more of the sources' information is kept); about 2 for perfect fidelity to both sources, more
@@ -37,18 +43,21 @@ def vif(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     Variants: CDDFuse publishes this sum as "VIFF", TDFusion half of it; Han's VIFF is another metric (`viff`), and so
     is the wavelet VIF of pyiqa. IVIF_ZOO pads with zeros and shifts the window, +2.5 %.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``; see `vif_pair` for the precision.
     """
-    return VIF(fused, ir=ir, vis=vis)
+    if viff.function in images.wanted:
+        return images.once(_both)[0]
+    return _accumulate(images, _VifSums())[0]
 
 
-def viff(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=_MINIMUM_SIZE,
+    summary="VIF for fusion (Han 2013): of the source with the smaller gain at each pixel (AgentFuse)",
+    range="0..about 1, more with added contrast",
+)
+def viff(images: Images) -> Tensor:
     """Compute the visual information fidelity for fusion (VIFF) of Han et al.
 
     On the four scales of `vif_pair`, F is modelled as ``g S + v`` of either source, with the noise ``s_n^2 = 0.005 *
@@ -63,16 +72,13 @@ def viff(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     Information Fusion 2013, on grey levels; most likely the VIFF of the AgentFuse paper. Variants: the "VIFF" of
     CDDFuse is `vif`. On 0..1 data with the same noise the number is another one. For colour, Han takes CIELAB's L.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``, computed in double precision whatever the dtype: in flat regions, which source is picked hangs on
         rounding noise.
     """
-    return VIFF(fused, ir=ir, vis=vis)
+    if vif.function in images.wanted:
+        return images.once(_both)[1]
+    return _accumulate(images, _ViffSums())[0]
 
 
 @torch.no_grad()
@@ -115,18 +121,6 @@ class _Channel(NamedTuple):
     """``[h, S, B, w]`` g, at least 0; 0 where the source is flat."""
     explained: Tensor
     """``[h, S, B, w]`` ``g^2 s_S^2``, the part of F's variance that the source explains; v has the rest."""
-
-
-def _vif(images: Images) -> Tensor:
-    if _viff in images.wanted:
-        return images.once(_both)[0]
-    return _accumulate(images, _VifSums())[0]
-
-
-def _viff(images: Images) -> Tensor:
-    if _vif in images.wanted:
-        return images.once(_both)[1]
-    return _accumulate(images, _ViffSums())[0]
 
 
 def _both(images: Images) -> tuple[Tensor, ...]:
@@ -223,23 +217,3 @@ class _ViffSums:
         """Return VIFF ``[B]``."""
         scales = zip(_VIFF_WEIGHTS, self._kept, self._available, strict=True)
         return sum(weight * kept / available for weight, kept, available in scales)
-
-
-VIF = Metric(
-    "vif",
-    _vif,
-    needs_sources=True,
-    minimum_size=_MINIMUM_SIZE,
-    higher_is_better=True,
-    summary="pixel-domain VIF (Sheikh-Bovik vifp), summed over the sources",
-    range="0..about 2, more with added contrast",
-)
-VIFF = Metric(
-    "viff",
-    _viff,
-    needs_sources=True,
-    minimum_size=_MINIMUM_SIZE,
-    higher_is_better=True,
-    summary="VIF for fusion (Han 2013): of the source with the smaller gain at each pixel (AgentFuse)",
-    range="0..about 1, more with added contrast",
-)
