@@ -1,6 +1,5 @@
 """Stage 0: the student before the first round, trained with the guidance loss only."""
 
-import hashlib
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from fusion_env.data import Progress, no_progress
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import GUIDANCE_ONLY, Distillation
 from fusion_env.errors import ConfigError
+from fusion_env.fingerprint import fingerprint
 from fusion_env.losses import LossScales
 from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusion
@@ -128,13 +128,10 @@ def stage0_student(
     start = initial_student(config.student_init, teacher, config.stage0_seed)
     if config.stage0_rounds == 0:
         return {name: tensor.cpu() for name, tensor in start.items()}
-    digest = hashlib.sha256()
-    for name in sorted(start):
-        digest.update(name.encode() + start[name].cpu().numpy().tobytes())
     key = content_key(
         {
             "version": _VERSION,
-            "start": digest.hexdigest(),
+            "start": fingerprint("", start),
             "bank": bank_key,
             "features": features.fingerprint(),
             "iterations": iterations,

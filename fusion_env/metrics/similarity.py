@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusion_env.filters import gaussian_window, local_moments, stack_rows_first, strips
 from fusion_env.metrics.images import Images
 from fusion_env.metrics.levels import check_images, to_levels
 from fusion_env.metrics.registry import metric
-from fusion_env.metrics.windows import gaussian_window, local_moments, stack_rows_first, strips
 
 __all__ = ["ms_ssim", "ssim", "ssim_index", "ssim_pair"]
 

@@ -24,7 +24,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from fusion_env.errors import ConfigError
-from fusion_env.perception import FrozenNetwork
+from fusion_env.perception.base import FrozenNetwork
 from fusion_env.perception.clip_weights import DEFAULT_MODEL, DEFAULT_TAG, load_clip, untrained_clip
 
 __all__ = [
