@@ -150,7 +150,7 @@ class DistillationTask:
         folder = cache_folder(config.cache_dir)
         train_plan, score_plan = self._plan_crops()
         _verify(source, folder, progress)
-        self._check_teacher_images()
+        self.teacher.check(source.names)
 
         common = {"context": config.teacher_context, "folder": folder, "device": self.device, "progress": progress}
         self.bank = build_bank(source, train_plan, self.teacher, **common)
@@ -190,11 +190,6 @@ class DistillationTask:
             self.source, self.splits.reward, count=config.score_crops, size=config.score_size, flip=False, rng=score_rng
         )
         return train, scored
-
-    def _check_teacher_images(self) -> None:
-        check = getattr(self.teacher, "check", None)
-        if check is not None:
-            check(self.source.names)
 
     def _loss_scales(self) -> LossScales:
         """Measure both losses on the stage-0 student, over fixed batches at half of every strength."""

@@ -2,6 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -91,6 +92,16 @@ class Teacher(nn.Module, ABC):
             What is missing and where its makers publish it; None if nothing is, or if only loading can tell.
         """
         return None
+
+    def check(self, names: Iterable[str]) -> None:
+        """Check, before any work, that the teacher can fuse these pairs; most can fuse any.
+
+        Args:
+            names: Names of the pairs.
+
+        Raises:
+            MissingRequirementsError: If it has no result for some of them.
+        """
 
     @abstractmethod
     def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
