@@ -13,7 +13,16 @@ from fusion_env.action import decode_action
 from fusion_env.cache import cache_folder, load_or_compute
 from fusion_env.config import INDICATORS, DistillConfig
 from fusion_env.crop_bank import CropPlan, bank_key, build_bank, plan_crops
-from fusion_env.data import PairedFolder, PairSource, ProceduralScenes, Progress, Splits, make_splits, no_progress
+from fusion_env.data import (
+    PairSource,
+    Progress,
+    SourceSettings,
+    Splits,
+    make_splits,
+    missing_source,
+    no_progress,
+    open_source,
+)
 from fusion_env.distillation import Distillation, epoch_iterations
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.losses import LossScales
@@ -29,13 +38,6 @@ _tasks: "weakref.WeakValueDictionary[tuple, DistillationTask]" = weakref.WeakVal
 
 _SCALE_BATCHES = 4
 _SMALLEST_SCALE = 1e-8
-
-_PUBLISHED_DATA = {
-    "m3fd": "M3FD (published at github.com/JinyuanLiu-CV/TarDAL)",
-    "msrs": "MSRS (published at github.com/Linfeng-Tang/MSRS)",
-    "roadscene": "RoadScene (published at github.com/hanna-xu/RoadScene)",
-    "tno": "TNO (published at figshare, DOI 10.6084/m9.figshare.1008029)",
-}
 
 
 def resolve_device(setting: str) -> torch.device:
@@ -64,16 +66,15 @@ def open_pairs(config: DistillConfig) -> PairSource:
         MissingRequirementsError: `config.data` names a published data set that is not on disk.
         DataError: The folder cannot be used.
     """
-    if config.data == "procedural":
-        return ProceduralScenes(config.scenes, config.scene_height, config.scene_width, config.data_seed)
-    if config.data in _PUBLISHED_DATA and not Path(config.data).is_dir():
-        raise MissingRequirementsError(
-            f"data={config.data!r}: {_PUBLISHED_DATA[config.data]} is not on disk; "
-            "set data=DIR to a folder with ir/ and vi/"
-        )
-    return PairedFolder(
-        config.data, small_images=config.small_images, minimum_size=max(config.crop_size, config.score_size)
+    settings = SourceSettings(
+        scenes=config.scenes,
+        scene_height=config.scene_height,
+        scene_width=config.scene_width,
+        seed=config.data_seed,
+        small_images=config.small_images,
+        minimum_size=max(config.crop_size, config.score_size),
     )
+    return open_source(config.data, settings)
 
 
 def check_requirements(config: DistillConfig, teacher: teachers.Teacher | None = None) -> None:
@@ -91,8 +92,9 @@ def check_requirements(config: DistillConfig, teacher: teachers.Teacher | None =
         if name not in INDICATORS:
             metrics.get(name)
     missing = []
-    if config.data in _PUBLISHED_DATA and not Path(config.data).is_dir():
-        missing.append(f"{_PUBLISHED_DATA[config.data]}: set data=DIR (with ir/ and vi/)")
+    absent = missing_source(config.data)
+    if absent:
+        missing.append(f"{absent}: set data=DIR (with ir/ and vi/)")
     problem = None if teacher else teachers.missing(config.teacher, config.teacher_weights)
     if problem:
         missing.append(problem)
@@ -239,9 +241,7 @@ class DistillationTask:
 
 
 def _verify(source: PairSource, folder: Path, progress: Progress) -> None:
-    """Decode every file of a folder once, so that a broken one is found before training and not after it."""
-    if not isinstance(source, PairedFolder):
-        return
+    """Let a source look for damage once, so that a broken file is found before training and not after it."""
 
     def decode_all() -> dict[str, Tensor]:
         source.verify(progress)

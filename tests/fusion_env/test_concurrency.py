@@ -104,7 +104,7 @@ def test_two_processes_that_build_one_task_compute_it_once(tmp_path: Path) -> No
     computed = sorted((tmp_path / "log").read_text().split()[2:])
     assert computed == ["_compute_bank", "_compute_bank", "train_stage0"]  # training crops, scored crops, student
     left = [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-    assert len(left) == 3
+    assert len(left) == 4  # the three, and the note that the source is intact
     assert all(name.endswith(".safetensors") for name in left)
 
 
