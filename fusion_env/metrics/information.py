@@ -9,7 +9,7 @@ from torch import Tensor
 from fusion_env.metrics.images import Images
 from fusion_env.metrics.registry import metric
 
-__all__ = ["en", "histograms", "mi"]
+__all__ = ["en", "histograms", "mi", "scattered_counts"]
 
 _LEVELS = 256
 # Joint histograms counted at a time: each takes 65536 bins, however small the image.
@@ -116,10 +116,11 @@ def histograms(index: Tensor, bins: int) -> Tensor:
     batch = len(index)
     flat = (index + bins * torch.arange(batch, dtype=torch.int32, device=index.device)[:, None]).flatten()
     # bincount is the fastest on a CPU; on a GPU it makes the host wait, to size its output.
-    counts = torch.bincount(flat, minlength=batch * bins) if flat.is_cpu else _scattered_counts(flat, batch * bins)
+    counts = torch.bincount(flat, minlength=batch * bins) if flat.is_cpu else scattered_counts(flat, batch * bins)
     return counts.view(batch, bins)
 
 
-def _scattered_counts(flat: Tensor, bins: int) -> Tensor:
+def scattered_counts(flat: Tensor, bins: int) -> Tensor:
+    """Count as `torch.bincount` does, without waiting for a GPU."""
     ones = torch.ones(1, dtype=torch.int64, device=flat.device).expand(len(flat))
     return torch.zeros(bins, dtype=torch.int64, device=flat.device).scatter_add_(0, flat.long(), ones)

@@ -9,7 +9,7 @@ from fusion_env.metrics.base import Metric
 from fusion_env.metrics.images import Images
 from fusion_env.metrics.registry import metric
 
-__all__ = ["clip_iqa", "quality_metric"]
+__all__ = ["cached_clip_iqa", "clip_iqa", "quality_metric"]
 
 
 def quality_metric(name: str, scorer: nn.Module) -> Metric:
@@ -37,7 +37,8 @@ def _score(scorer: nn.Module, images: Images) -> Tensor:
 
 
 @cache
-def _load_clip_iqa(device: torch.device) -> nn.Module:
+def cached_clip_iqa(device: torch.device) -> nn.Module:
+    """Load CLIP-IQA with OpenAI's weights; once for each device."""
     # Here, because open_clip takes seconds to import and most callers want no network.
     from fusion_env.perception.clip_iqa import load_clip_iqa
 
@@ -58,4 +59,4 @@ def clip_iqa(images: Images) -> Tensor:
     Returns:
         ``[B]``.
     """
-    return _score(_load_clip_iqa(images.fused.device), images)
+    return _score(cached_clip_iqa(images.fused.device), images)

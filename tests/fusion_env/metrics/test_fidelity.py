@@ -179,14 +179,15 @@ class TestVIFF:
 
     def test_both_in_one_pass_with_the_same_values(self, monkeypatch):
         images = [scene(seed, 2, 64, 50) for seed in (0, 1, 2)]
-        model, passes = fidelity._channels, []
+        cut, passes = fidelity.strips, []
 
-        def counted(stack: torch.Tensor) -> Iterator:
-            passes.append(stack)
-            return model(stack)
+        def counted(*arguments: object, **options: object) -> Iterator:
+            passes.append(arguments)
+            return cut(*arguments, **options)
 
-        monkeypatch.setattr(fidelity, "_channels", counted)
+        monkeypatch.setattr(fidelity, "strips", counted)
         together = compute(["vif", "viff"], **named(images))
-        assert len(passes) == 1
+        needed = len(passes)
         assert torch.equal(together["vif"], vif(**named(images)))
+        assert len(passes) == 2 * needed  # one metric alone takes as many
         assert torch.equal(together["viff"], viff(**named(images)))
