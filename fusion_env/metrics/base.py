@@ -80,8 +80,8 @@ def evaluate(
     given = {"fused": fused}
     needing = [metric.name for metric in metrics if metric.needs_sources]
     if needing:
-        sources = {"ir": ir, "vis": vis}
-        missing = " and ".join(name for name, image in sources.items() if image is None)
+        sources = {name: image for name, image in (("ir", ir), ("vis", vis)) if image is not None}
+        missing = " and ".join(name for name in ("ir", "vis") if name not in sources)
         if missing:
             raise ValueError(f"{', '.join(needing)} need the source images. Got no {missing}")
         given |= sources
@@ -91,7 +91,7 @@ def evaluate(
     size = max(1, limit // fused[0].numel())
     chunks = zip(*(image.split(size) for image in given.values()), strict=True)
     wanted = frozenset(metric.function for metric in metrics)
-    parts = [_values(metrics, Images(*chunk, wanted=wanted)) for chunk in chunks]
+    parts = [_values(metrics, Images(*chunk, wanted=wanted)) for chunk in chunks]  # type: ignore[misc]
     return {metric.name: torch.cat([part[metric.name] for part in parts]) for metric in metrics}
 
 

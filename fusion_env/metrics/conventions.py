@@ -41,7 +41,7 @@ def compute(
         ValueError: If a selected metric needs a source that is missing, or two different ones have the same name.
     """
     if convention == "vifb":
-        return vifb.compute(selected, fused, ir=ir, vis=vis)
+        return vifb.compute(selected, fused, ir=ir, vis=vis)  # type: ignore[arg-type]  # it refuses what is no name
     if convention != "gray":
         raise unknown_name("convention", convention, ("gray", "vifb"))
     chosen: dict[str, Metric] = {}

@@ -39,7 +39,7 @@ def qabf(images: Images) -> Tensor:
         ``[B]``; float32 is within 1e-5 (relative) of float64.
     """
     fused = _edges(images.once(fused_sobel))
-    kept, available = 0.0, 0.0
+    kept = available = images.fused.new_zeros(())
     for source in (images.vis, images.ir):
         edges = _edges(sobel(source, "constant"))
         kept = kept + (_preserved(edges, fused) * edges.strength).sum(dim=(1, 2, 3))

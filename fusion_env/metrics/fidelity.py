@@ -153,8 +153,8 @@ def _channels(images: Tensor) -> Iterator[tuple[int, _Channel]]:
 
 def _channel(images: Tensor, window: Window) -> _Channel:
     _, _, variance_f, variance_s, covariance = local_moments(images, window)
-    F.threshold_(variance_f, _FLAT, 0.0)
-    F.threshold_(variance_s, _FLAT, 0.0)
+    F.threshold(variance_f, _FLAT, 0.0, inplace=True)
+    F.threshold(variance_s, _FLAT, 0.0, inplace=True)
     # A negative g counts as 0, and so does that of a flat source. Rounding must not explain more than there is.
     covariance.clamp_(min=0.0)
     gain = covariance / F.threshold(variance_s, 0.0, inf)
@@ -180,8 +180,7 @@ class _VifSums:
     """Sums of VIF over the pixels of all scales, for each source and image."""
 
     def __init__(self) -> None:
-        self._kept: Tensor | float = _TINY
-        self._available: Tensor | float = _TINY
+        self._kept = self._available = torch.tensor(_TINY, dtype=torch.float64)
 
     def add(self, scale: int, channel: _Channel) -> None:
         self._kept = self._kept + _log_gains(channel.variance_f, channel.explained, _VIF_NOISE)
@@ -196,8 +195,8 @@ class _ViffSums:
     """Sums of VIFF over the pixels of each scale, for each image; the sources are infrared, visible."""
 
     def __init__(self) -> None:
-        self._kept: list[Tensor | float] = [0.0] * len(_WINDOWS)
-        self._available: list[Tensor | float] = [0.0] * len(_WINDOWS)
+        self._kept: list[Tensor] = []
+        self._available: list[Tensor] = []
 
     def add(self, scale: int, channel: _Channel) -> None:
         gain_ir, gain_vis = channel.gain.split(1, dim=1)
@@ -207,13 +206,20 @@ class _ViffSums:
             torch.where(visible, plane[:, 1:], plane[:, :1]) for plane in (channel.explained, channel.variance_s)
         )
         tiny = _VIFF_TINY * explained[:, 0, 0].numel()
-        self._kept[scale] += _log_gains(channel.variance_f, explained, _VIFF_NOISE)[0] + tiny
-        self._available[scale] += _log_sum(variance_s.add_(_VIFF_NOISE), unit=_VIFF_NOISE)[0] + tiny
+        kept = _log_gains(channel.variance_f, explained, _VIFF_NOISE)[0] + tiny
+        available = _log_sum(variance_s.add_(_VIFF_NOISE), unit=_VIFF_NOISE)[0] + tiny
         if scale == 0:
             # A comparison hides NaN: the other source is picked.
-            self._kept[0] += 0.0 * channel.variance_s.sum(dim=(0, 1, 3))
+            kept += 0.0 * channel.variance_s.sum(dim=(0, 1, 3))
+        if scale == len(self._kept):
+            self._kept.append(kept)
+            self._available.append(available)
+        else:
+            self._kept[scale] += kept
+            self._available[scale] += available
 
     def value(self) -> Tensor:
         """Return VIFF ``[B]``."""
         scales = zip(_VIFF_WEIGHTS, self._kept, self._available, strict=True)
-        return sum(weight * kept / available for weight, kept, available in scales)
+        first, *others = (weight * kept / available for weight, kept, available in scales)
+        return sum(others, start=first)

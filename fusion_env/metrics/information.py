@@ -58,18 +58,18 @@ def mi(images: Images) -> Tensor:
     Returns:
         ``[B]``, computed in double precision whatever the dtype.
     """
-    fused = images.once(_fused_bins).index
+    fused = images.once(_fused_bins).bin
     shared = 2 * images.once(_fused_entropy)
     for levels in (images.vis, images.ir):
         source = _bins(levels)
-        shared = shared + _entropy_of_bins(source) - _joint_entropy(source.index, fused)
+        shared = shared + _entropy_of_bins(source) - _joint_entropy(source.bin, fused)
     return shared.clamp_(min=0.0).to(images.fused.dtype)
 
 
 class _Bins(NamedTuple):
     """Levels of images as indices of bins."""
 
-    index: Tensor
+    bin: Tensor
     """``[B, N]`` ``int32``, 0..255; 0 for NaN, which as an integer could be anything."""
     unknown: Tensor
     """``[B]``, whether an image has NaN."""
@@ -89,7 +89,7 @@ def _fused_entropy(images: Images) -> Tensor:
 
 
 def _entropy_of_bins(bins: _Bins) -> Tensor:
-    return _entropy(histograms(bins.index, _LEVELS)).masked_fill_(bins.unknown, nan)
+    return _entropy(histograms(bins.bin, _LEVELS)).masked_fill_(bins.unknown, nan)
 
 
 def _entropy(counts: Tensor) -> Tensor:

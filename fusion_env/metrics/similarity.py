@@ -63,7 +63,7 @@ def ms_ssim(images: Images) -> Tensor:
         ``[B]``; float32 is within 1e-5 of float64.
     """
     similarity = images.once(_first_scale)
-    levels = (images.fused, images.ir, images.vis)
+    levels: tuple[Tensor, ...] = (images.fused, images.ir, images.vis)
     product: Tensor | float = 1.0
     for power in _MS_POWERS[:-1]:
         product = product * similarity.structure.clamp(min=0.0) ** power
@@ -128,7 +128,7 @@ def _similarity(images: Tensor, data_range: float) -> _Similarity:
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
     # Variances do not depend on the mean, but float32 keeps two more digits of them without it.
     centre = images.detach().mean(dim=(0, 3), keepdim=True)
-    whole = structure = 0.0
+    whole = structure = images.new_zeros(())
     for strip in strips(images - centre, _WINDOW):
         moments = local_moments(strip, _WINDOW)
         mean, other_means = moments.mean + centre[:, :1], moments.other_means + centre[:, 1:]
