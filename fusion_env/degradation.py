@@ -5,16 +5,16 @@ Strengths and random numbers are independent: changing one strength changes no d
 degradations only; the order and the ranges are choices of this project.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
+
+from fusion_env.filters import filter_reflected, gaussian_window
 
 __all__ = ["Degradation", "DegradationNoise", "degrade", "draw_noise"]
 
@@ -156,26 +156,8 @@ def _factor(strength: float, uniform: Tensor, images: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor, kernel: int) -> Tensor:
-    height, width = images.shape[-2:]
-    rows = _blur_matrix(height, kernel, images.dtype, images.device)
-    columns = _blur_matrix(width, kernel, images.dtype, images.device)
-    # Two small matrix products beat separable convolutions (ten times on a CPU) and contain the border rule.
-    with torch.autocast(images.device.type, enabled=False):
-        return rows @ (images @ columns.T)
-
-
-@lru_cache(maxsize=128)
-def _blur_matrix(size: int, kernel: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the [size, size] matrix that blurs a line of pixels, border as OpenCV's BORDER_REFLECT_101."""
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-    radius = kernel // 2
-    weights = [math.exp(-(offset**2) / (2 * sigma**2)) for offset in range(-radius, radius + 1)]
-    matrix = np.zeros((size, size))
-    pixels = np.arange(size)
-    for offset, weight in zip(range(-radius, radius + 1), weights, strict=True):
-        reflected = (size - 1) - np.abs((size - 1) - np.abs(pixels + offset))
-        matrix[pixels, reflected] += weight / sum(weights)
-    return torch.from_numpy(matrix).to(device=device, dtype=dtype)
+    return filter_reflected(images, gaussian_window(kernel, sigma))
 
 
 def _jpeg(images: Tensor, quality: int) -> Tensor:

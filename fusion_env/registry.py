@@ -55,6 +55,10 @@ class Registry(Generic[T]):
             raise unknown_name(self.kind, name, self.names())
         return self._members[name]
 
+    def __contains__(self, name: object) -> bool:
+        """Return whether something has the name."""
+        return name in self._members
+
     def names(self) -> tuple[str, ...]:
         """Return all names, in the order of registration."""
         return tuple(self._members)

@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fusion_env.cache import checksum, content_key, load_or_compute
+from fusion_env.cache import content_key, load_or_compute
 from fusion_env.config import TeacherSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.data import Progress, no_progress
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import GUIDANCE_ONLY, Distillation, EngineSettings
 from fusion_env.errors import ConfigError
+from fusion_env.fingerprint import fingerprint
 from fusion_env.losses import LossScales
 from fusion_env.perception import FrozenNetwork
 from fusion_env.teachers import Teacher
@@ -166,7 +167,7 @@ def stage0_key(
             "settings": settings.without(NOT_IN_KEY),
             "bank": bank.key,
             "features": features.fingerprint(),
-            "start": checksum(start),
+            "start": fingerprint("", start),
             "iterations": iterations,
         }
     )

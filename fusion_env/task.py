@@ -16,7 +16,16 @@ from fusion_env.action import ACTION_SIZE, decode_action
 from fusion_env.cache import cache_folder, load_or_compute
 from fusion_env.config import INDICATORS, DistillConfig, ScoringSettings, TeacherSettings
 from fusion_env.crop_bank import CropBank, CropPlan, build_bank, plan_crops
-from fusion_env.data import PairedFolder, PairSource, ProceduralScenes, Progress, Splits, make_splits, no_progress
+from fusion_env.data import (
+    PairSource,
+    Progress,
+    SourceSettings,
+    Splits,
+    make_splits,
+    missing_source,
+    no_progress,
+    open_source,
+)
 from fusion_env.distillation import Distillation, EngineSettings, epoch_iterations
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.losses import LossScales
@@ -32,13 +41,6 @@ _tasks: "weakref.WeakValueDictionary[tuple, DistillationTask]" = weakref.WeakVal
 
 _SCALE_BATCHES = 4
 _SMALLEST_SCALE = 1e-8
-
-_PUBLISHED_DATA = {
-    "m3fd": "M3FD (published at github.com/JinyuanLiu-CV/TarDAL)",
-    "msrs": "MSRS (published at github.com/Linfeng-Tang/MSRS)",
-    "roadscene": "RoadScene (published at github.com/hanna-xu/RoadScene)",
-    "tno": "TNO (published at figshare, DOI 10.6084/m9.figshare.1008029)",
-}
 
 
 def resolve_device(setting: str) -> torch.device:
@@ -67,16 +69,15 @@ def open_pairs(config: DistillConfig) -> PairSource:
         MissingRequirementsError: `config.data` names a published data set that is not on disk.
         DataError: The folder cannot be used.
     """
-    if config.data == "procedural":
-        return ProceduralScenes(config.scenes, config.scene_height, config.scene_width, config.data_seed)
-    if config.data in _PUBLISHED_DATA and not Path(config.data).is_dir():
-        raise MissingRequirementsError(
-            f"data={config.data!r}: {_PUBLISHED_DATA[config.data]} is not on disk; "
-            "set data=DIR to a folder with ir/ and vi/"
-        )
-    return PairedFolder(
-        config.data, small_images=config.small_images, minimum_size=max(config.crop_size, config.score_size)
+    settings = SourceSettings(
+        scenes=config.scenes,
+        scene_height=config.scene_height,
+        scene_width=config.scene_width,
+        seed=config.data_seed,
+        small_images=config.small_images,
+        minimum_size=max(config.crop_size, config.score_size),
     )
+    return open_source(config.data, settings)
 
 
 def given_in_python(source: PairSource | None, teacher: teachers.Teacher | None) -> dict[str, Any]:
@@ -114,8 +115,9 @@ def check_requirements(
         if name not in INDICATORS:
             metrics.get(name)
     missing = []
-    if source is None and config.data in _PUBLISHED_DATA and not Path(config.data).is_dir():
-        missing.append(f"{_PUBLISHED_DATA[config.data]}: set data=DIR (with ir/ and vi/)")
+    absent = None if source is not None else missing_source(config.data)
+    if absent:
+        missing.append(f"{absent}: set data=DIR (with ir/ and vi/)")
     problem = None if teacher else teachers.missing(config.teacher, config.teacher_weights)
     if problem:
         missing.append(problem)
@@ -240,7 +242,7 @@ def _assemble(
     teacher, features, quality = _load_networks(config, teacher, device)
     train_plan, score_plan = _plan_crops(config, source, splits)
     _verify(source, folder, progress)
-    _check_teacher_images(teacher, source)
+    teacher.check(source.names)
     new_bank = partial(build_bank, source, folder=folder, device=device, progress=progress)
     bank = new_bank(train_plan, teacher, config.group(TeacherSettings))
     scored = new_bank(score_plan, teacher, config.group(TeacherSettings), chroma=config.iqa_colour)
@@ -289,21 +291,13 @@ def _plan_crops(config: DistillConfig, source: PairSource, splits: Splits) -> tu
 
 
 def _verify(source: PairSource, folder: Path, progress: Progress) -> None:
-    """Decode every file of a folder once, so that a broken one is found before training and not after it."""
-    if not isinstance(source, PairedFolder):
-        return
+    """Let a source look for damage once, so that a broken file is found before training and not after it."""
 
     def decode_all() -> dict[str, Tensor]:
         source.verify(progress)
         return {"intact": torch.tensor(len(source))}
 
     load_or_compute(folder / "verified" / f"{source.fingerprint()}.safetensors", decode_all)
-
-
-def _check_teacher_images(teacher: teachers.Teacher, source: PairSource) -> None:
-    check = getattr(teacher, "check", None)
-    if check is not None:
-        check(source.names)
 
 
 def _stage0_losses(task: DistillationTask) -> LossScales:

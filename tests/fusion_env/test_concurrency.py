@@ -103,7 +103,7 @@ def test_two_processes_that_build_one_task_compute_it_once(tmp_path: Path) -> No
     # Training crops, scored crops, student.
     assert sorted(titles + worker_titles) == ["stage 0", "teacher laplacian", "teacher laplacian"]
     left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(left) == 3
+    assert len(left) == 4  # the three, and the note that the source is intact
     assert all(name.endswith(".safetensors") for name in left)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fusion_env import teachers
 from fusion_env.config import DistillConfig, preset
-from fusion_env.data import ImagePair, write_png
+from fusion_env.data import ImagePair, PairSource, write_png
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, DataError, MissingRequirementsError, SnapshotError, UnknownNameError
 from fusion_env.report import REPORT_METRICS
@@ -124,7 +124,7 @@ def test_a_teacher_made_in_python(tiny_config: MakeConfig) -> None:
     assert env.task.describe()["teacher"].startswith("laplacian (no weights")
 
 
-class Noise:
+class Noise(PairSource):
     """Image pairs made in Python."""
 
     name = "noise"
