@@ -18,8 +18,14 @@ __all__ = ["INDICATORS", "PRESETS", "DistillConfig", "preset", "type_name"]
 _LARGEST_SEED = 2**63 - 1
 _LONGEST_SHOWN = 200
 
-INDICATORS = ("ag", "ei", "vif", "sd", "iqa")
-"""The performance indicators of Eq. 4, in the order of the observation."""
+INDICATORS = {
+    "ag": "average gradient",
+    "ei": "edge intensity",
+    "vif": "visual information fidelity, sum over both sources",
+    "sd": "standard deviation",
+    "iqa": "quality score",
+}
+"""The performance indicators of Eq. 4 and their names in full, in the order of the observation."""
 
 
 def _setting(

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from fusion_env.config import DistillConfig, preset
+from fusion_env.config import DistillConfig
+from fusion_env.config import preset as preset_config
 from fusion_env.env import FusionDistillEnv
 from fusion_env.task import build_task
 
@@ -37,7 +38,8 @@ class FusionDistillVectorEnv(SyncVectorEnv):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         **overrides: Any,
     ) -> None:
-        super().__init__(_factories(num_envs, _config(preset, overrides), render_mode), autoreset_mode=autoreset_mode)
+        make = _factory(num_envs, preset_config(preset, **overrides), render_mode)
+        super().__init__([make] * num_envs, autoreset_mode=autoreset_mode)
 
 
 def make_sb3_vec_env(
@@ -58,19 +60,14 @@ def make_sb3_vec_env(
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    factories = _factories(num_envs, _config(preset, overrides), None)
-    env = DummyVecEnv([lambda make=make: Monitor(make()) for make in factories])
+    make = _factory(num_envs, preset_config(preset, **overrides))
+    env = DummyVecEnv([lambda: Monitor(make())] * num_envs)
     if seed is not None:
         env.seed(seed)
     return env
 
 
-def _config(name: str, overrides: dict[str, Any]) -> DistillConfig:
-    return preset(name, **overrides)
-
-
-def _factories(num_envs: int, config: DistillConfig, render_mode: str | None) -> list[partial[FusionDistillEnv]]:
+def _factory(num_envs: int, config: DistillConfig, render_mode: str | None = None) -> partial[FusionDistillEnv]:
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1. Got {num_envs}")
-    task = build_task(config)
-    return [partial(FusionDistillEnv.from_task, task, render_mode)] * num_envs
+    return partial(FusionDistillEnv.from_task, build_task(config), render_mode)
