@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fusion_env import metrics, teachers
-from fusion_env.action import decode_action
+from fusion_env.action import even_degradation
 from fusion_env.cache import cache_folder, load_or_compute
 from fusion_env.config import INDICATORS, DistillConfig
 from fusion_env.crop_bank import CropPlan, bank_key, build_bank, plan_crops
@@ -201,8 +201,7 @@ class DistillationTask:
         if self.config.loss_scale == "none":
             return LossScales()
         engine = self.new_run(self.config.data_seed, self.config.data_seed, scales=LossScales())
-        _, degradation = decode_action(np.zeros(7))
-        guidance, self_learning = engine.loss_values(degradation, _SCALE_BATCHES)
+        guidance, self_learning = engine.loss_values(even_degradation(0.5), _SCALE_BATCHES)
         return LossScales(max(guidance, _SMALLEST_SCALE), max(self_learning, _SMALLEST_SCALE))
 
     def new_run(
