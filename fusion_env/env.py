@@ -193,15 +193,14 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         weights, degradation = self.decode_action(action)
         run = self._going_on()
-        before = run.gap
         trained = run.train(action, weights, degradation)
         run.score()
-        reward, terminated, truncated = run.judge(before)
+        reward, terminated, truncated = run.judge()
         info = self._info(
             losses=trained.losses, loss_weights=vars(weights).copy(), guidance_share=trained.guidance_share
         )
         if run.over:
-            self.last_run = run.close()
+            self.last_run = run.result()
             report, teacher_report = self.last_run.report, self.last_run.teacher_report
             info["report"] = {"student": dict(report), "teacher": dict(teacher_report)}
         return run.observation.copy(), reward, terminated, truncated, info
@@ -235,7 +234,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         run = self._going_on()
         run.abandon()
-        self.last_run = run.close()
+        self.last_run = run.result()
         return self.last_run
 
     def decode_action(self, action: ArrayLike) -> tuple[actions.LossWeights, Degradation]:

@@ -80,7 +80,7 @@ class Run:
         self.actions: list[list[float]] = []
         self.rewards: list[float] = []
         self.degradation = Degradation()
-        self.gap = self.fused_std = float("nan")
+        self.gap = self._gap_before = self.fused_std = float("nan")
         self.parity = 0
         self.diverged = self.over = False
 
@@ -92,6 +92,7 @@ class Run:
             weights: The loss weights that it means.
             degradation: The degradation that it means.
         """
+        self._gap_before = self.gap
         result = self.engine.run_round(weights, degradation)
         self.rounds += 1
         self.degradation = degradation
@@ -115,11 +116,8 @@ class Run:
         self.gap = scorer.gap(student, teacher)
         self.observation = scorer.observation(student, teacher, self.rounds / self.task.config.rounds)
 
-    def judge(self, before: float) -> tuple[float, bool, bool]:
+    def judge(self) -> tuple[float, bool, bool]:
         """Pay the round and tell whether the run ends with it.
-
-        Args:
-            before: `gap` before the round.
 
         Returns:
             Reward, terminated, truncated.
@@ -129,7 +127,7 @@ class Run:
             lost = config.rounds - self.rounds + 1
             paid, terminated, truncated = lost_reward(lost, each=config.divergence_reward), True, False
         else:
-            paid = reward(self.gap, before=before, kind=config.reward, lowest=config.divergence_reward)
+            paid = reward(self.gap, before=self._gap_before, kind=config.reward, lowest=config.divergence_reward)
             if config.stop_at_parity:
                 self.parity = self.parity + 1 if self._at_parity() else 0
             sees_time = config.observation == "vector+time"
@@ -149,7 +147,7 @@ class Run:
         self.rewards.append(lost_reward(config.rounds - self.rounds, each=config.divergence_reward))
         self.diverged = self.over = True
 
-    def close(self) -> LastRun:
+    def result(self) -> LastRun:
         """Score the report split, which nothing looks at before the run's end, and return what is left behind."""
         return LastRun(
             student=to_cpu(self.engine.student.state_dict()),
@@ -182,8 +180,9 @@ class Run:
             SnapshotError: The snapshot has another format version or another bank.
         """
         values = json.loads(state["values"])
-        values["observation"] = np.asarray(values["observation"], np.float32)
-        values["degradation"] = Degradation(**values["degradation"])
+        for name in _SAVED:
+            setattr(self, name, values[name])
+        self.observation = np.asarray(values["observation"], np.float32)
+        self.degradation = Degradation(**values["degradation"])
         self.engine.load_state_dict(state["engine"])
         self._score_rng = read_generator(state["score_rng"])
-        vars(self).update(values)
