@@ -31,8 +31,14 @@ G = TypeVar("G", bound=Settings)
 
 _LARGEST_SEED = 2**63 - 1
 
-INDICATORS = ("ag", "ei", "vif", "sd", "iqa")
-"""The performance indicators of Eq. 4, in the order of the observation."""
+INDICATORS = {
+    "ag": "average gradient",
+    "ei": "edge intensity",
+    "vif": "visual information fidelity, sum over both sources",
+    "sd": "standard deviation",
+    "iqa": "quality score",
+}
+"""The performance indicators of Eq. 4 and their names in full, in the order of the observation."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""Performance indicators (Eq. 4), their normalisation, and the score E behind the reward (Eq. 6)."""
+"""Performance indicators (Eq. 4), their normalisation, the score E, the reward (Eq. 6), and when a run ends."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from fusion_env import metrics
@@ -13,13 +13,65 @@ from fusion_env.crop_bank import CropBank
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.errors import ConfigError
 
-__all__ = ["Scorer", "Scores", "indicator_values", "observation_size"]
+__all__ = [
+    "CHUNK_PIXELS",
+    "PARITY_ROUNDS",
+    "Scorer",
+    "Scores",
+    "ends",
+    "indicator_values",
+    "lost_reward",
+    "observation_size",
+    "observation_table",
+    "reward",
+]
 
 Scores = dict[str, float]
 """Mean value of each metric over the scored images."""
 
+CHUNK_PIXELS = 2_000_000
+"""Pixels that are scored at once: the paper's 294 crops of 224 pixels would not fit into memory together."""
+
+PARITY_ROUNDS = 3
+"""Rounds running in which E must reach the teacher's to end a run."""
+
 _SMALLEST_MEAN = 1e-6
-_CHUNK_PIXELS = 2_000_000
+
+
+def reward(gap: float, *, before: float, kind: str, lowest: float) -> float:
+    """Return the reward of a round (Eq. 6).
+
+    Args:
+        gap: E(student) - E(teacher) after the round.
+        before: The same before it.
+        kind: ``"gap"``, or ``"gap_delta"`` for its change.
+        lowest: The least that is paid, so that a finite round is never worse than a lost one.
+    """
+    return float(max(gap - before if kind == "gap_delta" else gap, lowest))
+
+
+def lost_reward(rounds: int, *, each: float) -> float:
+    """Return what is paid for the rounds that a run loses, so that breaking off never pays."""
+    return each * rounds
+
+
+def ends(rounds: int, *, budget: int, parity: int, sees_time: bool) -> tuple[bool, bool]:
+    """Tell whether a run ends after a round.
+
+    Args:
+        rounds: Rounds trained so far.
+        budget: Rounds of a whole run.
+        parity: Rounds running in which E over the whole reward split was the teacher's or better; 0 where nobody asks.
+        sees_time: The agent sees the end of the budget come, so that this is a termination.
+
+    Returns:
+        Terminated and truncated, as gymnasium has them.
+    """
+    reached = parity >= PARITY_ROUNDS
+    used_up = rounds >= budget
+    if sees_time:
+        return reached or used_up, False
+    return reached, used_up and not reached
 
 
 def indicator_values(
@@ -110,11 +162,10 @@ class Scorer:
         bank = self._bank
         index = torch.arange(len(bank), device=bank.ir.device) if crops is None else crops
         results: list[dict[str, Tensor]] = []
-        # Bounded pieces: the paper's 294 crops of 224 pixels would not fit into memory at once.
-        for piece in index.split(max(1, _CHUNK_PIXELS // bank.ir[0].numel())):
+        for piece in index.split(max(1, CHUNK_PIXELS // bank.ir[0].numel())):
             ir, vis, target = bank.batch(piece)
             fused = fuse(ir, vis, target)
-            chroma = bank.chroma[piece].float() / 255 if self._settings.iqa_colour else None
+            chroma = None if bank.chroma is None else bank.chroma[piece].float() / 255
             values = indicator_values(self.names, fused, ir=ir, vis=vis, quality=self._quality, chroma=chroma)
             results.append({**values, "spread": fused.std((1, 2, 3))})
         return {name: torch.cat([result[name].float() for result in results]) for name in (*self.names, "spread")}
@@ -136,6 +187,14 @@ class Scorer:
         normalised = self.normalised(scores)
         return float(np.mean([normalised[name] for name in self._settings.score_metrics]))
 
+    def gap(self, student: Scores, teacher: Scores) -> float:
+        """Return E(student) - E(teacher)."""
+        return self.score_e(student) - self.score_e(teacher)
+
+    def at_parity(self, student: Scores) -> bool:
+        """Tell whether a student's scores over the whole reward split give an E of at least the teacher's."""
+        return self.score_e(student) >= self.score_e(self.teacher_means)
+
     def observation(self, student: Scores, teacher: Scores, used_budget: float) -> NDArray[np.float32]:
         """Build what the agent sees (Eq. 4), float32, clipped to [-10, 10].
 
@@ -145,21 +204,21 @@ class Scorer:
             used_budget: Rounds used, as a fraction.
 
         Returns:
-            Shape (10,) for ``"vector"``, (11,) for ``"vector+time"``, (2,) for ``"scalar"``, else (5,).
+            As many numbers as `observation_size` says.
         """
         settings = self._settings
         centre = 1.0 if settings.normalisation == "teacher" else 0.5
         own, other = self.normalised(student), self.normalised(teacher)
         performance = np.array([own[name] - centre for name in INDICATORS])
         gap = np.array([own[name] - other[name] for name in INDICATORS])
-        parts = {
+        parts: dict[str, tuple[ArrayLike, ...]] = {
             "vector": (performance, gap),
             "vector+time": (performance, gap),
             "scalar": ([performance.mean()], [gap.mean()]),
             "performance": (performance,),
             "gap": (gap,),
-        }[settings.observation]
-        vector = settings.obs_scale * np.concatenate(parts)
+        }
+        vector = settings.obs_scale * np.concatenate(parts[settings.observation])
         if settings.observation == "vector+time":
             vector = np.append(vector, used_budget)
         return np.clip(vector, -10.0, 10.0).astype(np.float32)
@@ -169,3 +228,9 @@ def observation_size(kind: str) -> int:
     """Return the number of observed values for a setting of `observation`."""
     count = len(INDICATORS)
     return {"vector": 2 * count, "vector+time": 2 * count + 1, "scalar": 2, "performance": count, "gap": count}[kind]
+
+
+def observation_table() -> str:
+    """Return the rows of the manual page's table: numbers of an indicator in both halves, and its meaning."""
+    rows = enumerate(INDICATORS.items())
+    return "\n".join(f"| {i}, {i + len(INDICATORS)} | {name.upper()}, {text} |" for i, (name, text) in rows)

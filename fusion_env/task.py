@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fusion_env import metrics, teachers
-from fusion_env.action import ACTION_SIZE, decode_action
+from fusion_env.action import even_degradation
 from fusion_env.cache import cache_folder, load_or_compute
 from fusion_env.config import INDICATORS, DistillConfig, ScoringSettings, TeacherSettings
 from fusion_env.crop_bank import CropBank, CropPlan, build_bank, plan_crops
@@ -303,6 +303,5 @@ def _verify(source: PairSource, folder: Path, progress: Progress) -> None:
 def _stage0_losses(task: DistillationTask) -> LossScales:
     """Measure both losses on the stage-0 student, over fixed batches at half of every strength."""
     engine = task.new_run(task.config.data_seed, task.config.data_seed)
-    _, degradation = decode_action(np.zeros(ACTION_SIZE))
-    guidance, self_learning = engine.loss_values(degradation, _SCALE_BATCHES)
+    guidance, self_learning = engine.loss_values(even_degradation(0.5), _SCALE_BATCHES)
     return LossScales(max(guidance, _SMALLEST_SCALE), max(self_learning, _SMALLEST_SCALE))

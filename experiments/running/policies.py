@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import agents
-from fusion_env.action import encode_action
+from fusion_env.action import encode_action, even_action, even_degradation
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
 
@@ -13,9 +13,8 @@ __all__ = ["GUIDANCE_ONLY", "PolicySetup", "policy_setup"]
 GUIDANCE_ONLY = "guidance-only"
 """The control: `constant` on a task without self-learning loss."""
 
-# A quarter and a half of each degradation's range.
-_GENTLE = {"blur_kernel": 5, "jpeg_quality": 80, "brightness": 0.125, "contrast": 0.125, "noise_std": 0.025}
-_MEDIUM = {"blur_kernel": 7, "jpeg_quality": 60, "brightness": 0.25, "contrast": 0.25, "noise_std": 0.05}
+# Shares of each degradation's range.
+_GENTLE, _MEDIUM = 0.25, 0.5
 
 # Guidance weight of a start that is mostly imitation.
 _IMITATING = 0.9
@@ -59,17 +58,18 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
         found = agents.algorithm("constant" if name == GUIDANCE_ONLY else name)
     except (ValueError, ImportError) as error:
         raise ConfigError(str(error)) from error
-    middle = encode_action(guidance=0.5, **_GENTLE, logit_scale=config.logit_scale).tolist()
+    gentle, medium = (vars(even_degradation(share)) for share in (_GENTLE, _MEDIUM))
+    middle = encode_action(guidance=0.5, **gentle, logit_scale=config.logit_scale).tolist()
     if name == GUIDANCE_ONLY:
         return PolicySetup("constant", {"action": middle}, {"self_learning": False}, learns=False)
     if name == "constant":
         return PolicySetup(name, {"action": middle}, learns=False)
     if name == "linear":
         start = encode_action(guidance=_IMITATING, logit_scale=config.logit_scale).tolist()
-        end = encode_action(guidance=0.5, **_MEDIUM, logit_scale=config.logit_scale).tolist()
+        end = encode_action(guidance=0.5, **medium, logit_scale=config.logit_scale).tolist()
         return PolicySetup(name, {"start": start, "end": end, "rounds": config.rounds}, learns=False)
     if found is agents.Reinforce:
         guidance = 0.5 if name == "reinforce-paper" else _IMITATING
-        logits = encode_action(guidance=guidance, logit_scale=config.logit_scale)[:2].tolist()
-        return PolicySetup(name, {"initial_mean": [*logits, *5 * [-0.5]]})
+        start = even_action(_GENTLE, guidance=guidance, logit_scale=config.logit_scale).tolist()
+        return PolicySetup(name, {"initial_mean": start})
     return PolicySetup(name, learns=found not in (agents.Random, agents.Wrapped))
