@@ -22,9 +22,9 @@ FLOORS = {
     "fusion_env": (
         *("version", "errors", "registry", "fingerprint", "filters"),
         *("data", "perception", "metrics", "teachers"),
-        *("config", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
+        *("settings", "config", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
         *("distillation", "scoring", "report", "stage0", "task"),
-        *("render", "env", "vector_env"),
+        *("run", "render", "env", "vector_env"),
     ),
     "experiments": (
         "command_line",
