@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", nargs="+", default=[], dest="data_sets", metavar="DIR", help="default: the preset's")
     parser.add_argument("--seeds", nargs="+", default=["0-9"], help="such as 0-9; from 1000 on they are for tuning")
     parser.add_argument("--stage0-seeds", nargs="+", default=["0-2"], help="take turns over the seeds")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="bench", help="starting point of all settings")
+    parser.add_argument("--preset", choices=PRESETS.names(), default="bench", help="starting point of all settings")
     parser.add_argument("--runs", type=int, help="learning runs (default: 1 online, 20 across)")
     parser.add_argument("--eval-runs", type=int, help="runs of each frozen policy (across only; default: 5)")
     parser.add_argument("--executor", choices=sorted(EXECUTORS), default="inline", help="where the runs take place")

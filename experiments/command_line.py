@@ -8,9 +8,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fusion_env.config import DistillConfig, type_name
+from fusion_env.config import DistillConfig
 from fusion_env.data.pairs import printable
 from fusion_env.errors import FusionEnvError
+from fusion_env.settings import type_name
 from student.weights import WeightsError
 
 __all__ = ["add_settings", "exit_on_error", "given_settings", "progress_bar"]

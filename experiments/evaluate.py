@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "a method and the folder of its fused images, named like their sources whatever the extension"
     add("--fused", type=_method, required=True, nargs="+", action="extend", metavar="NAME=DIR", help=text)
     chosen = parser.add_mutually_exclusive_group()
-    text = f"of {', '.join(fusion_metrics.list())} (default: {' '.join(DEFAULT_METRICS)})"
+    text = f"of {', '.join(fusion_metrics.names())} (default: {' '.join(DEFAULT_METRICS)})"
     chosen.add_argument("--metrics", nargs="+", metavar="METRIC", help=text)
     chosen.add_argument("--preset", choices=sorted(PRESETS), help="the metrics, in their variants, of a paper")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")

@@ -83,7 +83,7 @@ def run_command(arguments: Sequence[str] | None, parser: argparse.ArgumentParser
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     # The options that have a default get it in `_new`, so that `--resume` notices them.
-    parser.add_argument("--preset", choices=sorted(PRESETS), help="starting point of all settings (default: demo)")
+    parser.add_argument("--preset", choices=PRESETS.names(), help="starting point of all settings (default: demo)")
     parser.add_argument(
         "--protocol",
         choices=PROTOCOLS,

@@ -11,7 +11,6 @@ full disk), results are computed all the same, and a warning says so.
 
 import contextlib
 import glob
-import hashlib
 import json
 import logging
 import os
@@ -21,10 +20,10 @@ from pathlib import Path
 import filelock
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from fusion_env.errors import CacheError
+from fusion_env.fingerprint import fingerprint
 from student.files import write_atomic
 
 __all__ = ["cache_folder", "content_key", "load_or_compute"]
@@ -42,9 +41,9 @@ def cache_folder(setting: str | None) -> Path:
 
 
 def content_key(parts: Mapping[str, object]) -> str:
-    """Hash JSON-ready values to 20 hexadecimal digits; the order of the keys does not matter."""
+    """Hash JSON-ready values; the order of the keys does not matter."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return fingerprint(text)
 
 
 def load_or_compute(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -118,7 +117,7 @@ def _remove_parts(path: Path) -> None:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
-    data = safetensors.torch.save(tensors, {"name": path.stem, "sha256": _checksum(tensors)})
+    data = safetensors.torch.save(tensors, {"name": path.stem, "fingerprint": fingerprint("", tensors)})
     try:
         write_atomic(path, data)
     except OSError as error:
@@ -143,19 +142,10 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     except Exception as error:  # a damaged file must not stop anybody, whatever it makes the reader raise
         _logger.warning("cache file %s is damaged (%s); computing it again", path, error)
         return None
-    if metadata.get("sha256") != _checksum(tensors):
+    if metadata.get("fingerprint") != fingerprint("", tensors):
         _logger.warning("cache file %s fails its checksum; computing it again", path)
         return None
     if metadata.get("name") != path.stem:
         _logger.warning("cache file %s was written as %r; computing it again", path, metadata.get("name"))
         return None
     return tensors
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -6,7 +6,7 @@ cut from its fused whole images. Training and scoring read banks only: they neve
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +14,24 @@ import torch
 from torch import Tensor
 
 from fusion_env.cache import content_key, load_or_compute
-from fusion_env.data import ImagePair, PairSource, Progress, joint_error, luma_levels, no_progress, rgb_to_ycbcr
+from fusion_env.config import TeacherSettings
+from fusion_env.data import PairSource, Progress, joint_error, luma_levels, no_progress, rgb_to_ycbcr
 from fusion_env.teachers import Teacher
 
-__all__ = ["CropBank", "CropPlan", "bank_key", "build_bank", "plan_crops"]
+__all__ = ["NOT_IN_KEY", "CropBank", "CropPlan", "bank_key", "build_bank", "plan_crops"]
 
-_VERSION = 1
+_VERSION = 2
+
+NOT_IN_KEY = frozenset(
+    {
+        "teacher",  # has a fingerprint, as the source has
+        "teacher_weights",
+        "student_init",  # stage 0 comes after
+        "stage0_rounds",
+        "stage0_seed",
+    }
+)
+"""Settings of the teacher that are left out of a bank's key."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,10 @@ class CropPlan:
         top, left = int(self.top[position]), int(self.left[position])
         crop = image[:, top : top + self.size, left : left + self.size]
         return crop.flip(-1) if self.flip[position] else crop
+
+    def cut_all(self, positions: np.ndarray, image: Tensor) -> Tensor:
+        """Cut several crops of one image, [B, C, size, size]."""
+        return torch.stack([self.cut(position, image) for position in positions])
 
 
 def plan_crops(
@@ -91,12 +107,14 @@ class CropBank:
     """N registered crops on one device.
 
     Attributes:
+        key: Hash of everything that the content depends on.
         ir: Infrared, uint8 [N, 1, S, S].
         vis: Visible luma, uint8 [N, 1, S, S].
         target: The teacher's fused luma, float16 [N, 1, S, S] in 0..1 (finer than the 8 bits of a file).
         chroma: Cb and Cr of the visible crop, uint8 [N, 2, S, S]; None where the bank was built without.
     """
 
+    key: str
     ir: Tensor
     vis: Tensor
     target: Tensor
@@ -111,18 +129,13 @@ class CropBank:
         vis = self.vis[index].float().div_(255)
         return ir, vis, self.target[index].float()
 
-    def to(self, device: str | torch.device) -> "CropBank":
-        """Return the bank on another device."""
-        own = {item.name: getattr(self, item.name) for item in fields(self)}
-        return CropBank(**{name: None if tensor is None else tensor.to(device) for name, tensor in own.items()})
-
 
 def build_bank(
     source: PairSource,
     plan: CropPlan,
     teacher: Teacher,
+    settings: TeacherSettings,
     *,
-    context: str,
     chroma: bool = False,
     folder: Path,
     device: str | torch.device,
@@ -134,7 +147,7 @@ def build_bank(
         source: The pairs.
         plan: Where the crops lie.
         teacher: On `device`.
-        context: ``"crop"`` or ``"image"``.
+        settings: What the teacher sees.
         chroma: Keep the visible crops' chroma as well.
         folder: Cache folder.
         device: Where the bank shall live.
@@ -143,19 +156,25 @@ def build_bank(
     Returns:
         The bank, in the order of the plan.
     """
-    path = folder / "banks" / f"{bank_key(source, plan, teacher, context, chroma)}.safetensors"
-    tensors = load_or_compute(path, lambda: _compute_bank(source, plan, teacher, context, chroma, device, progress))
-    return CropBank(**tensors).to(device)
+    whole_images = settings.teacher_context == "image" or teacher.whole_image_only
+    key = bank_key(source, plan, teacher, settings, chroma=chroma)
+    tensors = load_or_compute(
+        folder / "banks" / f"{key}.safetensors",
+        lambda: _cut_and_fuse(source, plan, teacher, whole_images, chroma, device, progress),
+    )
+    return CropBank(key, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
-def bank_key(source: PairSource, plan: CropPlan, teacher: Teacher, context: str, chroma: bool = False) -> str:
+def bank_key(
+    source: PairSource, plan: CropPlan, teacher: Teacher, settings: TeacherSettings, *, chroma: bool = False
+) -> str:
     """Hash everything that a bank's content depends on."""
     return content_key(
         {
             "version": _VERSION,
             "data": source.fingerprint(),
             "teacher": teacher.fingerprint(),
-            "context": context,
+            "settings": settings.without(NOT_IN_KEY),
             "chroma": chroma,
             "size": plan.size,
             "plan": [getattr(plan, name).tolist() for name in ("image", "top", "left", "flip")],
@@ -164,51 +183,36 @@ def bank_key(source: PairSource, plan: CropPlan, teacher: Teacher, context: str,
 
 
 @torch.inference_mode()
-def _compute_bank(
+def _cut_and_fuse(
     source: PairSource,
     plan: CropPlan,
     teacher: Teacher,
-    context: str,
+    whole_images: bool,
     chroma: bool,
     device: str | torch.device,
     progress: Progress,
 ) -> dict[str, Tensor]:
-    count, size = len(plan.image), plan.size
-    luma_shape = (count, 1, size, size)
+    luma_shape = (len(plan.image), 1, plan.size, plan.size)
     tensors = {
         "ir": torch.empty(luma_shape, dtype=torch.uint8),
         "vis": torch.empty(luma_shape, dtype=torch.uint8),
         "target": torch.empty(luma_shape, dtype=torch.float16),
     }
     if chroma:
-        tensors["chroma"] = torch.empty((count, 2, size, size), dtype=torch.uint8)
+        tensors["chroma"] = torch.empty((len(plan.image), 2, plan.size, plan.size), dtype=torch.uint8)
     for index in progress(sorted(set(plan.image.tolist())), f"teacher {teacher.name}"):
         pair = source.load(index)
         positions = plan.of_image(index)
         where = torch.from_numpy(positions)
-        ir = torch.stack([plan.cut(p, pair.ir) for p in positions])
-        vis = torch.stack([plan.cut(p, pair.vis) for p in positions])
+        ir, vis = plan.cut_all(positions, pair.ir), plan.cut_all(positions, pair.vis)
         tensors["ir"][where] = ir
         tensors["vis"][where] = luma_levels(vis)
         if chroma:
             cb_cr = rgb_to_ycbcr(vis.float() / 255)[:, 1:]
             tensors["chroma"][where] = cb_cr.mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
-        tensors["target"][where] = _targets(pair, ir, vis, plan, positions, teacher, context, device).half().cpu()
+        if whole_images:
+            target = plan.cut_all(positions, teacher.fuse_pair(pair))
+        else:
+            target = teacher(ir=ir.to(device).float() / 255, vis=vis.to(device).float() / 255)
+        tensors["target"][where] = target.half().cpu()
     return tensors
-
-
-def _targets(
-    pair: ImagePair,
-    ir: Tensor,
-    vis: Tensor,
-    plan: CropPlan,
-    positions: np.ndarray,
-    teacher: Teacher,
-    context: str,
-    device: str | torch.device,
-) -> Tensor:
-    """Return the teacher's fused luma of crops of one image, float [B, 1, S, S]."""
-    if context == "image" or teacher.whole_image_only:
-        fused = teacher.fuse_pair(pair)
-        return torch.stack([plan.cut(p, fused) for p in positions])
-    return teacher(ir.to(device).float() / 255, vis.to(device).float() / 255)

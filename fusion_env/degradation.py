@@ -1,27 +1,29 @@
-"""Batched image degradations: blur, brightness, contrast, noise and JPEG, applied in this order.
+"""Batched image degradations, applied in the order of the table `DEGRADATIONS`.
 
 The random part is drawn by :func:`draw_noise` and handed to :func:`degrade`, which is a pure function of its arguments.
-Strengths and random numbers are independent: changing one strength changes no draw. arXiv 2509.02424 names the five
-degradations only; the order and the ranges are choices of this project.
+Strengths and random numbers are independent: changing one strength changes no draw. arXiv 2509.02424 only names the
+degradations; the order and the ranges are choices of this project.
+
+A new degradation is a field of :class:`Degradation`, a function, and an entry of `DEGRADATIONS`.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import ClassVar
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Degradation", "DegradationNoise", "degrade", "draw_noise"]
+from fusion_env.filters import filter_reflected, gaussian_window
+
+__all__ = ["DEGRADATIONS", "Degradation", "DegradationNoise", "Operation", "degrade", "draw_noise"]
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """Strengths of the five degradations; the defaults leave every image bit for bit as it is.
+    """Strengths of the degradations; the defaults leave every image bit for bit as it is.
 
     Attributes:
         blur_kernel: Side of the Gaussian blur kernel in pixels, odd, 1 to 31; 1 is off. The standard deviation follows
@@ -41,30 +43,21 @@ class Degradation:
     contrast: float = 0.0
     noise_std: float = 0.0
 
-    LIMITS: ClassVar[dict[str, tuple[float, float]]] = {
-        "blur_kernel": (1, 31),
-        "jpeg_quality": (1, 100),
-        "brightness": (0.0, 1.0),
-        "contrast": (0.0, 1.0),
-        "noise_std": (0.0, 1.0),
-    }
-
     def __post_init__(self) -> None:
-        for name, (low, high) in self.LIMITS.items():
-            value = getattr(self, name)
+        for name, value in vars(self).items():
+            operation = DEGRADATIONS[name]
+            low, high = operation.limits
             if not low <= value <= high:  # NaN fails this comparison as well
                 raise ValueError(f"Degradation.{name} must lie in {low}..{high}. Got {value!r}.")
-        for name in ("blur_kernel", "jpeg_quality"):
-            value = getattr(self, name)
-            if int(value) != value:
+            if operation.values != "any" and int(value) != value:
                 raise ValueError(f"Degradation.{name} must be a whole number. Got {value!r}.")
-        if self.blur_kernel % 2 == 0:
-            raise ValueError(f"Degradation.blur_kernel must be odd. Got {self.blur_kernel!r}.")
+            if operation.values == "odd" and value % 2 == 0:
+                raise ValueError(f"Degradation.{name} must be odd. Got {value!r}.")
 
     @property
     def is_identity(self) -> bool:
         """Whether every degradation is off."""
-        return self == Degradation()
+        return self == type(self)()
 
 
 @dataclass(frozen=True)
@@ -98,6 +91,7 @@ def draw_noise(
     if len(images_shape) != 4:
         raise ValueError(f"images_shape must be [B, 1, H, W]. Got {tuple(images_shape)}.")
     source = generator.device
+    # What a new degradation needs is drawn after these, so that the older ones get the numbers that they always got.
     uniform = torch.rand((2, images_shape[0]), generator=generator, device=source) * 2 - 1
     noise = torch.randn(tuple(images_shape), generator=generator, device=source)
     brightness, contrast = uniform.to(device)
@@ -106,7 +100,7 @@ def draw_noise(
 
 @torch.no_grad()
 def degrade(images: Tensor, degradation: Degradation, noise: DegradationNoise) -> Tensor:
-    """Blur, change brightness, change contrast, add noise and compress, in this order.
+    """Apply every degradation that is on, in the order of `DEGRADATIONS`.
 
     Values are clamped to 0..1 after each of brightness, contrast and noise. A degradation that is off is skipped, so a
     :class:`Degradation` with default strengths returns ``images`` itself. Nothing is recorded for autograd.
@@ -123,18 +117,10 @@ def degrade(images: Tensor, degradation: Degradation, noise: DegradationNoise) -
         ValueError: If the shapes do not fit, or an image is too small for the blur kernel's reflected border.
     """
     _check_batch(images, degradation, noise)
-    if degradation.blur_kernel > 1:
-        images = _blur(images, int(degradation.blur_kernel))
-    if degradation.brightness > 0:
-        images = (images * _factor(degradation.brightness, noise.brightness, images)).clamp_(0, 1)
-    if degradation.contrast > 0:
-        mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        factor = _factor(degradation.contrast, noise.contrast, images)
-        images = torch.addcmul(mean, images - mean, factor).clamp_(0, 1)
-    if degradation.noise_std > 0:
-        images = torch.add(images, noise.noise.to(images.dtype), alpha=degradation.noise_std).clamp_(0, 1)
-    if degradation.jpeg_quality < 100:
-        images = _jpeg(images, int(degradation.jpeg_quality))
+    for name, operation in DEGRADATIONS.items():
+        strength = getattr(degradation, name)
+        if strength != getattr(type(degradation), name):  # not off
+            images = operation.apply(images, strength, noise)
     return images
 
 
@@ -151,39 +137,60 @@ def _check_batch(images: Tensor, degradation: Degradation, noise: DegradationNoi
         )
 
 
+def _blur(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
+    kernel = int(strength)
+    sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
+    return filter_reflected(images, gaussian_window(kernel, sigma))
+
+
 def _factor(strength: float, uniform: Tensor, images: Tensor) -> Tensor:
     return (1 + strength * uniform).to(images.dtype).view(-1, 1, 1, 1)
 
 
-def _blur(images: Tensor, kernel: int) -> Tensor:
-    height, width = images.shape[-2:]
-    rows = _blur_matrix(height, kernel, images.dtype, images.device)
-    columns = _blur_matrix(width, kernel, images.dtype, images.device)
-    # Two small matrix products beat separable convolutions (ten times on a CPU) and contain the border rule.
-    with torch.autocast(images.device.type, enabled=False):
-        return rows @ (images @ columns.T)
+def _brightness(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
+    return (images * _factor(strength, noise.brightness, images)).clamp_(0, 1)
 
 
-@lru_cache(maxsize=128)
-def _blur_matrix(size: int, kernel: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the [size, size] matrix that blurs a line of pixels, border as OpenCV's BORDER_REFLECT_101."""
-    sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-    radius = kernel // 2
-    weights = [math.exp(-(offset**2) / (2 * sigma**2)) for offset in range(-radius, radius + 1)]
-    matrix = np.zeros((size, size))
-    pixels = np.arange(size)
-    for offset, weight in zip(range(-radius, radius + 1), weights, strict=True):
-        reflected = (size - 1) - np.abs((size - 1) - np.abs(pixels + offset))
-        matrix[pixels, reflected] += weight / sum(weights)
-    return torch.from_numpy(matrix).to(device=device, dtype=dtype)
+def _contrast(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return torch.addcmul(mean, images - mean, _factor(strength, noise.contrast, images)).clamp_(0, 1)
 
 
-def _jpeg(images: Tensor, quality: int) -> Tensor:
+def _add_noise(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
+    return torch.add(images, noise.noise.to(images.dtype), alpha=strength).clamp_(0, 1)
+
+
+def _jpeg(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
     """Encode and decode with the real codec, libjpeg, which works on the host, wherever the images live."""
     levels = images.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8).cpu()
-    settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    settings = [cv2.IMWRITE_JPEG_QUALITY, int(strength)]
     decoded = np.empty(levels.shape, dtype=np.uint8)
     for sample, target in zip(levels[:, 0].numpy(), decoded[:, 0], strict=True):
         _, code = cv2.imencode(".jpg", sample, settings)
         target[:] = cv2.imdecode(code, cv2.IMREAD_GRAYSCALE)
     return torch.from_numpy(decoded).to(images.device).to(images.dtype).div_(255)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What one degradation does.
+
+    Attributes:
+        apply: Called as ``apply(images, strength, noise)`` where the strength is not off; returns new images.
+        limits: Lowest and highest strength.
+        values: Which strengths between them there are: any, whole numbers, or odd numbers.
+    """
+
+    apply: Callable[[Tensor, float, DegradationNoise], Tensor]
+    limits: tuple[float, float] = (0.0, 1.0)
+    values: Literal["any", "whole", "odd"] = "any"
+
+
+DEGRADATIONS: dict[str, Operation] = {
+    "blur_kernel": Operation(_blur, (1, 31), "odd"),
+    "brightness": Operation(_brightness),
+    "contrast": Operation(_contrast),
+    "noise_std": Operation(_add_noise),
+    "jpeg_quality": Operation(_jpeg, (1, 100), "whole"),
+}
+"""The degradations by their field in `Degradation`, in the order in which they are applied."""

@@ -8,22 +8,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusion_env.action import LossWeights
-from fusion_env.config import DistillConfig
+from fusion_env.config import DataSettings, MachineSettings, TrainingSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.degradation import Degradation, degrade, draw_noise
 from fusion_env.errors import SnapshotError
 from fusion_env.losses import LossScales, guidance_loss, self_learning_loss, total_loss
-from fusion_env.snapshot import read_generator, write_generator
+from fusion_env.snapshot import SNAPSHOT_VERSION, check_version, read_generator, to_cpu, write_generator
 from student import FusionStudent
 
-__all__ = ["GUIDANCE_ONLY", "Distillation", "RoundResult", "epoch_iterations"]
-
-SNAPSHOT_VERSION = 1
+__all__ = ["GUIDANCE_ONLY", "BankOrder", "Distillation", "EngineSettings", "RoundResult", "epoch_iterations"]
 
 GUIDANCE_ONLY = LossWeights(guidance=1.0, self_learning=0.0)
+
+
+@dataclass(frozen=True)
+class EngineSettings(MachineSettings, TrainingSettings, DataSettings):
+    """What training depends on, beside its bank."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +49,28 @@ class RoundResult:
     guidance_share: float
     diverged: bool
 
+    @property
+    def losses(self) -> dict[str, float]:
+        """The mean losses by name."""
+        return {"guidance": self.guidance, "self_learning": self.self_learning, "total": self.total}
 
-class _BankOrder:
-    """Endless order over a bank: a fresh permutation in each pass."""
+
+class BankOrder:
+    """Endless order over a bank: a fresh permutation in each pass.
+
+    Args:
+        count: Crops in the bank.
+        seed: Seed of the permutations.
+    """
 
     def __init__(self, count: int, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
         self._order = self._rng.permutation(count)
         self._next = 0
 
-    def take(self, batch: int) -> np.ndarray:
-        parts: list[np.ndarray] = []
+    def take(self, batch: int) -> NDArray[np.int64]:
+        """Return the numbers of the next crops."""
+        parts: list[NDArray[np.int64]] = []
         missing = batch
         while missing:
             if self._next == len(self._order):
@@ -66,6 +81,7 @@ class _BankOrder:
         return np.concatenate(parts)
 
     def state_dict(self) -> dict[str, Any]:
+        """Return where the order stands."""
         return {
             "rng": write_generator(self._rng),
             "order": torch.from_numpy(self._order.copy()),
@@ -73,6 +89,7 @@ class _BankOrder:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict`'s output."""
         self._rng = read_generator(state["rng"])
         self._order, self._next = state["order"].numpy().copy(), int(state["next"])
 
@@ -85,8 +102,13 @@ def epoch_iterations(images: int, batch_size: int) -> int:
 class Distillation:
     """Trains one student on a bank of crops, round by round.
 
+    Attributes:
+        student: The student, in evaluation mode between rounds.
+        optimizer: Its optimiser.
+        timings: Seconds that each part of training took.
+
     Args:
-        config: Training settings.
+        settings: How to train.
         bank: Training crops with the teacher's targets.
         features: Feature network of Eq. 1, frozen, on the bank's device.
         student_state: Weights to start from.
@@ -98,7 +120,7 @@ class Distillation:
 
     def __init__(
         self,
-        config: DistillConfig,
+        settings: EngineSettings,
         bank: CropBank,
         features: nn.Module,
         student_state: dict[str, Tensor],
@@ -108,7 +130,7 @@ class Distillation:
         order_seed: int,
         noise_seed: int,
     ) -> None:
-        self._config = config
+        self._settings = settings
         self._bank = bank
         self._features = features
         self._iterations = iterations
@@ -118,46 +140,54 @@ class Distillation:
             self.student = FusionStudent()
         self.student.to_empty(device=self._device)
         self.student.load_state_dict(student_state)
-        if config.channels_last:
+        if settings.channels_last:
             self.student.to(memory_format=torch.channels_last)
-        self._optimizer = torch.optim.Adam(self.student.parameters(), lr=config.learning_rate)
-        self._order = _BankOrder(len(bank), order_seed)
+        self.student.eval()
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=settings.learning_rate)
+        self._order = BankOrder(len(bank), order_seed)
         self._noise = torch.Generator(self._device)
         self._noise.manual_seed(noise_seed)
+        self._before: dict[str, Tensor] = {}
         self.timings: dict[str, float] = {}
 
     def run_round(self, weights: LossWeights, degradation: Degradation) -> RoundResult:
-        """Train for one round.
+        """Train for one round; a student that diverged is taken back, see `roll_back`.
 
         Args:
             weights: Weights of Eq. 3.
             degradation: Applied to infrared and visible luma with independent random parts.
 
         Returns:
-            Mean losses and whether training diverged; the student is left in evaluation mode.
+            Mean losses and whether training diverged.
         """
+        self._before = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
         self.student.train()
         sums = torch.zeros(3, device=self._device)
         share = float("nan")
         for iteration in range(self._iterations):
-            ir, vis, target = self._next_batch()
-            losses = self._losses(weights, degradation, ir, vis, target)
+            losses = self.losses(weights, degradation, *self.next_batch())
             if iteration == 0:
                 share = self._backward_with_share(weights, *losses)
             else:
                 with self.timed("backward"):
-                    self._optimizer.zero_grad(set_to_none=True)
+                    self.optimizer.zero_grad(set_to_none=True)
                     total = total_loss(*losses, weights, self._scales)
                     if total.requires_grad:  # not so where all of Eq. 3 is 0: self-learning alone, nothing degraded
                         total.backward()
             with self.timed("update"):
-                self._optimizer.step()
+                self.optimizer.step()
             total = total_loss(losses[0].detach(), losses[1].detach(), weights, self._scales)
             sums += torch.stack([losses[0].detach(), losses[1].detach(), total])
         self.student.eval()
         guidance, self_learning, total = (sums / self._iterations).tolist()
         diverged = not (np.isfinite(total) and self._weights_are_finite())
+        if diverged:
+            self.roll_back()
         return RoundResult(guidance, self_learning, total, share, diverged)
+
+    def roll_back(self) -> None:
+        """Give the student the weights from before the last round; the optimiser stays as the round left it."""
+        self.student.load_state_dict(self._before)
 
     def loss_values(self, degradation: Degradation, batches: int) -> tuple[float, float]:
         """Return the mean of Eq. 1 and of Eq. 2 over the next mini-batches, without training."""
@@ -165,13 +195,14 @@ class Distillation:
         values = []
         with torch.no_grad():
             for _ in range(batches):
-                values.append(torch.stack(self._losses(both, degradation, *self._next_batch())))
+                values.append(torch.stack(self.losses(both, degradation, *self.next_batch())))
         guidance, self_learning = torch.stack(values).mean(0).tolist()
         return guidance, self_learning
 
-    def _next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+    def next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return infrared, visible luma and target of the next mini-batch."""
         with self.timed("data"):
-            index = torch.from_numpy(self._order.take(self._config.batch_size)).to(self._device)
+            index = torch.from_numpy(self._order.take(self._settings.batch_size)).to(self._device)
             return self._bank.batch(index)
 
     def degraded_batch(self, degradation: Degradation, *, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,7 +214,7 @@ class Distillation:
             bad_ir, bad_vis = degrade(both, degradation, noise).chunk(2)
             return bad_ir, bad_vis
 
-    def _losses(
+    def losses(
         self, weights: LossWeights, degradation: Degradation, ir: Tensor, vis: Tensor, target: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return Eq. 1 and Eq. 2 of one mini-batch; a loss of weight 0 is not computed and 0."""
@@ -208,7 +239,7 @@ class Distillation:
         self_learning = zero
         if pair:
             self_learning = self_learning_loss(
-                fused, fused_bad, kind=self._config.self_learning_loss, detach_original=self._config.detach_original
+                fused, fused_bad, kind=self._settings.self_learning_loss, detach_original=self._settings.detach_original
             )
         return guidance, self_learning
 
@@ -216,16 +247,13 @@ class Distillation:
         """Set the gradients of Eq. 3 and return the guidance loss's share of the two gradient norms."""
         parameters = list(self.student.parameters())
         with self.timed("backward"):
-            parts = []
+            parts: list[tuple[Tensor, ...] | None] = []
             for loss, weight, scale in (
                 (guidance, weights.guidance, self._scales.guidance),
                 (self_learning, weights.self_learning, self._scales.self_learning),
             ):
-                if loss.requires_grad:
-                    gradient = torch.autograd.grad(weight / scale * loss, parameters, retain_graph=True)
-                    parts.append(gradient)
-                else:
-                    parts.append(None)
+                scaled = weight / scale * loss
+                parts.append(torch.autograd.grad(scaled, parameters, retain_graph=True) if loss.requires_grad else None)
             norms = [0.0 if part is None else float(torch.stack([g.norm() for g in part]).norm()) for part in parts]
             present = [part for part in parts if part is not None]
             for i, parameter in enumerate(parameters):
@@ -237,7 +265,7 @@ class Distillation:
         return bool(torch.stack([p.isfinite().all() for p in self.student.parameters()]).all())
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._config.autocast)
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._settings.autocast)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -248,7 +276,7 @@ class Distillation:
 
     def reseed(self, order_seed: int, noise_seed: int) -> None:
         """Start new random streams; student and optimiser stay as they are."""
-        self._order = _BankOrder(len(self._bank), order_seed)
+        self._order = BankOrder(len(self._bank), order_seed)
         self._noise.manual_seed(noise_seed)
 
     def state_dict(self) -> dict[str, Any]:
@@ -258,8 +286,8 @@ class Distillation:
         """
         return {
             "version": SNAPSHOT_VERSION,
-            "student": _to_cpu(self.student.state_dict()),
-            "optimizer": _to_cpu(self._optimizer.state_dict()),
+            "student": to_cpu(self.student.state_dict()),
+            "optimizer": to_cpu(self.optimizer.state_dict()),
             "order": self._order.state_dict(),
             "noise": self._noise.get_state().clone(),
         }
@@ -270,24 +298,13 @@ class Distillation:
         Raises:
             SnapshotError: The snapshot has another format version or another bank.
         """
-        if state.get("version") != SNAPSHOT_VERSION:
-            raise SnapshotError(f"snapshot version {state.get('version')!r} is not {SNAPSHOT_VERSION}: make a new one")
+        check_version(state)
         if len(state["order"]["order"]) != len(self._bank):
             raise SnapshotError(
                 f"the snapshot's bank has {len(state['order']['order'])} crops, this one {len(self._bank)}: "
                 "use the configuration that it was made with"
             )
         self.student.load_state_dict(state["student"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self._order.load_state_dict(state["order"])
         self._noise.set_state(state["noise"])
-
-
-def _to_cpu(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _to_cpu(member) for key, member in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_to_cpu(member) for member in value)
-    return value

@@ -51,10 +51,9 @@ def guidance_loss(student_features: Sequence[Tensor], teacher_features: Sequence
     teacher_shapes = [tuple(feature.shape) for feature in teacher_features]
     if shapes != teacher_shapes or not shapes:
         raise ValueError(f"features must have the same shapes at every tap. Got {shapes} and {teacher_shapes}.")
-    return sum(
-        F.mse_loss(student, teacher.detach())
-        for student, teacher in zip(student_features, teacher_features, strict=True)
-    )
+    taps = zip(student_features, teacher_features, strict=True)
+    distances = [F.mse_loss(student, teacher.detach()) for student, teacher in taps]
+    return sum(distances[1:], distances[0])
 
 
 def self_learning_loss(
@@ -120,4 +119,4 @@ def total_loss(
         terms.append(loss * (weight / getattr(scales, name)))
     if not terms:
         raise ValueError("at least one loss needs a positive weight. Got 0 for guidance and self_learning.")
-    return sum(terms)
+    return sum(terms[1:], terms[0])

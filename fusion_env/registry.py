@@ -51,9 +51,13 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: If nothing has it; the message suggests the nearest name.
         """
-        if name not in self._members:
+        if not isinstance(name, str) or name not in self._members:
             raise unknown_name(self.kind, name, self.names())
         return self._members[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether something has the name."""
+        return name in self._members
 
     def names(self) -> tuple[str, ...]:
         """Return all names, in the order of registration."""

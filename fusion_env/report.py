@@ -1,5 +1,7 @@
 """The report split: whole images that the agent never sees, scored when a run has ended."""
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -30,13 +32,14 @@ def model_input(pair: ImagePair, device: torch.device) -> tuple[Tensor, Tensor, 
     return pair.ir.to(device).float()[None] / 255, luma_levels(vis).float() / 255, chroma
 
 
+@dataclass(frozen=True, eq=False)
 class ReportSplit:
     """Scores students on whole images; the teacher's images are made at the first use and cached on disk.
 
-    Args:
+    Attributes:
         source: The pairs.
         indices: The report split.
-        teacher: The teacher.
+        network: The teacher.
         quality: Quality score (IQA*).
         scorer: Gives the normalisation of E.
         colour: Score quality in colour.
@@ -45,33 +48,18 @@ class ReportSplit:
         progress: Progress display over the images for the teacher.
     """
 
-    def __init__(
-        self,
-        source: PairSource,
-        indices: tuple[int, ...],
-        teacher: Teacher,
-        quality: nn.Module,
-        scorer: Scorer,
-        *,
-        colour: bool,
-        folder: Path,
-        device: torch.device,
-        progress: Progress = no_progress,
-    ) -> None:
-        self.source = source
-        self.indices = indices
-        self._teacher_network = teacher
-        self._quality = quality
-        self._scorer = scorer
-        self._colour = colour
-        self._folder = folder
-        self._device = device
-        self._progress = progress
-        self._teacher_report: Report | None = None
+    source: PairSource
+    indices: tuple[int, ...]
+    network: Teacher
+    quality: nn.Module
+    scorer: Scorer
+    colour: bool
+    folder: Path
+    device: torch.device
+    progress: Progress = no_progress
 
     def teacher_image(self, index: int) -> Tensor:
         """Return the teacher's fused luma of a pair, float32 [1, 1, H, W] in 0..1."""
-        teacher = self._teacher_network
         key = content_key(
             {
                 "version": _VERSION,
@@ -80,41 +68,43 @@ class ReportSplit:
                 "teacher": self._teacher_fingerprint,
             }
         )
-        path = self._folder / "report" / f"{key}.safetensors"
-        stored = load_or_compute(path, lambda: {"fused": teacher.fuse_pair(self.source.load(index)).half()})
-        return stored["fused"].to(self._device).float()[None]
+        path = self.folder / "report" / f"{key}.safetensors"
+        stored = load_or_compute(path, lambda: {"fused": self.network.fuse_pair(self.source.load(index)).half()})
+        return stored["fused"].to(self.device).float()[None]
 
     @cached_property
     def _teacher_fingerprint(self) -> str:
         """Hashes all weights, or a whole folder of images: too slow to be done for every image of every report."""
-        return self._teacher_network.fingerprint()
+        return self.network.fingerprint()
 
     def teacher(self) -> Report:
         """Score the teacher itself (once)."""
-        if self._teacher_report is None:
-            self._teacher_report = self._score(None)
         return self._teacher_report
+
+    @cached_property
+    def _teacher_report(self) -> Report:
+        return self._score(self.progress(self.indices, "teacher on the report split"), lambda ir, vis, target: target)
 
     def score(self, student: nn.Module) -> Report:
         """Score a student, called as ``student(ir=ir, vis=luma)``."""
-        return self._score(student)
+        return self._score(self.indices, lambda ir, vis, _: student(ir=ir, vis=vis))
 
     @torch.inference_mode()
-    def _score(self, student: nn.Module | None) -> Report:
+    def _score(self, indices: Iterable[int], fuse: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Report:
+        """Score ``fuse(ir, vis, target)`` on every image, and take the means."""
         rows = []
-        indices = self._progress(self.indices, "teacher on the report split") if student is None else self.indices
         for index in indices:
-            ir, vis, chroma = model_input(self.source.load(index), self._device)
+            ir, vis, chroma = model_input(self.source.load(index), self.device)
             target = self.teacher_image(index)
-            fused = target if student is None else student(ir=ir, vis=vis)
+            fused = fuse(ir, vis, target)
             values = self._values(fused, ir=ir, vis=vis, chroma=chroma)
             values["mae"] = (fused - target).abs().mean((1, 2, 3))
             values["ssim_teacher"] = ssim_pair(fused, target)
             rows.append({name: float(value) for name, value in values.items()})
         means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-        return {"e": self._scorer.score_e(means), **means}
+        return {"e": self.scorer.score_e(means), **means}
 
     def _values(self, fused: Tensor, *, ir: Tensor, vis: Tensor, chroma: Tensor) -> dict[str, Tensor]:
-        names = tuple(dict.fromkeys((*REPORT_METRICS, *self._scorer.names)))
-        seen = chroma if self._colour else None
-        return indicator_values(names, fused, ir=ir, vis=vis, quality=self._quality, chroma=seen)
+        names = tuple(dict.fromkeys((*REPORT_METRICS, *self.scorer.names)))
+        seen = chroma if self.colour else None
+        return indicator_values(names, fused, ir=ir, vis=vis, quality=self.quality, chroma=seen)

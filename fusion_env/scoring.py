@@ -1,25 +1,77 @@
-"""Performance indicators (Eq. 4), their normalisation, and the score E behind the reward (Eq. 6)."""
+"""Performance indicators (Eq. 4), their normalisation, the score E, the reward (Eq. 6), and when a run ends."""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from fusion_env import metrics
-from fusion_env.config import INDICATORS, DistillConfig
+from fusion_env.config import INDICATORS, ScoringSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.errors import ConfigError
 
-__all__ = ["Scorer", "Scores", "indicator_values", "observation_size"]
+__all__ = [
+    "CHUNK_PIXELS",
+    "PARITY_ROUNDS",
+    "Scorer",
+    "Scores",
+    "ends",
+    "indicator_values",
+    "lost_reward",
+    "observation_size",
+    "observation_table",
+    "reward",
+]
 
 Scores = dict[str, float]
 """Mean value of each metric over the scored images."""
 
+CHUNK_PIXELS = 2_000_000
+"""Pixels that are scored at once: the paper's 294 crops of 224 pixels would not fit into memory together."""
+
+PARITY_ROUNDS = 3
+"""Rounds running in which E must reach the teacher's to end a run."""
+
 _SMALLEST_MEAN = 1e-6
-_CHUNK_PIXELS = 2_000_000
+
+
+def reward(gap: float, *, before: float, kind: str, lowest: float) -> float:
+    """Return the reward of a round (Eq. 6).
+
+    Args:
+        gap: E(student) - E(teacher) after the round.
+        before: The same before it.
+        kind: ``"gap"``, or ``"gap_delta"`` for its change.
+        lowest: The least that is paid, so that a finite round is never worse than a lost one.
+    """
+    return float(max(gap - before if kind == "gap_delta" else gap, lowest))
+
+
+def lost_reward(rounds: int, *, each: float) -> float:
+    """Return what is paid for the rounds that a run loses, so that breaking off never pays."""
+    return each * rounds
+
+
+def ends(rounds: int, *, budget: int, parity: int, sees_time: bool) -> tuple[bool, bool]:
+    """Tell whether a run ends after a round.
+
+    Args:
+        rounds: Rounds trained so far.
+        budget: Rounds of a whole run.
+        parity: Rounds running in which E over the whole reward split was the teacher's or better; 0 where nobody asks.
+        sees_time: The agent sees the end of the budget come, so that this is a termination.
+
+    Returns:
+        Terminated and truncated, as gymnasium has them.
+    """
+    reached = parity >= PARITY_ROUNDS
+    used_up = rounds >= budget
+    if sees_time:
+        return reached or used_up, False
+    return reached, used_up and not reached
 
 
 def indicator_values(
@@ -55,7 +107,7 @@ class Scorer:
     """Scores fused crops of the reward split against the teacher's, whose values are computed once.
 
     Args:
-        config: Settings of score, normalisation, reward and observation.
+        settings: Score, normalisation and observation.
         bank: The fixed scored crops with the teacher's fused luma.
         quality: Quality score (IQA*), on the bank's device.
 
@@ -63,15 +115,15 @@ class Scorer:
         ConfigError: A mean of the teacher is too small to divide by.
     """
 
-    def __init__(self, config: DistillConfig, bank: CropBank, quality: nn.Module) -> None:
-        self._config = config
+    def __init__(self, settings: ScoringSettings, bank: CropBank, quality: nn.Module) -> None:
+        self._settings = settings
         self._bank = bank
         self._quality = quality
-        self.names = tuple(dict.fromkeys((*INDICATORS, *config.score_metrics)))
+        self.names = tuple(dict.fromkeys((*INDICATORS, *settings.score_metrics)))
         with torch.inference_mode():
             self._teacher = self._values(None, lambda ir, vis, target: target)
         self.teacher_means: Scores = {name: float(self._teacher[name].mean()) for name in self.names}
-        if config.normalisation == "teacher":
+        if settings.normalisation == "teacher":
             for name, mean in self.teacher_means.items():
                 if not mean > _SMALLEST_MEAN:
                     raise ConfigError(
@@ -81,9 +133,9 @@ class Scorer:
 
     def draw(self, rng: np.random.Generator) -> Tensor | None:
         """Choose the crops of one round, or None for all of them."""
-        if self._config.score_images is None:
+        if self._settings.score_images is None:
             return None
-        chosen = rng.choice(len(self._bank), self._config.score_images, replace=False)
+        chosen = rng.choice(len(self._bank), self._settings.score_images, replace=False)
         return torch.from_numpy(np.sort(chosen)).to(self._bank.ir.device)
 
     @torch.inference_mode()
@@ -110,11 +162,10 @@ class Scorer:
         bank = self._bank
         index = torch.arange(len(bank), device=bank.ir.device) if crops is None else crops
         results: list[dict[str, Tensor]] = []
-        # Bounded pieces: the paper's 294 crops of 224 pixels would not fit into memory at once.
-        for piece in index.split(max(1, _CHUNK_PIXELS // bank.ir[0].numel())):
+        for piece in index.split(max(1, CHUNK_PIXELS // bank.ir[0].numel())):
             ir, vis, target = bank.batch(piece)
             fused = fuse(ir, vis, target)
-            chroma = bank.chroma[piece].float() / 255 if self._config.iqa_colour else None
+            chroma = None if bank.chroma is None else bank.chroma[piece].float() / 255
             values = indicator_values(self.names, fused, ir=ir, vis=vis, quality=self._quality, chroma=chroma)
             results.append({**values, "spread": fused.std((1, 2, 3))})
         return {name: torch.cat([result[name].float() for result in results]) for name in (*self.names, "spread")}
@@ -125,16 +176,24 @@ class Scorer:
         With ``normalisation="teacher"`` a value is divided by the teacher's mean over the whole reward split, so that
         the teacher is 1 on average; with ``"minmax"`` the given bounds map to 0 and 1.
         """
-        if self._config.normalisation == "teacher":
+        if self._settings.normalisation == "teacher":
             return {name: scores[name] / self.teacher_means[name] for name in self.names}
-        bounds = self._config.minmax_bounds
+        bounds = self._settings.minmax_bounds
         limits = {name: (bounds[2 * i], bounds[2 * i + 1]) for i, name in enumerate(INDICATORS)}
         return {name: (scores[name] - limits[name][0]) / (limits[name][1] - limits[name][0]) for name in self.names}
 
     def score_e(self, scores: Scores) -> float:
         """Return E of Eq. 6: the mean of the normalised `score_metrics`."""
         normalised = self.normalised(scores)
-        return float(np.mean([normalised[name] for name in self._config.score_metrics]))
+        return float(np.mean([normalised[name] for name in self._settings.score_metrics]))
+
+    def gap(self, student: Scores, teacher: Scores) -> float:
+        """Return E(student) - E(teacher)."""
+        return self.score_e(student) - self.score_e(teacher)
+
+    def at_parity(self, student: Scores) -> bool:
+        """Tell whether a student's scores over the whole reward split give an E of at least the teacher's."""
+        return self.score_e(student) >= self.score_e(self.teacher_means)
 
     def observation(self, student: Scores, teacher: Scores, used_budget: float) -> NDArray[np.float32]:
         """Build what the agent sees (Eq. 4), float32, clipped to [-10, 10].
@@ -145,22 +204,22 @@ class Scorer:
             used_budget: Rounds used, as a fraction.
 
         Returns:
-            Shape (10,) for ``"vector"``, (11,) for ``"vector+time"``, (2,) for ``"scalar"``, else (5,).
+            As many numbers as `observation_size` says.
         """
-        config = self._config
-        centre = 1.0 if config.normalisation == "teacher" else 0.5
+        settings = self._settings
+        centre = 1.0 if settings.normalisation == "teacher" else 0.5
         own, other = self.normalised(student), self.normalised(teacher)
         performance = np.array([own[name] - centre for name in INDICATORS])
         gap = np.array([own[name] - other[name] for name in INDICATORS])
-        parts = {
+        parts: dict[str, tuple[ArrayLike, ...]] = {
             "vector": (performance, gap),
             "vector+time": (performance, gap),
             "scalar": ([performance.mean()], [gap.mean()]),
             "performance": (performance,),
             "gap": (gap,),
-        }[config.observation]
-        vector = config.obs_scale * np.concatenate(parts)
-        if config.observation == "vector+time":
+        }
+        vector = settings.obs_scale * np.concatenate(parts[settings.observation])
+        if settings.observation == "vector+time":
             vector = np.append(vector, used_budget)
         return np.clip(vector, -10.0, 10.0).astype(np.float32)
 
@@ -169,3 +228,9 @@ def observation_size(kind: str) -> int:
     """Return the number of observed values for a setting of `observation`."""
     count = len(INDICATORS)
     return {"vector": 2 * count, "vector+time": 2 * count + 1, "scalar": 2, "performance": count, "gap": count}[kind]
+
+
+def observation_table() -> str:
+    """Return the rows of the manual page's table: numbers of an indicator in both halves, and its meaning."""
+    rows = enumerate(INDICATORS.items())
+    return "\n".join(f"| {i}, {i + len(INDICATORS)} | {name.upper()}, {text} |" for i, (name, text) in rows)

@@ -1,13 +1,29 @@
-"""What snapshots are made of: random generators as text, and the check that a snapshot fits."""
+"""What snapshots are made of: tensors on the CPU and random generators as text; and whether a snapshot fits."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from fusion_env.config import DistillConfig
 from fusion_env.errors import SnapshotError
 
-__all__ = ["check_same_task", "read_generator", "write_generator"]
+__all__ = ["SNAPSHOT_VERSION", "check_same_task", "check_version", "read_generator", "to_cpu", "write_generator"]
+
+SNAPSHOT_VERSION = 2
+
+
+def to_cpu(value: Any) -> Any:
+    """Copy a tree of dictionaries, lists and tuples, with every tensor on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: to_cpu(member) for key, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(to_cpu(member) for member in value)
+    return value
 
 
 def write_generator(generator: np.random.Generator) -> str:
@@ -27,6 +43,16 @@ def read_generator(state: str) -> np.random.Generator:
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise SnapshotError(f"the snapshot holds no random generator but {str(state)[:80]!r}") from error
     return generator
+
+
+def check_version(state: Mapping[str, Any]) -> None:
+    """Check the format of a snapshot.
+
+    Raises:
+        SnapshotError: It has another format version.
+    """
+    if state.get("version") != SNAPSHOT_VERSION:
+        raise SnapshotError(f"snapshot version {state.get('version')!r} is not {SNAPSHOT_VERSION}: make a new one")
 
 
 def check_same_task(own: DistillConfig, other: DistillConfig) -> None:

@@ -1,6 +1,6 @@
 """Stage 0: the student before the first round, trained with the guidance loss only."""
 
-import hashlib
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -8,22 +8,46 @@ import torch
 from torch import Tensor, nn
 
 from fusion_env.cache import content_key, load_or_compute
-from fusion_env.config import DistillConfig
+from fusion_env.config import TeacherSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.data import Progress, no_progress
 from fusion_env.degradation import Degradation
-from fusion_env.distillation import GUIDANCE_ONLY, Distillation
+from fusion_env.distillation import GUIDANCE_ONLY, Distillation, EngineSettings
 from fusion_env.errors import ConfigError
+from fusion_env.fingerprint import fingerprint
 from fusion_env.losses import LossScales
+from fusion_env.perception import FrozenNetwork
 from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student import FusionStudent
 from student.pruning import prune_ldfusion
 from student.weights import load_into, load_state
 
-__all__ = ["initial_student", "stage0_student", "train_stage0"]
+__all__ = ["NOT_IN_KEY", "Stage0Settings", "initial_student", "stage0_key", "stage0_student", "train_stage0"]
 
-_VERSION = 1
+_VERSION = 2
+
+NOT_IN_KEY = frozenset(
+    {
+        # In the bank's key, which the key holds.
+        *("data", "scenes", "scene_height", "scene_width", "data_seed", "small_images", "crop_size", "bank_size"),
+        *("teacher", "teacher_weights", "teacher_context"),
+        # Decide what stage 0 starts from and the network of its loss, whose tensors are hashed.
+        *("student_init", "perception", "perception_weights", "perception_taps"),
+        # Of later rounds: stage 0 has rounds of its own, no action, no self-learning and plain losses. `iterations` may
+        # say "one pass", so that the key holds the number that this means.
+        *("rounds", "iterations", "logit_scale", "loss_scale"),
+        *("guidance", "self_learning", "self_learning_loss", "detach_original"),
+        # Where it is computed: one student serves every machine.
+        *("device", "threads", "cache_dir"),
+    }
+)
+"""Settings that are left out of the key of a stage-0 student."""
+
+
+@dataclass(frozen=True)
+class Stage0Settings(EngineSettings, TeacherSettings):
+    """What stage 0 depends on, beside its bank."""
 
 
 def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]:
@@ -63,14 +87,14 @@ def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]
 
 
 def train_stage0(
-    config: DistillConfig,
+    settings: Stage0Settings,
     bank: CropBank,
     features: nn.Module,
     start: dict[str, Tensor],
     iterations: int,
     progress: Progress = no_progress,
 ) -> tuple[dict[str, Tensor], list[float]]:
-    """Train with the guidance loss only for ``config.stage0_rounds`` rounds.
+    """Train with the guidance loss only for ``settings.stage0_rounds`` rounds.
 
     Returns:
         The student's state dict on the CPU, and the mean of Eq. 1 in each round.
@@ -79,43 +103,41 @@ def train_stage0(
         ConfigError: Training diverged.
     """
     engine = Distillation(
-        config.replace(guidance=True),
+        settings,
         bank,
         features,
         start,
         iterations=iterations,
         scales=LossScales(),
-        order_seed=config.stage0_seed,
-        noise_seed=config.stage0_seed,
+        order_seed=settings.stage0_seed,
+        noise_seed=settings.stage0_seed,
     )
-    losses = []
-    for _ in progress(range(config.stage0_rounds), "stage 0"):
+    losses: list[float] = []
+    for _ in progress(range(settings.stage0_rounds), "stage 0"):
         result = engine.run_round(GUIDANCE_ONLY, Degradation())
         if result.diverged:
             raise ConfigError(
-                f"stage 0 diverged in round {len(losses) + 1} at learning_rate={config.learning_rate}: lower it"
+                f"stage 0 diverged in round {len(losses) + 1} at learning_rate={settings.learning_rate}: lower it"
             )
         losses.append(result.guidance)
     return engine.state_dict()["student"], losses
 
 
 def stage0_student(
-    config: DistillConfig,
+    settings: Stage0Settings,
     bank: CropBank,
-    bank_key: str,
-    features: nn.Module,
+    features: FrozenNetwork,
     teacher: Teacher,
     iterations: int,
     *,
     folder: Path,
     progress: Progress = no_progress,
 ) -> dict[str, Tensor]:
-    """Return the stage-0 student of a configuration, from the cache where it was trained before.
+    """Return the stage-0 student, from the cache where it was trained before.
 
     Args:
-        config: The configuration.
+        settings: How to train it.
         bank: Training crops.
-        bank_key: Content hash of the bank.
         features: Feature network of Eq. 1.
         teacher: For ``student_init="prune"``.
         iterations: Mini-batches in a round.
@@ -125,26 +147,27 @@ def stage0_student(
     Returns:
         A state dict on the CPU.
     """
-    start = initial_student(config.student_init, teacher, config.stage0_seed)
-    if config.stage0_rounds == 0:
-        return {name: tensor.cpu() for name, tensor in start.items()}
-    digest = hashlib.sha256()
-    for name in sorted(start):
-        digest.update(name.encode() + start[name].cpu().numpy().tobytes())
-    key = content_key(
-        {
-            "version": _VERSION,
-            "start": digest.hexdigest(),
-            "bank": bank_key,
-            "features": features.fingerprint(),
-            "iterations": iterations,
-            **{
-                name: getattr(config, name)
-                for name in ("stage0_rounds", "stage0_seed", "batch_size", "learning_rate", "autocast", "channels_last")
-            },
-        }
-    )
+    start = initial_student(settings.student_init, teacher, settings.stage0_seed)
+    if settings.stage0_rounds == 0:
+        return start
+    key = stage0_key(settings, bank, features, start, iterations)
     return load_or_compute(
         folder / "stage0" / f"{key}.safetensors",
-        lambda: train_stage0(config, bank, features, start, iterations, progress)[0],
+        lambda: train_stage0(settings, bank, features, start, iterations, progress)[0],
+    )
+
+
+def stage0_key(
+    settings: Stage0Settings, bank: CropBank, features: FrozenNetwork, start: dict[str, Tensor], iterations: int
+) -> str:
+    """Hash everything that the stage-0 student depends on."""
+    return content_key(
+        {
+            "version": _VERSION,
+            "settings": settings.without(NOT_IN_KEY),
+            "bank": bank.key,
+            "features": features.fingerprint(),
+            "start": fingerprint("", start),
+            "iterations": iterations,
+        }
     )

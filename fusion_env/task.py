@@ -2,40 +2,45 @@
 
 import logging
 import weakref
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fusion_env import metrics, teachers
-from fusion_env.action import decode_action
+from fusion_env.action import even_degradation
 from fusion_env.cache import cache_folder, load_or_compute
-from fusion_env.config import INDICATORS, DistillConfig
-from fusion_env.crop_bank import CropPlan, bank_key, build_bank, plan_crops
-from fusion_env.data import PairedFolder, PairSource, ProceduralScenes, Progress, Splits, make_splits, no_progress
-from fusion_env.distillation import Distillation, epoch_iterations
+from fusion_env.config import INDICATORS, DistillConfig, ScoringSettings, TeacherSettings
+from fusion_env.crop_bank import CropBank, CropPlan, build_bank, plan_crops
+from fusion_env.data import (
+    PairSource,
+    Progress,
+    SourceSettings,
+    Splits,
+    make_splits,
+    missing_source,
+    no_progress,
+    open_source,
+)
+from fusion_env.distillation import Distillation, EngineSettings, epoch_iterations
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.losses import LossScales
-from fusion_env.perception import load_features, load_quality
+from fusion_env.perception import FrozenNetwork, load_features, load_quality
 from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
-from fusion_env.stage0 import stage0_student
+from fusion_env.stage0 import Stage0Settings, stage0_student
 
-__all__ = ["DistillationTask", "build_task", "open_pairs", "resolve_device"]
+__all__ = ["DistillationTask", "build_task", "check_requirements", "given_in_python", "open_pairs", "resolve_device"]
 
 _logger = logging.getLogger(__name__)
 _tasks: "weakref.WeakValueDictionary[tuple, DistillationTask]" = weakref.WeakValueDictionary()
 
 _SCALE_BATCHES = 4
 _SMALLEST_SCALE = 1e-8
-
-_PUBLISHED_DATA = {
-    "m3fd": "M3FD (published at github.com/JinyuanLiu-CV/TarDAL)",
-    "msrs": "MSRS (published at github.com/Linfeng-Tang/MSRS)",
-    "roadscene": "RoadScene (published at github.com/hanna-xu/RoadScene)",
-    "tno": "TNO (published at figshare, DOI 10.6084/m9.figshare.1008029)",
-}
 
 
 def resolve_device(setting: str) -> torch.device:
@@ -64,23 +69,42 @@ def open_pairs(config: DistillConfig) -> PairSource:
         MissingRequirementsError: `config.data` names a published data set that is not on disk.
         DataError: The folder cannot be used.
     """
-    if config.data == "procedural":
-        return ProceduralScenes(config.scenes, config.scene_height, config.scene_width, config.data_seed)
-    if config.data in _PUBLISHED_DATA and not Path(config.data).is_dir():
-        raise MissingRequirementsError(
-            f"data={config.data!r}: {_PUBLISHED_DATA[config.data]} is not on disk; "
-            "set data=DIR to a folder with ir/ and vi/"
-        )
-    return PairedFolder(
-        config.data, small_images=config.small_images, minimum_size=max(config.crop_size, config.score_size)
+    settings = SourceSettings(
+        scenes=config.scenes,
+        scene_height=config.scene_height,
+        scene_width=config.scene_width,
+        seed=config.data_seed,
+        small_images=config.small_images,
+        minimum_size=max(config.crop_size, config.score_size),
     )
+    return open_source(config.data, settings)
 
 
-def check_requirements(config: DistillConfig, teacher: teachers.Teacher | None = None) -> None:
+def given_in_python(source: PairSource | None, teacher: teachers.Teacher | None) -> dict[str, Any]:
+    """Return what a configuration says where objects take the place of names.
+
+    It cannot be built again from such a text, and two objects with different results have different ones.
+    """
+    settings: dict[str, Any] = {}
+    if source is not None:
+        settings["data"] = _given(source.name, source.fingerprint())
+    if teacher is not None:
+        settings |= {"teacher": _given(teacher.name, teacher.fingerprint()), "teacher_weights": None}
+    return settings
+
+
+def _given(name: str, fingerprint: str) -> str:
+    return f"{name}, given in Python ({fingerprint})"
+
+
+def check_requirements(
+    config: DistillConfig, *, source: PairSource | None = None, teacher: teachers.Teacher | None = None
+) -> None:
     """Report everything that a configuration needs and that is not there, in one error, before any work.
 
     Args:
         config: The configuration.
+        source: Pairs that take the place of the configuration's.
         teacher: A teacher that takes the place of the configuration's.
 
     Raises:
@@ -91,8 +115,9 @@ def check_requirements(config: DistillConfig, teacher: teachers.Teacher | None =
         if name not in INDICATORS:
             metrics.get(name)
     missing = []
-    if config.data in _PUBLISHED_DATA and not Path(config.data).is_dir():
-        missing.append(f"{_PUBLISHED_DATA[config.data]}: set data=DIR (with ir/ and vi/)")
+    absent = None if source is not None else missing_source(config.data)
+    if absent:
+        missing.append(f"{absent}: set data=DIR (with ir/ and vi/)")
     problem = None if teacher else teachers.missing(config.teacher, config.teacher_weights)
     if problem:
         missing.append(problem)
@@ -103,6 +128,7 @@ def check_requirements(config: DistillConfig, teacher: teachers.Teacher | None =
         )
 
 
+@dataclass(frozen=True, eq=False)
 class DistillationTask:
     """The fixed part of a distillation, shared by all environments of one configuration in a process.
 
@@ -112,6 +138,8 @@ class DistillationTask:
         source: The image pairs.
         splits: Training, reward and report split.
         teacher: The teacher.
+        features: Feature network of Eq. 1.
+        quality: Quality score (IQA*).
         bank: Training crops with targets.
         scored: Scored crops of the reward split with targets.
         scorer: Scores students on them.
@@ -119,105 +147,33 @@ class DistillationTask:
         iterations: Mini-batches in a round.
         stage0: State dict of the stage-0 student.
         scales: What the losses are divided by.
-
-    Args:
-        config: The configuration.
-        source: Its image pairs.
-        progress: Progress display for the teacher's pass and stage 0.
-        teacher: A teacher that takes the place of the configuration's.
-
-    Raises:
-        FusionEnvError: Data, weights or settings cannot be used.
-        WeightsError: A weights file cannot be used.
     """
 
-    def __init__(
-        self,
-        config: DistillConfig,
-        source: PairSource,
-        progress: Progress = no_progress,
-        teacher: teachers.Teacher | None = None,
-    ) -> None:
-        self.config = config
-        self.device = resolve_device(config.device)
-        self.source = source
-        self.splits: Splits = make_splits(source, config.data_seed)
-        with torch.random.fork_rng(devices=[]):  # networks draw first weights from the global generator when built
-            self.teacher = (teacher or teachers.load(config.teacher, config.teacher_weights)).to(self.device).eval()
-            self.features = load_features(config.perception, config.perception_weights, config.perception_taps)
-            self.features.to(self.device)
-            self.quality = load_quality(config.iqa, config.iqa_weights, config.iqa_model).to(self.device)
-        folder = cache_folder(config.cache_dir)
-        train_plan, score_plan = self._plan_crops()
-        _verify(source, folder, progress)
-        self._check_teacher_images()
+    config: DistillConfig
+    device: torch.device
+    source: PairSource
+    splits: Splits
+    teacher: teachers.Teacher
+    features: FrozenNetwork
+    quality: FrozenNetwork
+    bank: CropBank
+    scored: CropBank
+    scorer: Scorer
+    report: ReportSplit
+    iterations: int
+    stage0: dict[str, Tensor]
+    scales: LossScales
 
-        common = {"context": config.teacher_context, "folder": folder, "device": self.device, "progress": progress}
-        self.bank = build_bank(source, train_plan, self.teacher, **common)
-        self.scored = build_bank(source, score_plan, self.teacher, chroma=config.iqa_colour, **common)
-        self.scorer = Scorer(config, self.scored, self.quality)
-        self.report = ReportSplit(
-            source,
-            self.splits.report,
-            self.teacher,
-            self.quality,
-            self.scorer,
-            colour=config.iqa_colour,
-            folder=folder,
-            device=self.device,
-            progress=progress,
-        )
-        self.iterations = config.iterations or epoch_iterations(len(self.splits.train), config.batch_size)
-        self.stage0 = stage0_student(
-            config,
-            self.bank,
-            bank_key(source, train_plan, self.teacher, config.teacher_context),
-            self.features,
-            self.teacher,
-            self.iterations,
-            folder=folder,
-            progress=progress,
-        )
-        self.scales = self._loss_scales()
-
-    def _plan_crops(self) -> tuple[CropPlan, CropPlan]:
-        config = self.config
-        train_rng, score_rng = (np.random.default_rng([config.data_seed, stream]) for stream in (0, 1))
-        train = plan_crops(
-            self.source, self.splits.train, count=config.bank_size, size=config.crop_size, flip=True, rng=train_rng
-        )
-        scored = plan_crops(
-            self.source, self.splits.reward, count=config.score_crops, size=config.score_size, flip=False, rng=score_rng
-        )
-        return train, scored
-
-    def _check_teacher_images(self) -> None:
-        check = getattr(self.teacher, "check", None)
-        if check is not None:
-            check(self.source.names)
-
-    def _loss_scales(self) -> LossScales:
-        """Measure both losses on the stage-0 student, over fixed batches at half of every strength."""
-        if self.config.loss_scale == "none":
-            return LossScales()
-        engine = self.new_run(self.config.data_seed, self.config.data_seed, scales=LossScales())
-        _, degradation = decode_action(np.zeros(7))
-        guidance, self_learning = engine.loss_values(degradation, _SCALE_BATCHES)
-        return LossScales(max(guidance, _SMALLEST_SCALE), max(self_learning, _SMALLEST_SCALE))
-
-    def new_run(
-        self, order_seed: int, noise_seed: int, *, scales: LossScales | None = None, config: DistillConfig | None = None
-    ) -> Distillation:
+    def new_run(self, order_seed: int, noise_seed: int, *, scales: LossScales | None = None) -> Distillation:
         """Return the engine of a fresh run from the stage-0 student.
 
         Args:
             order_seed: Seed of the order of the training crops.
             noise_seed: Seed of the degradations.
             scales: Loss scales in place of the task's.
-            config: Training settings in place of the task's.
         """
         return Distillation(
-            config or self.config,
+            self.config.group(EngineSettings),
             self.bank,
             self.features,
             self.stage0,
@@ -230,11 +186,12 @@ class DistillationTask:
     def describe(self) -> dict[str, str]:
         """Say what is used, for people: nothing is chosen silently."""
         config, splits = self.config, self.splits
+        given = given_in_python(self.source, None)["data"]
         context = "image" if self.teacher.whole_image_only else config.teacher_context
         stage0 = f"{config.student_init}, {config.stage0_rounds} rounds of {self.iterations} iterations"
         return {
-            "data": f"{self.source.name}: {len(splits.train)} training, {len(splits.reward)} reward, "
-            f"{len(splits.report)} report pairs",
+            "data": f"{given if config.data == given else self.source.name}: {len(splits.train)} training, "
+            f"{len(splits.reward)} reward, {len(splits.report)} report pairs",
             "teacher": f"{self.teacher.describe()}, targets per {context}",
             "student": f"stage 0: {stage0}",
             "perception": self.features.description,
@@ -243,10 +200,98 @@ class DistillationTask:
         }
 
 
+def build_task(
+    config: DistillConfig,
+    progress: Progress = no_progress,
+    *,
+    source: PairSource | None = None,
+    teacher: teachers.Teacher | None = None,
+) -> DistillationTask:
+    """Build the task of a configuration, or return the one that lives in this process already.
+
+    Args:
+        config: The configuration; `config.threads` is set for the whole process here.
+        progress: Progress display for data, teacher and stage 0.
+        source: Image pairs made in Python, which take the place of the configuration's; the task's `config` says so.
+        teacher: A teacher made in Python, likewise.
+
+    Raises:
+        FusionEnvError: Data, weights or settings cannot be used.
+        WeightsError: A weights file cannot be used.
+    """
+    check_requirements(config, source=source, teacher=teacher)
+    config = config.replace(**given_in_python(source, teacher))
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if source is None:
+        source = open_pairs(config)
+    key = (config, source.fingerprint())
+    task = _tasks.get(key)
+    if task is None:
+        task = _tasks[key] = _assemble(config, source, teacher, progress)
+        _logger.info("built task: %s", task.describe())
+    return task
+
+
+def _assemble(
+    config: DistillConfig, source: PairSource, teacher: teachers.Teacher | None, progress: Progress
+) -> DistillationTask:
+    """Take the steps from a configuration to a task: data, networks, banks, scorer, stage 0."""
+    device, folder = resolve_device(config.device), cache_folder(config.cache_dir)
+    splits = make_splits(source, config.data_seed)
+    teacher, features, quality = _load_networks(config, teacher, device)
+    train_plan, score_plan = _plan_crops(config, source, splits)
+    _verify(source, folder, progress)
+    teacher.check(source.names)
+    new_bank = partial(build_bank, source, folder=folder, device=device, progress=progress)
+    bank = new_bank(train_plan, teacher, config.group(TeacherSettings))
+    scored = new_bank(score_plan, teacher, config.group(TeacherSettings), chroma=config.iqa_colour)
+    scorer = Scorer(config.group(ScoringSettings), scored, quality)
+    report = ReportSplit(source, splits.report, teacher, quality, scorer, config.iqa_colour, folder, device, progress)
+    iterations = config.iterations or epoch_iterations(len(splits.train), config.batch_size)
+    stage0_settings = config.group(Stage0Settings)
+    stage0 = stage0_student(stage0_settings, bank, features, teacher, iterations, folder=folder, progress=progress)
+    task = DistillationTask(
+        config=config,
+        device=device,
+        source=source,
+        splits=splits,
+        teacher=teacher,
+        features=features,
+        quality=quality,
+        bank=bank,
+        scored=scored,
+        scorer=scorer,
+        report=report,
+        iterations=iterations,
+        stage0=stage0,
+        scales=LossScales(),
+    )
+    return task if config.loss_scale == "none" else replace(task, scales=_stage0_losses(task))
+
+
+def _load_networks(
+    config: DistillConfig, teacher: teachers.Teacher | None, device: torch.device
+) -> tuple[teachers.Teacher, FrozenNetwork, FrozenNetwork]:
+    with torch.random.fork_rng(devices=[]):  # networks draw first weights from the global generator when built
+        teacher = teacher or teachers.load(config.teacher, config.teacher_weights)
+        features = load_features(config.perception, config.perception_weights, config.perception_taps)
+        quality = load_quality(config.iqa, config.iqa_weights, config.iqa_model)
+    return teacher.to(device).eval(), features.to(device), quality.to(device)
+
+
+def _plan_crops(config: DistillConfig, source: PairSource, splits: Splits) -> tuple[CropPlan, CropPlan]:
+    """Plan the training crops and the scored ones."""
+    train_rng, score_rng = (np.random.default_rng([config.data_seed, stream]) for stream in (0, 1))
+    train = plan_crops(source, splits.train, count=config.bank_size, size=config.crop_size, flip=True, rng=train_rng)
+    scored = plan_crops(
+        source, splits.reward, count=config.score_crops, size=config.score_size, flip=False, rng=score_rng
+    )
+    return train, scored
+
+
 def _verify(source: PairSource, folder: Path, progress: Progress) -> None:
-    """Decode every file of a folder once, so that a broken one is found before training and not after it."""
-    if not isinstance(source, PairedFolder):
-        return
+    """Let a source look for damage once, so that a broken file is found before training and not after it."""
 
     def decode_all() -> dict[str, Tensor]:
         source.verify(progress)
@@ -255,23 +300,8 @@ def _verify(source: PairSource, folder: Path, progress: Progress) -> None:
     load_or_compute(folder / "verified" / f"{source.fingerprint()}.safetensors", decode_all)
 
 
-def build_task(
-    config: DistillConfig, progress: Progress = no_progress, teacher: teachers.Teacher | None = None
-) -> DistillationTask:
-    """Build the task of a configuration, or return the one that lives in this process already.
-
-    Args:
-        config: The configuration; `config.threads` is set for the whole process here.
-        progress: Progress display.
-        teacher: A teacher made in Python, which takes the place of the configuration's.
-    """
-    check_requirements(config, teacher)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    source = open_pairs(config)
-    key = (config, source.fingerprint(), teacher.fingerprint() if teacher else None)
-    task = _tasks.get(key)
-    if task is None:
-        task = _tasks[key] = DistillationTask(config, source, progress, teacher)
-        _logger.info("built task: %s", task.describe())
-    return task
+def _stage0_losses(task: DistillationTask) -> LossScales:
+    """Measure both losses on the stage-0 student, over fixed batches at half of every strength."""
+    engine = task.new_run(task.config.data_seed, task.config.data_seed)
+    guidance, self_learning = engine.loss_values(even_degradation(0.5), _SCALE_BATCHES)
+    return LossScales(max(guidance, _SMALLEST_SCALE), max(self_learning, _SMALLEST_SCALE))

@@ -1,13 +1,12 @@
 """Several students in one process: the native vector environment and its Stable-Baselines3 form."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from fusion_env.config import DistillConfig, preset
 from fusion_env.env import FusionDistillEnv
-from fusion_env.task import build_task
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import DummyVecEnv
@@ -25,7 +24,7 @@ class FusionDistillVectorEnv(SyncVectorEnv):
         preset: Name of a preset; see `FusionDistillEnv`.
         render_mode: As for `FusionDistillEnv`.
         autoreset_mode: When finished runs start again; see gymnasium's `AutoresetMode`.
-        **overrides: Fields of `DistillConfig`.
+        **overrides: Other arguments of `FusionDistillEnv`.
     """
 
     def __init__(
@@ -37,7 +36,8 @@ class FusionDistillVectorEnv(SyncVectorEnv):
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
         **overrides: Any,
     ) -> None:
-        super().__init__(_factories(num_envs, _config(preset, overrides), render_mode), autoreset_mode=autoreset_mode)
+        make = _factory(num_envs, preset, render_mode=render_mode, **overrides)
+        super().__init__([make] * num_envs, autoreset_mode=autoreset_mode)
 
 
 def make_sb3_vec_env(
@@ -49,7 +49,7 @@ def make_sb3_vec_env(
         num_envs: Number of students K.
         preset: Name of a preset; see `FusionDistillEnv`.
         seed: Student i is reset with ``seed + i``.
-        **overrides: Fields of `DistillConfig`.
+        **overrides: Other arguments of `FusionDistillEnv`.
 
     Returns:
         The environment, each student wrapped in a `Monitor`.
@@ -58,19 +58,15 @@ def make_sb3_vec_env(
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env import DummyVecEnv
 
-    factories = _factories(num_envs, _config(preset, overrides), None)
-    env = DummyVecEnv([lambda make=make: Monitor(make()) for make in factories])
+    make = _factory(num_envs, preset, **overrides)
+    env = DummyVecEnv([lambda: Monitor(make())] * num_envs)
     if seed is not None:
         env.seed(seed)
     return env
 
 
-def _config(name: str, overrides: dict[str, Any]) -> DistillConfig:
-    return preset(name, **overrides)
-
-
-def _factories(num_envs: int, config: DistillConfig, render_mode: str | None) -> list[partial[FusionDistillEnv]]:
+def _factory(num_envs: int, preset: str, **arguments: Any) -> Callable[[], FusionDistillEnv]:
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1. Got {num_envs}")
-    task = build_task(config)
-    return [partial(FusionDistillEnv.from_task, task, render_mode)] * num_envs
+    first = FusionDistillEnv(preset, **arguments)
+    return partial(FusionDistillEnv.from_task, first.task, first.render_mode)

@@ -17,12 +17,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fusion_env import crop_bank
 from fusion_env.config import PRESETS, DistillConfig, preset
 from fusion_env.data import PairedFolder, read_visible
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, DataError, SnapshotError, UnknownNameError
 from fusion_env.snapshot import read_generator, write_generator
+from fusion_env.teachers import LaplacianTeacher
 from student.weights import WeightsError, load_state, save_state
 
 FIELDS = {item.name: item for item in dataclasses.fields(DistillConfig)}
@@ -105,7 +105,7 @@ def test_values_in_range_are_kept_or_contradict_each_other(values: dict[str, Any
 @given(_names, _values)
 @settings(deadline=None, max_examples=100)
 def test_overrides_of_presets(name: str, value: Any) -> None:
-    for known in PRESETS:
+    for known in PRESETS.names():
         with contextlib.suppress(ConfigError, UnknownNameError):
             assert preset(known, **{name: value}).to_dict().keys() == FIELDS.keys()
 
@@ -180,7 +180,7 @@ def test_everything_wrong_with_the_pixels_is_said_before_training(
     def no_training(*args: object) -> None:
         raise AssertionError("the teacher was run")
 
-    monkeypatch.setattr(crop_bank, "_compute_bank", no_training)
+    monkeypatch.setattr(LaplacianTeacher, "forward", no_training)
     bad = [pairs / "ir" / "1.png", pairs / "vi" / "3.png", pairs / "vi" / "5.png"]
     for path in bad:
         path.write_bytes(path.read_bytes()[:-100])

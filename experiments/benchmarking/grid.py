@@ -9,9 +9,9 @@ from typing import Any
 from experiments.benchmarking.executors import Job
 from experiments.running.config import RunConfig
 from experiments.running.policies import policy_setup
+from fusion_env import teachers
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError
-from fusion_env.teachers.registry import find
 
 __all__ = ["TUNING_SEEDS_FROM", "Cell", "Grid", "parse_seeds"]
 
@@ -91,7 +91,7 @@ class Grid:
         base = preset(self.preset, **self.settings)
         cells = []
         for teacher in self.teachers or (_label(base.teacher, base.teacher_weights),):
-            find(teacher.partition("=")[0])  # now, not when half of the grid is done
+            teachers.get(teacher.partition("=")[0])  # now, not when half of the grid is done
             for data in self.data or (base.data,):
                 for policy in self.policies:
                     for index, seed in enumerate(self.seeds):

@@ -121,7 +121,7 @@ def plain_ssim(source: Tensor, fused: Tensor) -> Tensor:
 def contest(images: Images) -> Contest:
     """Collect how each library computes each metric of one picture, all from the same tensors."""
     fused, ir, vis = images
-    single = [name for name in metrics.list() if name != "clip_iqa"]
+    single = [name for name in metrics.names() if name != "clip_iqa"]
     entries: Contest = {name: {OURS: _ours([name], images)} for name in single}
     entries[SET_NAME] = {OURS: _ours(SET, images)}
     entries["vif + viff"] = {OURS: _ours(("vif", "viff"), images)}
@@ -279,7 +279,7 @@ def cpu_report(width: int, height: int, threads: Sequence[int], repeats: int) ->
         '"plain torch" is straightforward `conv2d` code, part of that script.',
     ]
     entries = contest(picture(height, width, 1, "cpu"))
-    single = [name for name in metrics.list() if name != "clip_iqa"]
+    single = [name for name in metrics.names() if name != "clip_iqa"]
     memory = {SET_NAME: peak_memory(SET, height, width), "all metrics": peak_memory(single, height, width)}
     holds = True
     for count in threads:
@@ -306,7 +306,7 @@ def gpu_report(device: str, width: int, height: int, repeats: int, batch: int = 
         "| metric | images/s | GB/s of input | of the copy rate |",
         "|---|---|---|---|",
     ]
-    for name in [name for name in metrics.list() if name != "clip_iqa"]:
+    for name in [name for name in metrics.names() if name != "clip_iqa"]:
         work = _ours([name], images)
         taken = float(np.median([seconds(work, device) for _ in range(repeats + 1)][1:]))
         read = (3 if metrics.get(name).needs_sources else 1) * images[0].numel() * 4 / taken

@@ -31,10 +31,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from experiments.command_line import exit_on_error
+from fusion_env import teachers
 from fusion_env.data.colour import rgb_to_luma
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.task import resolve_device
-from fusion_env.teachers.registry import find
 from fusion_env.teachers.text_if import TextIFWithClip
 from student import FusionStudent
 from student.files import write_atomic
@@ -64,13 +64,13 @@ class _Network:
 
 NETWORKS = {
     "student": _Network(_Student, 0.65, 2.71),
-    "ldfusion": _Network(lambda: find("ldfusion")(), 5.78, 13.09),
-    "sage": _Network(lambda: find("sage")(), 0.13, 3.32),
-    "tdfusion": _Network(lambda: find("tdfusion")(), 0.059, 2.97),
-    "dcevo": _Network(lambda: find("dcevo")(), 2.97, 149.05),
-    "timfusion": _Network(lambda: find("timfusion")(), 1.23, 35.26),
-    "kdfuse": _Network(lambda: find("kdfuse")(), 2.49, 125.02),
-    "text_if": _Network(lambda: find("text_if")(), None, None),
+    "ldfusion": _Network(lambda: teachers.get("ldfusion")(), 5.78, 13.09),
+    "sage": _Network(lambda: teachers.get("sage")(), 0.13, 3.32),
+    "tdfusion": _Network(lambda: teachers.get("tdfusion")(), 0.059, 2.97),
+    "dcevo": _Network(lambda: teachers.get("dcevo")(), 2.97, 149.05),
+    "timfusion": _Network(lambda: teachers.get("timfusion")(), 1.23, 35.26),
+    "kdfuse": _Network(lambda: teachers.get("kdfuse")(), 2.49, 125.02),
+    "text_if": _Network(lambda: teachers.get("text_if")(), None, None),
     # The paper counts the text encoder; it never runs here, as the prompt is constant.
     "text_if+clip": _Network(TextIFWithClip, 215.11, 249.71, timed=False),
 }

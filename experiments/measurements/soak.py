@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.command_line import exit_on_error, progress_bar
+from fusion_env.action import ACTION_SIZE
 from fusion_env.data import Progress, no_progress
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, MissingRequirementsError
@@ -75,7 +76,7 @@ def soak(rounds: int, progress: Progress = no_progress) -> list[Reading]:
         raise MissingRequirementsError("the soak test reads /proc/self, which this system does not have: use Linux")
     readings = []
     marks = {round(rounds * (mark + 1) / _READINGS) for mark in range(_READINGS)}
-    actions = np.random.default_rng(0).uniform(-1, 1, (rounds, 7))
+    actions = np.random.default_rng(0).uniform(-1, 1, (rounds, ACTION_SIZE))
     with tempfile.TemporaryDirectory() as cache:
         env = FusionDistillEnv(
             preset="tiny", render_mode="rgb_array", rounds=_ROUNDS_PER_RUN, threads=1, cache_dir=cache

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from fusion_env.config import DistillConfig, type_name
+from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError, unknown_name
+from fusion_env.settings import type_name
 from student.files import write_atomic
 
 __all__ = ["PROTOCOLS", "RunConfig", "read_config", "write_config"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.running.rounds import read_rounds
-from fusion_env.action import ACTION_NAMES
+from fusion_env.action import STRENGTHS
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.report import ReportSplit, model_input
 from student.files import write_atomic
@@ -61,7 +61,7 @@ def _levels(picture: Tensor) -> NDArray[np.uint8]:
 
 
 def draw_rewards(run_dir: Path) -> None:
-    """Draw ``rewards.png`` from ``rounds.csv``: reward and gap, loss weights, and the five degradation strengths."""
+    """Draw ``rewards.png`` from ``rounds.csv``: reward and gap, loss weights, and the degradation strengths."""
     rows = read_rounds(run_dir)
     rounds = np.arange(1, len(rows) + 1)
 
@@ -75,8 +75,8 @@ def draw_rewards(run_dir: Path) -> None:
     middle.plot(rounds, column("weight_guidance"), label="weight of guidance")
     middle.plot(rounds, column("guidance_share"), "--", label="its share of the gradient norm")
     middle.set_ylim(-0.05, 1.05)
-    for name in ACTION_NAMES[2:]:
-        bottom.plot(rounds, (column(f"action_{name}") + 1) / 2, label=name)
+    for strength in STRENGTHS:
+        bottom.plot(rounds, (column(f"action_{strength.name}") + 1) / 2, label=strength.name)
     bottom.set_ylim(-0.05, 1.05)
     bottom.set_ylabel("strength (0 off, 1 most)")
     bottom.set_xlabel("round")

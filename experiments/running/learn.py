@@ -1,12 +1,10 @@
 """Let an agent learn on one environment, writing every round down; stop and resume between rounds."""
 
 import io
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
@@ -118,22 +116,8 @@ def train_agent(
     recorder.file.sync()
     keep_normalization(agent)
     env = agent.env.unwrapped.envs[0].unwrapped
-    last_run = env.last_run if recorder.runs == config.runs else _cut_short(env)
+    last_run = env.last_run if recorder.runs == config.runs else env.abandon()
     return Training(agent, last_run, recorder.rounds, recorder.clock.seconds(), problem)
-
-
-def _cut_short(env: FusionDistillEnv) -> LastRun:
-    """Close the run that goes on as if the student had diverged: it stays as it is, and the missing rounds are lost."""
-    actions = json.loads(env.state_dict()["progress"])["actions"]
-    lost = env.config.divergence_reward * (env.config.rounds - len(actions))
-    return LastRun(
-        student={name: tensor.cpu().clone() for name, tensor in env.student.state_dict().items()},
-        report=env.task.report.score(env.student),
-        teacher_report=env.task.report.teacher(),
-        actions=np.asarray(actions, np.float32),
-        rewards=(*env.run_rewards, lost),
-        diverged=True,
-    )
 
 
 class _Recorder(agents.CompleteStateCallback):

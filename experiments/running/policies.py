@@ -1,12 +1,10 @@
 """What a policy's name means in an experiment: agent, settings, and what it changes in the task."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 import agents
-from fusion_env.action import ACTION_SIZE, decode_action, encode_action
+from fusion_env.action import encode_action, even_action, even_degradation
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
 
@@ -15,14 +13,8 @@ __all__ = ["GUIDANCE_ONLY", "PolicySetup", "policy_setup"]
 GUIDANCE_ONLY = "guidance-only"
 """The control: `constant` on a task without self-learning loss."""
 
-
-def _degradation(share: float) -> dict[str, Any]:
-    """Return every degradation at a share of its range, as `encode_action` takes it."""
-    return asdict(decode_action(np.full(ACTION_SIZE, 2.0 * share - 1.0))[1])
-
-
-# A quarter and a half of each degradation's range, and all of it.
-_GENTLE, _MEDIUM, _STRONGEST = _degradation(0.25), _degradation(0.5), _degradation(1.0)
+# Shares of each degradation's range.
+_GENTLE, _MEDIUM = 0.25, 0.5
 
 # Guidance weight of a start that is mostly imitation.
 _IMITATING = 0.9
@@ -66,19 +58,18 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
         found = agents.algorithm("constant" if name == GUIDANCE_ONLY else name)
     except (ValueError, ImportError) as error:
         raise ConfigError(str(error)) from error
-    middle = encode_action(guidance=0.5, **_GENTLE, logit_scale=config.logit_scale).tolist()
+    gentle, medium = (vars(even_degradation(share)) for share in (_GENTLE, _MEDIUM))
+    middle = encode_action(guidance=0.5, **gentle, logit_scale=config.logit_scale).tolist()
     if name == GUIDANCE_ONLY:
         return PolicySetup("constant", {"action": middle}, {"self_learning": False}, learns=False)
     if name == "constant":
         return PolicySetup(name, {"action": middle}, learns=False)
     if name == "linear":
         start = encode_action(guidance=_IMITATING, logit_scale=config.logit_scale).tolist()
-        end = encode_action(guidance=0.5, **_MEDIUM, logit_scale=config.logit_scale).tolist()
+        end = encode_action(guidance=0.5, **medium, logit_scale=config.logit_scale).tolist()
         return PolicySetup(name, {"start": start, "end": end, "rounds": config.rounds}, learns=False)
     if found is agents.Reinforce:
         guidance = 0.5 if name == "reinforce-paper" else _IMITATING
-        off = encode_action(guidance=guidance, logit_scale=config.logit_scale)
-        most = encode_action(guidance=guidance, **_STRONGEST, logit_scale=config.logit_scale)
-        # A quarter of the way; unlike `constant`, not rounded to a kernel size that exists.
-        return PolicySetup(name, {"initial_mean": (off + 0.25 * (most - off)).tolist()})
+        start = even_action(_GENTLE, guidance=guidance, logit_scale=config.logit_scale).tolist()
+        return PolicySetup(name, {"initial_mean": start})
     return PolicySetup(name, learns=found not in (agents.Random, agents.Wrapped))

@@ -22,7 +22,7 @@ def round_row(phase: str, run: int, action: Sequence[float], reward: float, info
     Args:
         phase: ``"learn"``, or ``"evaluate"`` for a frozen agent.
         run: Number of the run, from 0; evaluation goes on counting.
-        action: The seven numbers that the environment got.
+        action: The numbers that the environment got.
         reward: The step's reward.
         info: The step's info.
     """

@@ -256,17 +256,16 @@ def _guidance_only(
 ) -> dict[str, torch.Tensor]:
     """Train the control: the same start and as many iterations, with the guidance loss only."""
     engine = task.new_run(config.seed, config.seed)
-    student = engine.state_dict()["student"]
     for done in progress(range(config.env.rounds), "guidance only"):
         if stop:
             raise Interrupted("stopped while the control was training; what was learnt is kept")
         diverged = engine.run_round(GUIDANCE_ONLY, Degradation()).diverged
         # Like the environment: finite weights can be so large that nothing finite comes out of them.
         if diverged or not np.isfinite([*task.scorer.score(engine.student)[0].values()]).all():
+            engine.roll_back()
             _logger.warning("the guidance-only control diverged in round %d; its last finite student counts", done + 1)
             break
-        student = engine.state_dict()["student"]
-    return student
+    return engine.state_dict()["student"]
 
 
 def _student(task: DistillationTask, state: dict[str, torch.Tensor]) -> FusionStudent:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from experiments.command_line import add_settings, exit_on_error, given_settings, progress_bar
 from experiments.running.policies import policy_setup
-from fusion_env.action import ACTION_NAMES, ACTION_SIZE, decode_action
+from fusion_env.action import ACTION_NAMES, ACTION_SIZE
 from fusion_env.config import PRESETS, preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
@@ -105,7 +105,7 @@ def action_signal(
         show: Show a progress bar.
 
     Returns:
-        One row for each fork: `fraction`, `action` (its number), `stream`, the seven numbers of the action, the weight
+        One row for each fork: `fraction`, `action` (its number), `stream`, the numbers of the action, the weight
         `guidance_weight` that they mean, and the returns `gap` and `gap_delta`.
 
     Raises:
@@ -136,10 +136,7 @@ def action_signal(
 
 
 def _meaning(env: FusionDistillEnv, action: NDArray[np.float32]) -> dict[str, float]:
-    config = env.config
-    weights, _ = decode_action(
-        action, logit_scale=config.logit_scale, guidance=config.guidance, self_learning=config.self_learning
-    )
+    weights, _ = env.decode_action(action)
     numbers = {f"action_{name}": float(value) for name, value in zip(ACTION_NAMES, action, strict=True)}
     return {**numbers, "guidance_weight": weights.guidance}
 
@@ -250,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="bench", help="starting point of all settings")
+    parser.add_argument("--preset", choices=PRESETS.names(), default="bench", help="starting point of all settings")
     parser.add_argument("--actions", type=int, default=16, help="actions to try at each snapshot")
     parser.add_argument("--streams", type=int, default=4, help="random streams for each action")
     parser.add_argument("--horizon", type=int, default=3, help="rounds for which an action is held")

@@ -24,8 +24,8 @@ from experiments.command_line import exit_on_error, progress_bar
 from experiments.running.config import FILE as CONFIG_FILE
 from experiments.running.config import read_config
 from experiments.running.run import STUDENT_FILE, SUMMARY_FILE
-from fusion_env.action import decode_action
-from fusion_env.degradation import Degradation, degrade, draw_noise
+from fusion_env.action import even_degradation
+from fusion_env.degradation import degrade, draw_noise
 from fusion_env.errors import ConfigError
 from fusion_env.report import model_input
 from fusion_env.scoring import indicator_values
@@ -33,7 +33,7 @@ from fusion_env.task import DistillationTask, build_task
 from student.files import write_atomic
 from student.weights import build_student, load_state
 
-__all__ = ["STRENGTHS", "degradation_at", "main", "robustness", "score_degraded"]
+__all__ = ["STRENGTHS", "main", "robustness", "score_degraded"]
 
 STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 """Shares of every degradation's range; 0 is the clean image."""
@@ -43,11 +43,6 @@ Row = dict[str, Any]
 Fuse = Callable[..., Tensor]
 
 
-def degradation_at(strength: float) -> Degradation:
-    """Return all five degradations at a share 0..1 of their ranges."""
-    return decode_action(np.array([0.0, 0.0] + 5 * [2 * strength - 1]))[1]
-
-
 @torch.inference_mode()
 def score_degraded(task: DistillationTask, fuse: Fuse, strength: float, draws: int) -> dict[str, float]:
     """Score a network on the degraded report split.
@@ -55,14 +50,14 @@ def score_degraded(task: DistillationTask, fuse: Fuse, strength: float, draws: i
     Args:
         task: Its report split, teacher and score are used.
         fuse: Called as ``fuse(ir=ir, vis=luma)``, float [1, 1, H, W] in 0..1.
-        strength: See `degradation_at`.
+        strength: See `even_degradation`.
         draws: Random parts for each image; the same for every network.
 
     Returns:
         Means over the images: ``mae``, the distance to the teacher's image of the clean pair, and ``gap``,
         E(fused) - E(teacher), where E's metrics compare with the clean pair, too.
     """
-    degradation, rows = degradation_at(strength), []
+    degradation, rows = even_degradation(strength), []
     for index in task.report.indices:
         ir, vis, _ = model_input(task.source.load(index), task.device)
         target = task.report.teacher_image(index)

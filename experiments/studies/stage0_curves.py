@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from experiments.command_line import exit_on_error, progress_bar
 from fusion_env.config import preset
-from fusion_env.stage0 import initial_student, train_stage0
+from fusion_env.stage0 import Stage0Settings, initial_student, train_stage0
 from fusion_env.task import build_task
 from student.files import write_atomic
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     for start in STARTS:
         runs = []
         for seed in args.seeds:
-            seeded = config.replace(stage0_rounds=args.rounds, stage0_seed=seed)
+            seeded = config.replace(stage0_rounds=args.rounds, stage0_seed=seed).group(Stage0Settings)
             state = initial_student(start, task.teacher, seed)
             runs.append(train_stage0(seeded, task.bank, task.features, state, task.iterations, progress_bar)[1])
         curves[start] = np.array(runs)

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from experiments.weights.fusion_quality import compare_with_averaging, markdown_comparison
 from fusion_env.data import PairedFolder, ProceduralScenes, luma_levels, make_splits
+from fusion_env.filters import gaussian_window, halve, local_moments, stack_rows_first
 from fusion_env.metrics import ssim_index
-from fusion_env.metrics.windows import gaussian_window, halve, local_moments, stack_rows_first
 from fusion_env.teachers.laplacian import LaplacianTeacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student.files import write_atomic

@@ -5,6 +5,7 @@ from fusion_env.data.folder import PairedFolder
 from fusion_env.data.images import read_infrared, read_luma, read_visible, write_png
 from fusion_env.data.pairs import ImagePair, PairSource, Progress, joint_error, no_progress
 from fusion_env.data.procedural import ProceduralScenes
+from fusion_env.data.sources import SourceSettings, missing_source, open_source, sources
 from fusion_env.data.splits import Splits, make_splits
 
 __all__ = [
@@ -13,16 +14,20 @@ __all__ = [
     "PairedFolder",
     "ProceduralScenes",
     "Progress",
+    "SourceSettings",
     "Splits",
     "joint_error",
     "luma_levels",
     "make_splits",
+    "missing_source",
     "no_progress",
+    "open_source",
     "read_infrared",
     "read_luma",
     "read_visible",
     "rgb_to_luma",
     "rgb_to_ycbcr",
+    "sources",
     "write_png",
     "ycbcr_to_rgb",
 ]

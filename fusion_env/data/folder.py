@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fusion_env.data.images import Pixels, read_infrared, read_size, read_visible
-from fusion_env.data.pairs import ImagePair, Progress, joint_error, no_progress, printable
+from fusion_env.data.pairs import ImagePair, PairSource, Progress, joint_error, no_progress, printable
 from fusion_env.errors import ConfigError, DataError
 
 __all__ = ["PairedFolder"]
@@ -31,7 +30,7 @@ _MAX_LIST_BYTES = 16 * 1024 * 1024
 _SHOWN_CHARACTERS = 100
 
 
-class PairedFolder:
+class PairedFolder(PairSource):
     """Serve the image pairs of a folder.
 
     Layout::
@@ -72,9 +71,7 @@ class PairedFolder:
             sizes differ within a pair, pairs are too small, or a list is wrong: one error for all of it.
     """
 
-    def __init__(
-        self, root: str | Path, small_images: Literal["error", "reflect"] = "error", minimum_size: int = 1
-    ) -> None:
+    def __init__(self, root: str | Path, small_images: str = "error", minimum_size: int = 1) -> None:
         if small_images not in ("error", "reflect"):
             raise ConfigError(f"small_images must be 'error' or 'reflect'. Got {small_images!r}")
         if minimum_size < 1:
@@ -103,10 +100,6 @@ class PairedFolder:
         self._stored_sizes = tuple(stored.values())
         enlarged = ((max(height, minimum_size), max(width, minimum_size)) for height, width in self._stored_sizes)
         self.sizes = tuple(enlarged) if small_images == "reflect" else self._stored_sizes
-
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        return len(self.names)
 
     def load(self, index: int) -> ImagePair:
         """Decode one pair.

@@ -1,8 +1,8 @@
 """The one shape in which image pairs enter the package, whatever they come from."""
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -53,40 +53,46 @@ class ImagePair:
             )
 
 
-@runtime_checkable
-class PairSource(Protocol):
-    """Describe what the package asks of a collection of image pairs.
+class PairSource(ABC):
+    """What the package asks of a collection of image pairs; subclasses set the attributes, `load` and `fingerprint`.
 
-    Everything except `load` must be cheap: `names` and `sizes` are read to plan a run before any picture is decoded.
-    A source may also have ``split_names`` (see `fusion_env.data.PairedFolder`), which `make_splits` then honours.
+    Everything except `load` and `verify` must be cheap: names and sizes are read to plan a run before any picture is
+    decoded.
+
+    Attributes:
+        name: Name of the source, for results and messages.
+        names: Names of the pairs, unique, in the order of their indices.
+        sizes: Height and width in pixels of every pair, as `load` returns it.
+        split_names: Names of the pairs for ``"train"`` and ``"val"``, where the source prescribes them; `make_splits`
+            then honours them.
     """
 
-    @property
-    def name(self) -> str:
-        """Name of the source, for results and messages."""
-        ...
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the pairs, unique, in the order of their indices."""
-        ...
-
-    @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Height and width in pixels of every pair, as `load` returns it."""
-        ...
+    name: str
+    names: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    split_names: Mapping[str, tuple[str, ...]] | None = None
 
     def __len__(self) -> int:
         """Return the number of pairs."""
-        ...
+        return len(self.names)
 
+    @abstractmethod
     def load(self, index: int) -> ImagePair:
         """Return pair ``index`` (0 to ``len - 1``); the same index always gives the same pixels."""
-        ...
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """Return a hash that changes whenever the pictures do; caches are keyed by it."""
-        ...
+
+    def verify(self, progress: Progress = no_progress) -> None:  # noqa: B027 (most sources have nothing to look for)
+        """Look for damage that would only show when a pair is loaded.
+
+        Args:
+            progress: Progress display over the pairs.
+
+        Raises:
+            DataError: If there is any.
+        """
 
 
 def printable(text: str) -> str:

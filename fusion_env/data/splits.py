@@ -44,7 +44,7 @@ def make_splits(source: PairSource, seed: int) -> Splits:
         DataError: If there are too few pairs to fill all parts: 3, or 2 in the training and 1 in the validation list.
     """
     rng = np.random.default_rng(seed)
-    lists = getattr(source, "split_names", None)
+    lists = source.split_names
     if lists is None:
         if len(source) < 3:
             raise DataError(

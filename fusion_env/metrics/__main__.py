@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("fused", type=Path, metavar="FUSED", help="fused image, grey or colour")
     parser.add_argument("ir", type=Path, metavar="IR", help="infrared image of the same size")
     parser.add_argument("vis", type=Path, metavar="VIS", help="visible image of the same size")
-    text = f"of {', '.join(metrics.list())} (default: all that can be computed)"
+    text = f"of {', '.join(metrics.names())} (default: all that can be computed)"
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object; NaN and infinity become null")
     text = "weights of the whole CLIP model, or one of open_clip's tags; adds clip_iqa"
@@ -84,7 +84,7 @@ def _choose(args: argparse.Namespace, smallest_side: int) -> tuple[list[Metric],
 
     A metric that was asked for by name is never dropped: `metrics.compute` refuses it with the reason.
     """
-    chosen = {name: metrics.get(name) for name in args.metrics or metrics.list()}
+    chosen = {name: metrics.get(name) for name in args.metrics or metrics.names()}
     if args.clip_weights is not None:
         chosen["clip_iqa"] = _clip_metric(args.clip_weights, args.clip_model)
     if args.metrics is not None:

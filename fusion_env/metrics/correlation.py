@@ -6,12 +6,18 @@ import torch
 from torch import Tensor
 
 from fusion_env.metrics.images import Images
-from fusion_env.metrics.metric import Metric
+from fusion_env.metrics.registry import metric
 
-__all__ = ["CC", "PSNR", "SCD", "cc", "psnr", "scd"]
+__all__ = ["cc", "psnr", "scd"]
 
 
-def cc(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=1,
+    summary="mean Pearson correlation with the two sources",
+    range="-1..1",
+)
+def cc(images: Images) -> Tensor:
     """Compute the correlation coefficient (CC) of fused images with their sources.
 
     ``(corr(A, F) + corr(B, F)) / 2``, Pearson correlations over all pixels. Higher is better; -1..1, and 1 only where
@@ -20,18 +26,21 @@ def cc(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
 
     Source: the usual definition of infrared-visible fusion, as in the code of CDDFuse. Variants: none known.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``, computed from exact sums whatever the dtype.
     """
-    return CC(fused, ir=ir, vis=vis)
+    sums = images.once(_sums)
+    both = _correlation(sums, (1, 0, 0), (0, 1, 0)) + _correlation(sums, (1, 0, 0), (0, 0, 1))
+    return (both / 2).to(images.fused.dtype)
 
 
-def scd(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=1,
+    summary="sum of the correlations of differences, corr(F - B, A) + corr(F - A, B)",
+    range="-2..2",
+)
+def scd(images: Images) -> Tensor:
     """Compute the sum of the correlations of differences (SCD) of fused images.
 
     ``corr(F - B, A) + corr(F - A, B)``, Pearson correlations over all pixels: what F has beyond one source should look
@@ -42,18 +51,21 @@ def scd(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     Source: Aslantas & Bendes, "A new image quality metric for image fusion: the sum of the correlations of
     differences", AEU 2015. Variants: none known.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``, computed from exact sums whatever the dtype.
     """
-    return SCD(fused, ir=ir, vis=vis)
+    sums = images.once(_sums)
+    both = _correlation(sums, (1, 0, -1), (0, 1, 0)) + _correlation(sums, (1, -1, 0), (0, 0, 1))
+    return both.to(images.fused.dtype)
 
 
-def psnr(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=1,
+    summary="10 log10(255^2 / MSE) in dB, MSE averaged over the sources",
+    range="0..inf",
+)
+def psnr(images: Images) -> Tensor:
     """Compute the peak signal-to-noise ratio (PSNR) of fused images in dB.
 
     ``10 log10(255^2 / MSE)`` with ``MSE = (mean((A - F)^2) + mean((B - F)^2)) / 2``. Higher is better; from 0 (every
@@ -63,15 +75,13 @@ def psnr(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     Source: the usual definition of infrared-visible fusion. Variants: the mean of the two sources' own PSNRs is at
     least as high, and infinite where F is a copy of one source; 0..1 data need a peak of 1 for the same number.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``, computed from exact sums whatever the dtype.
     """
-    return PSNR(fused, ir=ir, vis=vis)
+    sums = images.once(_sums)
+    squares = sums.second.diagonal(dim1=1, dim2=2)
+    errors = 2 * squares[:, 0] + squares[:, 1] + squares[:, 2] - 2 * (sums.second[:, 0, 1] + sums.second[:, 0, 2])
+    return (10 * torch.log10(255.0**2 * 2 * sums.pixels / errors)).to(images.fused.dtype)
 
 
 class _Sums(NamedTuple):
@@ -97,51 +107,3 @@ def _correlation(sums: _Sums, a: tuple[int, int, int], b: tuple[int, int, int]) 
     covariances = sums.pixels * (weights @ sums.second @ weights.T) - first[:, :, None] * first[:, None, :]
     scale = (covariances[:, 0, 0] * covariances[:, 1, 1]).sqrt()
     return torch.where(scale == 0, 0.0, covariances[:, 0, 1] / scale)
-
-
-def _cc(images: Images) -> Tensor:
-    sums = images.once(_sums)
-    both = _correlation(sums, (1, 0, 0), (0, 1, 0)) + _correlation(sums, (1, 0, 0), (0, 0, 1))
-    return (both / 2).to(images.fused.dtype)
-
-
-def _scd(images: Images) -> Tensor:
-    sums = images.once(_sums)
-    both = _correlation(sums, (1, 0, -1), (0, 1, 0)) + _correlation(sums, (1, -1, 0), (0, 0, 1))
-    return both.to(images.fused.dtype)
-
-
-def _psnr(images: Images) -> Tensor:
-    sums = images.once(_sums)
-    squares = sums.second.diagonal(dim1=1, dim2=2)
-    errors = 2 * squares[:, 0] + squares[:, 1] + squares[:, 2] - 2 * (sums.second[:, 0, 1] + sums.second[:, 0, 2])
-    return (10 * torch.log10(255.0**2 * 2 * sums.pixels / errors)).to(images.fused.dtype)
-
-
-CC = Metric(
-    "cc",
-    _cc,
-    needs_sources=True,
-    minimum_size=1,
-    higher_is_better=True,
-    summary="mean Pearson correlation with the two sources",
-    range="-1..1",
-)
-SCD = Metric(
-    "scd",
-    _scd,
-    needs_sources=True,
-    minimum_size=1,
-    higher_is_better=True,
-    summary="sum of the correlations of differences, corr(F - B, A) + corr(F - A, B)",
-    range="-2..2",
-)
-PSNR = Metric(
-    "psnr",
-    _psnr,
-    needs_sources=True,
-    minimum_size=1,
-    higher_is_better=True,
-    summary="10 log10(255^2 / MSE) in dB, MSE averaged over the sources",
-    range="0..inf",
-)

@@ -7,16 +7,22 @@ from torch import Tensor
 
 from fusion_env.metrics.gradient import Sobel, fused_sobel, sobel
 from fusion_env.metrics.images import Images
-from fusion_env.metrics.metric import Metric
+from fusion_env.metrics.registry import metric
 
-__all__ = ["QABF", "qabf"]
+__all__ = ["qabf"]
 
 # Gain, slope and centre of the two sigmoids, for strength and orientation.
 _STRENGTH = (0.9994, 15.0, 0.5)
 _ORIENTATION = (0.9879, 22.0, 0.8)
 
 
-def qabf(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=1,
+    summary="edge strength and orientation preserved, weighted by the sources' edges (Xydeas-Petrovic)",
+    range="0..0.976",
+)
+def qabf(images: Images) -> Tensor:
     """Compute the edge preservation (Qabf) of fused images.
 
     At each pixel and for each source S, with Sobel responses (weights 1 2 1, zero border), strength g and orientation
@@ -29,15 +35,16 @@ def qabf(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     strengths are equal, G is the strength instead of 1, as in all common code: at most 2.4e-4 on levels 0..255, as
     here. Variants: the same code on images in 0..1 is off by up to 27 %.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``; float32 is within 1e-5 (relative) of float64.
     """
-    return QABF(fused, ir=ir, vis=vis)
+    fused = _edges(images.once(fused_sobel))
+    kept = available = images.fused.new_zeros(())
+    for source in (images.vis, images.ir):
+        edges = _edges(sobel(source, "constant"))
+        kept = kept + (_preserved(edges, fused) * edges.strength).sum(dim=(1, 2, 3))
+        available = available + edges.strength.sum(dim=(1, 2, 3))
+    return (kept / available).masked_fill_(available == 0, 0.0)
 
 
 class _Edges(NamedTuple):
@@ -52,16 +59,6 @@ def _edges(responses: Sobel) -> _Edges:
     return _Edges(strength, angle)
 
 
-def _qabf(images: Images) -> Tensor:
-    fused = _edges(images.once(fused_sobel))
-    kept, available = 0.0, 0.0
-    for source in (images.vis, images.ir):
-        edges = _edges(sobel(source, "constant"))
-        kept = kept + (_preserved(edges, fused) * edges.strength).sum(dim=(1, 2, 3))
-        available = available + edges.strength.sum(dim=(1, 2, 3))
-    return (kept / available).masked_fill_(available == 0, 0.0)
-
-
 def _preserved(source: _Edges, fused: _Edges) -> Tensor:
     larger, smaller = source.strength.maximum(fused.strength), source.strength.minimum(fused.strength)
     ratio = smaller.where(source.strength == fused.strength, smaller / larger)
@@ -71,14 +68,3 @@ def _preserved(source: _Edges, fused: _Edges) -> Tensor:
 
 def _sigmoid(values: Tensor, gain: float, slope: float, centre: float) -> Tensor:
     return ((values - centre) * slope).sigmoid_().mul_(gain)
-
-
-QABF = Metric(
-    "qabf",
-    _qabf,
-    needs_sources=True,
-    minimum_size=1,
-    higher_is_better=True,
-    summary="edge strength and orientation preserved, weighted by the sources' edges (Xydeas-Petrovic)",
-    range="0..0.976",
-)

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusion_env.filters import Window, gaussian_window, halve, local_moments, stack_rows_first, strips
 from fusion_env.metrics.images import Images
 from fusion_env.metrics.levels import check_images, to_levels
-from fusion_env.metrics.metric import Metric
-from fusion_env.metrics.windows import Window, gaussian_window, halve, local_moments, stack_rows_first, strips
+from fusion_env.metrics.registry import metric
 
-__all__ = ["VIF", "VIFF", "vif", "vif_pair", "viff"]
+__all__ = ["vif", "vif_pair", "viff"]
 
 _WINDOWS = tuple(gaussian_window(size, size / 5) for size in (17, 9, 5, 3))
 _MINIMUM_SIZE = 41
@@ -28,7 +28,13 @@ _TINY = 1e-10
 _FLAT = 1e-10
 
 
-def vif(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=_MINIMUM_SIZE,
+    summary="pixel-domain VIF (Sheikh-Bovik vifp), summed over the sources",
+    range="0..about 2, more with added contrast",
+)
+def vif(images: Images) -> Tensor:
     """Compute the visual information fidelity (VIF) of fused images: ``vif_pair(vis, F) + vif_pair(ir, F)``.
 
     Higher is better (more of the sources' information is kept); about 2 for perfect fidelity to both sources, more
@@ -37,18 +43,21 @@ def vif(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     Variants: CDDFuse publishes this sum as "VIFF", TDFusion half of it; Han's VIFF is another metric (`viff`), and so
     is the wavelet VIF of pyiqa. IVIF_ZOO pads with zeros and shifts the window, +2.5 %.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``; see `vif_pair` for the precision.
     """
-    return VIF(fused, ir=ir, vis=vis)
+    if viff.function in images.wanted:
+        return images.once(_both)[0]
+    return _accumulate(images, _VifSums())[0]
 
 
-def viff(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=_MINIMUM_SIZE,
+    summary="VIF for fusion (Han 2013): of the source with the smaller gain at each pixel (AgentFuse)",
+    range="0..about 1, more with added contrast",
+)
+def viff(images: Images) -> Tensor:
     """Compute the visual information fidelity for fusion (VIFF) of Han et al.
 
     On the four scales of `vif_pair`, F is modelled as ``g S + v`` of either source, with the noise ``s_n^2 = 0.005 *
@@ -63,16 +72,13 @@ def viff(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     Information Fusion 2013, on grey levels; most likely the VIFF of the AgentFuse paper. Variants: the "VIFF" of
     CDDFuse is `vif`. On 0..1 data with the same noise the number is another one. For colour, Han takes CIELAB's L.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``, computed in double precision whatever the dtype: in flat regions, which source is picked hangs on
         rounding noise.
     """
-    return VIFF(fused, ir=ir, vis=vis)
+    if vif.function in images.wanted:
+        return images.once(_both)[1]
+    return _accumulate(images, _ViffSums())[0]
 
 
 @torch.no_grad()
@@ -117,18 +123,6 @@ class _Channel(NamedTuple):
     """``[h, S, B, w]`` ``g^2 s_S^2``, the part of F's variance that the source explains; v has the rest."""
 
 
-def _vif(images: Images) -> Tensor:
-    if _viff in images.wanted:
-        return images.once(_both)[0]
-    return _accumulate(images, _VifSums())[0]
-
-
-def _viff(images: Images) -> Tensor:
-    if _vif in images.wanted:
-        return images.once(_both)[1]
-    return _accumulate(images, _ViffSums())[0]
-
-
 def _both(images: Images) -> tuple[Tensor, ...]:
     """Compute VIF and VIFF in one pass: nearly all of the work is the model, which is the same."""
     return _accumulate(images, _VifSums(), _ViffSums())
@@ -159,8 +153,8 @@ def _channels(images: Tensor) -> Iterator[tuple[int, _Channel]]:
 
 def _channel(images: Tensor, window: Window) -> _Channel:
     _, _, variance_f, variance_s, covariance = local_moments(images, window)
-    F.threshold_(variance_f, _FLAT, 0.0)
-    F.threshold_(variance_s, _FLAT, 0.0)
+    F.threshold(variance_f, _FLAT, 0.0, inplace=True)
+    F.threshold(variance_s, _FLAT, 0.0, inplace=True)
     # A negative g counts as 0, and so does that of a flat source. Rounding must not explain more than there is.
     covariance.clamp_(min=0.0)
     gain = covariance / F.threshold(variance_s, 0.0, inf)
@@ -186,8 +180,7 @@ class _VifSums:
     """Sums of VIF over the pixels of all scales, for each source and image."""
 
     def __init__(self) -> None:
-        self._kept: Tensor | float = _TINY
-        self._available: Tensor | float = _TINY
+        self._kept = self._available = torch.tensor(_TINY, dtype=torch.float64)
 
     def add(self, scale: int, channel: _Channel) -> None:
         self._kept = self._kept + _log_gains(channel.variance_f, channel.explained, _VIF_NOISE)
@@ -202,8 +195,8 @@ class _ViffSums:
     """Sums of VIFF over the pixels of each scale, for each image; the sources are infrared, visible."""
 
     def __init__(self) -> None:
-        self._kept: list[Tensor | float] = [0.0] * len(_WINDOWS)
-        self._available: list[Tensor | float] = [0.0] * len(_WINDOWS)
+        self._kept: list[Tensor] = []
+        self._available: list[Tensor] = []
 
     def add(self, scale: int, channel: _Channel) -> None:
         gain_ir, gain_vis = channel.gain.split(1, dim=1)
@@ -213,33 +206,20 @@ class _ViffSums:
             torch.where(visible, plane[:, 1:], plane[:, :1]) for plane in (channel.explained, channel.variance_s)
         )
         tiny = _VIFF_TINY * explained[:, 0, 0].numel()
-        self._kept[scale] += _log_gains(channel.variance_f, explained, _VIFF_NOISE)[0] + tiny
-        self._available[scale] += _log_sum(variance_s.add_(_VIFF_NOISE), unit=_VIFF_NOISE)[0] + tiny
+        kept = _log_gains(channel.variance_f, explained, _VIFF_NOISE)[0] + tiny
+        available = _log_sum(variance_s.add_(_VIFF_NOISE), unit=_VIFF_NOISE)[0] + tiny
         if scale == 0:
             # A comparison hides NaN: the other source is picked.
-            self._kept[0] += 0.0 * channel.variance_s.sum(dim=(0, 1, 3))
+            kept += 0.0 * channel.variance_s.sum(dim=(0, 1, 3))
+        if scale == len(self._kept):
+            self._kept.append(kept)
+            self._available.append(available)
+        else:
+            self._kept[scale] += kept
+            self._available[scale] += available
 
     def value(self) -> Tensor:
         """Return VIFF ``[B]``."""
         scales = zip(_VIFF_WEIGHTS, self._kept, self._available, strict=True)
-        return sum(weight * kept / available for weight, kept, available in scales)
-
-
-VIF = Metric(
-    "vif",
-    _vif,
-    needs_sources=True,
-    minimum_size=_MINIMUM_SIZE,
-    higher_is_better=True,
-    summary="pixel-domain VIF (Sheikh-Bovik vifp), summed over the sources",
-    range="0..about 2, more with added contrast",
-)
-VIFF = Metric(
-    "viff",
-    _viff,
-    needs_sources=True,
-    minimum_size=_MINIMUM_SIZE,
-    higher_is_better=True,
-    summary="VIF for fusion (Han 2013): of the source with the smaller gain at each pixel (AgentFuse)",
-    range="0..about 1, more with added contrast",
-)
+        first, *others = (weight * kept / available for weight, kept, available in scales)
+        return sum(others, start=first)

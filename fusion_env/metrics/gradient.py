@@ -7,15 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusion_env.metrics.images import Images
-from fusion_env.metrics.metric import Metric
+from fusion_env.metrics.registry import metric
 
 __all__ = [
-    "AG",
-    "AG_FORWARD",
-    "EI",
-    "EI_ZERO",
-    "SF",
-    "SF_UINT8",
     "Sobel",
     "ag",
     "ag_forward",
@@ -28,7 +22,13 @@ __all__ = [
 ]
 
 
-def ag(fused: Tensor) -> Tensor:
+@metric(
+    needs_sources=False,
+    minimum_size=2,
+    summary="mean gradient length / sqrt(2); central differences, one-sided at the border",
+    range="0..255",
+)
+def ag(images: Images) -> Tensor:
     """Compute the average gradient (AG) of fused images.
 
     ``mean(sqrt((g_x^2 + g_y^2) / 2))`` over all M x N pixels, where g_x, g_y are central differences inside and
@@ -39,16 +39,27 @@ def ag(fused: Tensor) -> Tensor:
     the Python code of CDDFuse and IVIF_ZOO. Variants: VIFB and the MATLAB code of the SeAFusion family divide the same
     sum by (M-1)(N-1), +0.3 to +0.7 %; Cui's own formula is `ag_forward`.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-
     Returns:
         ``[B]``; float32 is within 1e-6 (relative) of float64.
     """
-    return AG(fused)
+    # Twice the gradient: the sum of the two steps at a pixel, or twice the only one at the border.
+    steps = images.once(_steps)
+    across, down = torch.empty_like(images.fused), torch.empty_like(images.fused)
+    torch.add(steps.across[..., 1:], steps.across[..., :-1], out=across[..., 1:-1])
+    torch.add(steps.down[..., 1:, :], steps.down[..., :-1, :], out=down[..., 1:-1, :])
+    for border in (0, -1):
+        across[..., border] = 2 * steps.across[..., border]
+        down[..., border, :] = 2 * steps.down[..., border, :]
+    return _mean(_length(across, down)) / 8**0.5
 
 
-def ag_forward(fused: Tensor) -> Tensor:
+@metric(
+    needs_sources=False,
+    minimum_size=2,
+    summary="mean gradient length / sqrt(2); forward differences (AgentFuse)",
+    range="0..255",
+)
+def ag_forward(images: Images) -> Tensor:
     """Compute the average gradient of fused images with forward differences.
 
     ``mean(sqrt((d_x^2 + d_y^2) / 2))``, where d_x, d_y are the differences to the right and the lower neighbour, over
@@ -58,16 +69,20 @@ def ag_forward(fused: Tensor) -> Tensor:
     Source: Cui et al., Optics Communications 2015, the textbook formula; the AG of the AgentFuse paper. Variants: see
     `ag`, which is lower by a sixth to a quarter, as central differences blur.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-
     Returns:
         ``[B]``; float32 is within 1e-6 (relative) of float64.
     """
-    return AG_FORWARD(fused)
+    steps = images.once(_steps)
+    return _mean(_length(steps.across[..., :-1, :].clone(), steps.down[..., :-1])) / 2**0.5
 
 
-def ei(fused: Tensor) -> Tensor:
+@metric(
+    needs_sources=False,
+    minimum_size=1,
+    summary="mean Sobel gradient length; replicated border (VIFB, AgentFuse)",
+    range="0..1442.5",
+)
+def ei(images: Images) -> Tensor:
     """Compute the edge intensity (EI) of fused images.
 
     ``mean(sqrt(s_x^2 + s_y^2))`` over all pixels, where s_x, s_y are the unnormalised Sobel responses (weights 1 2 1)
@@ -77,16 +92,19 @@ def ei(fused: Tensor) -> Tensor:
     Source: Rajalingam & Priya, "Hybrid multimodality medical image fusion technique ...", 2018, as in VIFB; the EI of
     the AgentFuse paper. Variants: `ei_zero`; a reflected border is up to 3 % off.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-
     Returns:
         ``[B]``; float32 is within 1e-6 (relative) of float64.
     """
-    return EI(fused)
+    return _mean(_length(*sobel(images.fused, "replicate")))
 
 
-def ei_zero(fused: Tensor) -> Tensor:
+@metric(
+    needs_sources=False,
+    minimum_size=1,
+    summary="mean Sobel gradient length; zero border (IVIF_ZOO)",
+    range="0..1442.5",
+)
+def ei_zero(images: Images) -> Tensor:
     """Compute the edge intensity of fused images with a zero border.
 
     As `ei`, but pixels outside the image count as 0, which adds an edge around the image: about +7 %, +3.6 % at
@@ -95,16 +113,20 @@ def ei_zero(fused: Tensor) -> Tensor:
 
     Source: the code of IVIF_ZOO. Variants: see `ei`.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-
     Returns:
         ``[B]``; float32 is within 1e-6 (relative) of float64.
     """
-    return EI_ZERO(fused)
+    across, down = images.once(fused_sobel)
+    return _mean(_length(across.clone(), down))
 
 
-def sf(fused: Tensor) -> Tensor:
+@metric(
+    needs_sources=False,
+    minimum_size=2,
+    summary="root of the summed mean squares of row and column differences",
+    range="0..360.6",
+)
+def sf(images: Images) -> Tensor:
     """Compute the spatial frequency (SF) of fused images.
 
     ``sqrt(mean(d_x^2) + mean(d_y^2))``, d_x and d_y the differences of neighbours in rows and columns, each mean over
@@ -115,16 +137,20 @@ def sf(fused: Tensor) -> Tensor:
     Variants: VIFB divides both sums by M N, -0.1 to -0.2 %; `sf_uint8` is what MATLAB code returns for images that were
     never converted to ``double``.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-
     Returns:
         ``[B]``; float32 is within 1e-6 (relative) of float64.
     """
-    return SF(fused)
+    steps = images.once(_steps)
+    return (_mean(steps.across.square()) + _mean(steps.down.square())).sqrt_()
 
 
-def sf_uint8(fused: Tensor) -> Tensor:
+@metric(
+    needs_sources=False,
+    minimum_size=2,
+    summary="spatial frequency in MATLAB's saturating uint8 arithmetic (AgentFuse)",
+    range="0..22.6",
+)
+def sf_uint8(images: Images) -> Tensor:
     """Compute the spatial frequency of fused images as MATLAB does in ``uint8`` arithmetic.
 
     As `sf`, but a negative difference to the right or lower neighbour counts as 0, and a squared difference as at most
@@ -134,13 +160,12 @@ def sf_uint8(fused: Tensor) -> Tensor:
     Source: the common MATLAB function ``SF_evaluation`` applied to an image straight from ``imread``; the SF of the
     AgentFuse paper (5 to 8, where `sf` is 13 to 17). Variants: numpy's ``uint8`` wraps around instead.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-
     Returns:
         ``[B]``; float32 is within 1e-6 (relative) of float64.
     """
-    return SF_UINT8(fused)
+    steps = images.once(_steps)
+    across, down = (_mean(step.clamp(min=0.0).square_().clamp_(max=255.0)) for step in steps)
+    return (across + down).sqrt_()
 
 
 class Sobel(NamedTuple):
@@ -182,43 +207,6 @@ def _steps(images: Images) -> _Steps:
     return _Steps(levels[..., 1:] - levels[..., :-1], levels[..., 1:, :] - levels[..., :-1, :])
 
 
-def _ag(images: Images) -> Tensor:
-    # Twice the gradient: the sum of the two steps at a pixel, or twice the only one at the border.
-    steps = images.once(_steps)
-    across, down = torch.empty_like(images.fused), torch.empty_like(images.fused)
-    torch.add(steps.across[..., 1:], steps.across[..., :-1], out=across[..., 1:-1])
-    torch.add(steps.down[..., 1:, :], steps.down[..., :-1, :], out=down[..., 1:-1, :])
-    for border in (0, -1):
-        across[..., border] = 2 * steps.across[..., border]
-        down[..., border, :] = 2 * steps.down[..., border, :]
-    return _mean(_length(across, down)) / 8**0.5
-
-
-def _ag_forward(images: Images) -> Tensor:
-    steps = images.once(_steps)
-    return _mean(_length(steps.across[..., :-1, :].clone(), steps.down[..., :-1])) / 2**0.5
-
-
-def _ei(images: Images) -> Tensor:
-    return _mean(_length(*sobel(images.fused, "replicate")))
-
-
-def _ei_zero(images: Images) -> Tensor:
-    across, down = images.once(fused_sobel)
-    return _mean(_length(across.clone(), down))
-
-
-def _sf(images: Images) -> Tensor:
-    steps = images.once(_steps)
-    return (_mean(steps.across.square()) + _mean(steps.down.square())).sqrt_()
-
-
-def _sf_uint8(images: Images) -> Tensor:
-    steps = images.once(_steps)
-    across, down = (_mean(step.clamp(min=0.0).square_().clamp_(max=255.0)) for step in steps)
-    return (across + down).sqrt_()
-
-
 def _length(across: Tensor, down: Tensor) -> Tensor:
     """Return the lengths of gradient vectors, written over ``across``."""
     return across.square_().addcmul_(down, down).sqrt_()
@@ -226,59 +214,3 @@ def _length(across: Tensor, down: Tensor) -> Tensor:
 
 def _mean(plane: Tensor) -> Tensor:
     return plane.mean(dim=(1, 2, 3))
-
-
-AG = Metric(
-    "ag",
-    _ag,
-    needs_sources=False,
-    minimum_size=2,
-    higher_is_better=True,
-    summary="mean gradient length / sqrt(2); central differences, one-sided at the border",
-    range="0..255",
-)
-AG_FORWARD = Metric(
-    "ag_forward",
-    _ag_forward,
-    needs_sources=False,
-    minimum_size=2,
-    higher_is_better=True,
-    summary="mean gradient length / sqrt(2); forward differences (AgentFuse)",
-    range="0..255",
-)
-EI = Metric(
-    "ei",
-    _ei,
-    needs_sources=False,
-    minimum_size=1,
-    higher_is_better=True,
-    summary="mean Sobel gradient length; replicated border (VIFB, AgentFuse)",
-    range="0..1442.5",
-)
-EI_ZERO = Metric(
-    "ei_zero",
-    _ei_zero,
-    needs_sources=False,
-    minimum_size=1,
-    higher_is_better=True,
-    summary="mean Sobel gradient length; zero border (IVIF_ZOO)",
-    range="0..1442.5",
-)
-SF = Metric(
-    "sf",
-    _sf,
-    needs_sources=False,
-    minimum_size=2,
-    higher_is_better=True,
-    summary="root of the summed mean squares of row and column differences",
-    range="0..360.6",
-)
-SF_UINT8 = Metric(
-    "sf_uint8",
-    _sf_uint8,
-    needs_sources=False,
-    minimum_size=2,
-    higher_is_better=True,
-    summary="spatial frequency in MATLAB's saturating uint8 arithmetic (AgentFuse)",
-    range="0..22.6",
-)

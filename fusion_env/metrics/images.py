@@ -65,5 +65,8 @@ class Images:
 
     def _of(self, name: str) -> Tensor:
         if name not in self._levels:
-            self._levels[name] = to_levels(self._given[name])
+            given = self._given[name]
+            if given is None:
+                raise ValueError(f"a metric asked for the {name} images: declare it with needs_sources=True")
+            self._levels[name] = to_levels(given)
         return self._levels[name]

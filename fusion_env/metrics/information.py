@@ -7,16 +7,22 @@ import torch
 from torch import Tensor
 
 from fusion_env.metrics.images import Images
-from fusion_env.metrics.metric import Metric
+from fusion_env.metrics.registry import metric
 
-__all__ = ["EN", "MI", "en", "histograms", "mi"]
+__all__ = ["en", "histograms", "mi", "scattered_counts"]
 
 _LEVELS = 256
 # Joint histograms counted at a time: each takes 65536 bins, however small the image.
 _JOINT_IMAGES = 16
 
 
-def en(fused: Tensor) -> Tensor:
+@metric(
+    needs_sources=False,
+    minimum_size=1,
+    summary="entropy of the 256-bin histogram in bits (AgentFuse)",
+    range="0..8",
+)
+def en(images: Images) -> Tensor:
     """Compute the entropy (EN) of fused images in bits.
 
     ``-sum(p_i log2 p_i)`` over the 256-bin histogram of whole levels. Higher is better (more information, but also more
@@ -25,16 +31,19 @@ def en(fused: Tensor) -> Tensor:
     Source: Roberts et al., "Assessment of image fusion procedures using entropy ...", J. Applied Remote Sensing 2008;
     the EN of the AgentFuse paper. Variants: IVIF_ZOO adds 1e-7 inside the logarithm, -5e-6.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-
     Returns:
         ``[B]``, computed in double precision whatever the dtype.
     """
-    return EN(fused)
+    return images.once(_fused_entropy).to(images.fused.dtype)
 
 
-def mi(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=1,
+    summary="mutual information with the sources in bits, summed",
+    range="0..16",
+)
+def mi(images: Images) -> Tensor:
     """Compute the mutual information (MI) of fused images and their sources in bits: ``I(A; F) + I(B; F)``.
 
     ``I(A; F) = H(A) + H(F) - H(A, F)`` with the entropies of the 256-bin histograms and of the 256x256-bin joint one of
@@ -46,21 +55,21 @@ def mi(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     CDDFuse and VIFB take the natural logarithm, x 0.6931; a MATLAB version that adds 1 to ``uint8`` data merges the
     levels 254 and 255, +1e-5 to +1e-4.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``, computed in double precision whatever the dtype.
     """
-    return MI(fused, ir=ir, vis=vis)
+    fused = images.once(_fused_bins).bin
+    shared = 2 * images.once(_fused_entropy)
+    for levels in (images.vis, images.ir):
+        source = _bins(levels)
+        shared = shared + _entropy_of_bins(source) - _joint_entropy(source.bin, fused)
+    return shared.clamp_(min=0.0).to(images.fused.dtype)
 
 
 class _Bins(NamedTuple):
     """Levels of images as indices of bins."""
 
-    index: Tensor
+    bin: Tensor
     """``[B, N]`` ``int32``, 0..255; 0 for NaN, which as an integer could be anything."""
     unknown: Tensor
     """``[B]``, whether an image has NaN."""
@@ -80,26 +89,13 @@ def _fused_entropy(images: Images) -> Tensor:
 
 
 def _entropy_of_bins(bins: _Bins) -> Tensor:
-    return _entropy(histograms(bins.index, _LEVELS)).masked_fill_(bins.unknown, nan)
+    return _entropy(histograms(bins.bin, _LEVELS)).masked_fill_(bins.unknown, nan)
 
 
 def _entropy(counts: Tensor) -> Tensor:
     """Compute the entropies, in bits, of histograms ``[B, bins]`` -> ``[B]`` float64."""
     share = counts.double() / counts.sum(dim=1, keepdim=True)
     return 0.0 - torch.xlogy(share, share).sum(dim=1) / log(2.0)  # a negation would make 0 a -0
-
-
-def _en(images: Images) -> Tensor:
-    return images.once(_fused_entropy).to(images.fused.dtype)
-
-
-def _mi(images: Images) -> Tensor:
-    fused = images.once(_fused_bins).index
-    shared = 2 * images.once(_fused_entropy)
-    for levels in (images.vis, images.ir):
-        source = _bins(levels)
-        shared = shared + _entropy_of_bins(source) - _joint_entropy(source.index, fused)
-    return shared.clamp_(min=0.0).to(images.fused.dtype)
 
 
 def _joint_entropy(some: Tensor, others: Tensor) -> Tensor:
@@ -120,30 +116,11 @@ def histograms(index: Tensor, bins: int) -> Tensor:
     batch = len(index)
     flat = (index + bins * torch.arange(batch, dtype=torch.int32, device=index.device)[:, None]).flatten()
     # bincount is the fastest on a CPU; on a GPU it makes the host wait, to size its output.
-    counts = torch.bincount(flat, minlength=batch * bins) if flat.is_cpu else _scattered_counts(flat, batch * bins)
+    counts = torch.bincount(flat, minlength=batch * bins) if flat.is_cpu else scattered_counts(flat, batch * bins)
     return counts.view(batch, bins)
 
 
-def _scattered_counts(flat: Tensor, bins: int) -> Tensor:
+def scattered_counts(flat: Tensor, bins: int) -> Tensor:
+    """Count as `torch.bincount` does, without waiting for a GPU."""
     ones = torch.ones(1, dtype=torch.int64, device=flat.device).expand(len(flat))
     return torch.zeros(bins, dtype=torch.int64, device=flat.device).scatter_add_(0, flat.long(), ones)
-
-
-EN = Metric(
-    "en",
-    _en,
-    needs_sources=False,
-    minimum_size=1,
-    higher_is_better=True,
-    summary="entropy of the 256-bin histogram in bits (AgentFuse)",
-    range="0..8",
-)
-MI = Metric(
-    "mi",
-    _mi,
-    needs_sources=True,
-    minimum_size=1,
-    higher_is_better=True,
-    summary="mutual information with the sources in bits, summed",
-    range="0..16",
-)

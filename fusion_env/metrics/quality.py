@@ -5,10 +5,11 @@ from functools import cache, partial
 import torch
 from torch import Tensor, nn
 
+from fusion_env.metrics.base import Metric
 from fusion_env.metrics.images import Images
-from fusion_env.metrics.metric import Metric
+from fusion_env.metrics.registry import metric
 
-__all__ = ["CLIP_IQA", "quality_metric"]
+__all__ = ["cached_clip_iqa", "clip_iqa", "quality_metric"]
 
 
 def quality_metric(name: str, scorer: nn.Module) -> Metric:
@@ -36,23 +37,26 @@ def _score(scorer: nn.Module, images: Images) -> Tensor:
 
 
 @cache
-def _load_clip_iqa(device: torch.device) -> nn.Module:
+def cached_clip_iqa(device: torch.device) -> nn.Module:
+    """Load CLIP-IQA with OpenAI's weights; once for each device."""
     # Here, because open_clip takes seconds to import and most callers want no network.
     from fusion_env.perception.clip_iqa import load_clip_iqa
 
     return load_clip_iqa().to(device)
 
 
-def _clip_iqa(images: Images) -> Tensor:
-    return _score(_load_clip_iqa(images.fused.device), images)
-
-
-CLIP_IQA = Metric(
-    "clip_iqa",
-    _clip_iqa,
+@metric(
     needs_sources=False,
     minimum_size=32,
-    higher_is_better=True,
     summary="CLIP-IQA with the prompts of AgentFuse (IQA*), on the luma",
     range="0..1",
 )
+def clip_iqa(images: Images) -> Tensor:
+    """Compute the CLIP-IQA of fused images with OpenAI's weights, which are fetched or read at the first call.
+
+    Higher is better; 0..1. At least 32x32 pixels. Definition, source and variants: `fusion_env.perception.clip_iqa`.
+
+    Returns:
+        ``[B]``.
+    """
+    return _score(cached_clip_iqa(images.fused.device), images)

@@ -1,35 +1,46 @@
 """The metrics by name."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 
 from torch import Tensor
 
-from fusion_env.errors import unknown_name
-from fusion_env.metrics import vifb
-from fusion_env.metrics.correlation import CC, PSNR, SCD
-from fusion_env.metrics.edges import QABF
-from fusion_env.metrics.fidelity import VIF, VIFF
-from fusion_env.metrics.gradient import AG, AG_FORWARD, EI, EI_ZERO, SF, SF_UINT8
-from fusion_env.metrics.information import EN, MI
-from fusion_env.metrics.metric import Metric, evaluate
-from fusion_env.metrics.quality import CLIP_IQA
-from fusion_env.metrics.similarity import MS_SSIM, SSIM
-from fusion_env.metrics.statistics import SD
+from fusion_env.metrics.base import Metric
+from fusion_env.metrics.images import Images
+from fusion_env.registry import Registry
 
-__all__ = ["compute", "get", "list"]
+__all__ = ["get", "metric", "names", "register"]
 
-_METRICS = {
-    metric.name: metric
-    for metric in (
-        *(AG, AG_FORWARD, EI, EI_ZERO, SF, SF_UINT8, SD, EN, MI, QABF, SCD, CC),
-        *(SSIM, MS_SSIM, PSNR, VIF, VIFF, CLIP_IQA),
-    )
-}
+_METRICS: Registry[Metric] = Registry("metric")
 
 
-def list() -> tuple[str, ...]:
-    """Return the names of all registered metrics."""
-    return tuple(_METRICS)
+def metric(
+    *, needs_sources: bool, minimum_size: int, higher_is_better: bool = True, summary: str, range: str
+) -> Callable[[Callable[[Images], Tensor]], Metric]:
+    """Declare a metric: a decorator that makes a registered `Metric` of a module's function of `Images`.
+
+    The function's name is the metric's, and its docstring the metric's manual. The arguments are fields of `Metric`.
+
+    Raises:
+        ValueError: If another metric has the name.
+    """
+
+    def declare(function: Callable[[Images], Tensor]) -> Metric:
+        name = function.__name__
+        declared = Metric(name, function, needs_sources, minimum_size, higher_is_better, summary, range)
+        object.__setattr__(declared, "__doc__", function.__doc__)
+        function.__qualname__ = f"{name}.function"  # where pickle finds it: the bare name is the metric's
+        return register(declared)
+
+    return declare
+
+
+def register(metric: Metric) -> Metric:
+    """Make a metric known under its name.
+
+    Raises:
+        ValueError: If another metric has the name.
+    """
+    return _METRICS.register(metric.name)(metric)
 
 
 def get(name: str) -> Metric:
@@ -38,46 +49,9 @@ def get(name: str) -> Metric:
     Raises:
         UnknownNameError: If there is no such metric; the message suggests the nearest name.
     """
-    if name not in _METRICS:
-        raise unknown_name("metric", name, _METRICS)
-    return _METRICS[name]
+    return _METRICS.get(name)
 
 
-def compute(
-    selected: Iterable[str | Metric],
-    fused: Tensor,
-    *,
-    ir: Tensor | None = None,
-    vis: Tensor | None = None,
-    convention: str = "gray",
-) -> dict[str, Tensor]:
-    """Compute several metrics of the same images; they share what they have in common.
-
-    The values are bit for bit those of the single functions.
-
-    Args:
-        selected: Names of metrics or metrics, in the order wanted.
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype; may be left out if no selected metric needs sources.
-        vis: Luma of the visible images, likewise.
-        convention: ``"gray"``, or ``"vifb"`` for the values of the VIFB benchmark: names only, and images may have
-            three planes; see `fusion_env.metrics.vifb`.
-
-    Returns:
-        One ``[B]`` tensor for each name.
-
-    Raises:
-        UnknownNameError: If a name is not a metric, or of no metric of this convention, or the convention is unknown;
-            nothing has been computed then.
-        ValueError: If a selected metric needs a source that is missing, or two different ones have the same name.
-    """
-    if convention == "vifb":
-        return vifb.compute(selected, fused, ir=ir, vis=vis)
-    if convention != "gray":
-        raise unknown_name("convention", convention, ("gray", "vifb"))
-    chosen: dict[str, Metric] = {}
-    for item in selected:
-        metric = item if isinstance(item, Metric) else get(item)
-        if chosen.setdefault(metric.name, metric) != metric:
-            raise ValueError(f"two different metrics are called {metric.name!r}: give one of them another name")
-    return evaluate(tuple(chosen.values()), fused, ir=ir, vis=vis)
+def names() -> tuple[str, ...]:
+    """Return the names of all metrics, sorted."""
+    return tuple(sorted(_METRICS.names()))

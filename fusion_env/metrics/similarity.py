@@ -6,19 +6,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fusion_env.filters import gaussian_window, local_moments, stack_rows_first, strips
 from fusion_env.metrics.images import Images
 from fusion_env.metrics.levels import check_images, to_levels
-from fusion_env.metrics.metric import Metric
-from fusion_env.metrics.windows import gaussian_window, local_moments, stack_rows_first, strips
+from fusion_env.metrics.registry import metric
 
-__all__ = ["MS_SSIM", "SSIM", "ms_ssim", "ssim", "ssim_index", "ssim_pair"]
+__all__ = ["ms_ssim", "ssim", "ssim_index", "ssim_pair"]
 
 _WINDOW = gaussian_window(11, 1.5)
 _K1, _K2 = 0.01, 0.03
 _MS_POWERS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
-def ssim(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=len(_WINDOW),
+    summary="SSIM (11x11 Gaussian window), summed over the sources",
+    range="-2..2",
+)
+def ssim(images: Images) -> Tensor:
     """Compute the structural similarity (SSIM) of fused images to both sources: ``SSIM(vis, F) + SSIM(ir, F)``.
 
     Higher is better; -2..2, and 2 only where both sources equal F. The order of the sources does not matter. At
@@ -27,18 +33,19 @@ def ssim(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     Variants: half of this sum is also published as "SSIM". scikit-image's default (7x7 box window) and wrong data
     ranges (CDDFuse, IVIF_ZOO) give other numbers.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``; float32 is within 1e-5 of float64.
     """
-    return SSIM(fused, ir=ir, vis=vis)
+    return images.once(_first_scale).whole.sum(dim=0)
 
 
-def ms_ssim(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+@metric(
+    needs_sources=True,
+    minimum_size=len(_WINDOW) * 2 ** (len(_MS_POWERS) - 1),
+    summary="MS-SSIM (Wang 2003, 5 scales), summed over the sources",
+    range="0..2",
+)
+def ms_ssim(images: Images) -> Tensor:
     """Compute the multi-scale structural similarity (MS-SSIM) of fused images to both sources, summed.
 
     For one source, the product of the mean contrast-structure term ``(2 s_SF + C2) / (s_S^2 + s_F^2 + C2)`` on four
@@ -52,15 +59,17 @@ def ms_ssim(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     MEF-SSIM, the 3-level metric of Ma, Zeng & Wang (IEEE TIP 2015) that the SeAFusion family reports as "MS-SSIM": the
     two are not comparable.
 
-    Args:
-        fused: Luma ``[B, 1, H, W]``, ``uint8`` or floats in 0..1.
-        ir: Infrared images, same shape and dtype.
-        vis: Luma of the visible images, same shape and dtype.
-
     Returns:
         ``[B]``; float32 is within 1e-5 of float64.
     """
-    return MS_SSIM(fused, ir=ir, vis=vis)
+    similarity = images.once(_first_scale)
+    levels: tuple[Tensor, ...] = (images.fused, images.ir, images.vis)
+    product: Tensor | float = 1.0
+    for power in _MS_POWERS[:-1]:
+        product = product * similarity.structure.clamp(min=0.0) ** power
+        levels = tuple(F.avg_pool2d(image, 2) for image in levels)
+        similarity = _similarity(stack_rows_first(*levels), 255.0)
+    return (product * similarity.whole.clamp(min=0.0) ** _MS_POWERS[-1]).sum(dim=0)
 
 
 @torch.no_grad()
@@ -101,21 +110,6 @@ def ssim_index(a: Tensor, b: Tensor, data_range: float = 1.0) -> Tensor:
     return _similarity(stack_rows_first(a, b), data_range).whole[0]
 
 
-def _ssim(images: Images) -> Tensor:
-    return images.once(_first_scale).whole.sum(dim=0)
-
-
-def _ms_ssim(images: Images) -> Tensor:
-    similarity = images.once(_first_scale)
-    levels = (images.fused, images.ir, images.vis)
-    product: Tensor | float = 1.0
-    for power in _MS_POWERS[:-1]:
-        product = product * similarity.structure.clamp(min=0.0) ** power
-        levels = tuple(F.avg_pool2d(image, 2) for image in levels)
-        similarity = _similarity(stack_rows_first(*levels), 255.0)
-    return (product * similarity.whole.clamp(min=0.0) ** _MS_POWERS[-1]).sum(dim=0)
-
-
 class _Similarity(NamedTuple):
     """Means over the pixels of one scale, ``[S, B]`` for S sources."""
 
@@ -134,7 +128,7 @@ def _similarity(images: Tensor, data_range: float) -> _Similarity:
     c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
     # Variances do not depend on the mean, but float32 keeps two more digits of them without it.
     centre = images.detach().mean(dim=(0, 3), keepdim=True)
-    whole = structure = 0.0
+    whole = structure = images.new_zeros(())
     for strip in strips(images - centre, _WINDOW):
         moments = local_moments(strip, _WINDOW)
         mean, other_means = moments.mean + centre[:, :1], moments.other_means + centre[:, 1:]
@@ -144,23 +138,3 @@ def _similarity(images: Tensor, data_range: float) -> _Similarity:
         structure = structure + likeness.sum(dim=(0, 3))
     pixels = (images.shape[0] - len(_WINDOW) + 1) * (images.shape[3] - len(_WINDOW) + 1)
     return _Similarity(whole / pixels, structure / pixels)
-
-
-SSIM = Metric(
-    "ssim",
-    _ssim,
-    needs_sources=True,
-    minimum_size=len(_WINDOW),
-    higher_is_better=True,
-    summary="SSIM (11x11 Gaussian window), summed over the sources",
-    range="-2..2",
-)
-MS_SSIM = Metric(
-    "ms_ssim",
-    _ms_ssim,
-    needs_sources=True,
-    minimum_size=len(_WINDOW) * 2 ** (len(_MS_POWERS) - 1),
-    higher_is_better=True,
-    summary="MS-SSIM (Wang 2003, 5 scales), summed over the sources",
-    range="0..2",
-)

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from fusion_env.errors import unknown_name
-from fusion_env.metrics.edges import QABF
-from fusion_env.metrics.gradient import AG, EI, SF
+from fusion_env.metrics.base import evaluate
+from fusion_env.metrics.edges import qabf
+from fusion_env.metrics.gradient import ag, ei, sf
 from fusion_env.metrics.images import Images
-from fusion_env.metrics.information import EN, MI
-from fusion_env.metrics.metric import evaluate
-from fusion_env.metrics.similarity import SSIM
-from fusion_env.metrics.statistics import SD
+from fusion_env.metrics.information import en, mi
+from fusion_env.metrics.similarity import ssim
+from fusion_env.metrics.statistics import sd
 
 __all__ = ["METRICS", "compute"]
 
@@ -70,11 +70,11 @@ def _split(image: Tensor, planes: int) -> Tensor:
 
 def _ag(images: Images) -> Tensor:
     height, width = images.fused.shape[-2:]
-    return AG.function(images) * (height * width / ((height - 1) * (width - 1)))
+    return ag.function(images) * (height * width / ((height - 1) * (width - 1)))
 
 
 def _mi(images: Images) -> Tensor:
-    return MI.function(images) * log(2.0)
+    return mi.function(images) * log(2.0)
 
 
 def _sf(images: Images) -> Tensor:
@@ -87,14 +87,14 @@ def _sf(images: Images) -> Tensor:
 METRICS = {
     metric.name: metric
     for metric in (
-        replace(AG, function=_ag, summary="as AG, the sum divided by (M-1)(N-1)"),
-        EI,
-        replace(SF, function=_sf, summary="as SF, both sums divided by the number of pixels"),
-        SD,
-        EN,
-        replace(MI, function=_mi, summary="as MI, natural logarithm"),
-        QABF,
-        SSIM,
+        replace(ag, function=_ag, summary="as AG, the sum divided by (M-1)(N-1)"),
+        ei,
+        replace(sf, function=_sf, summary="as SF, both sums divided by the number of pixels"),
+        sd,
+        en,
+        replace(mi, function=_mi, summary="as MI, natural logarithm"),
+        qabf,
+        ssim,
     )
 }
 """The metrics of one plane, by name; `compute` applies them to colour images."""

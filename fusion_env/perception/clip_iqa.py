@@ -24,7 +24,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from fusion_env.errors import ConfigError
-from fusion_env.perception import FrozenNetwork
+from fusion_env.perception.base import FrozenNetwork
 from fusion_env.perception.clip_weights import DEFAULT_MODEL, DEFAULT_TAG, load_clip, untrained_clip
 
 __all__ = [
@@ -33,7 +33,9 @@ __all__ = [
     "PROMPTS",
     "ClipIqa",
     "PromptPair",
+    "attend",
     "load_clip_iqa",
+    "stretch_positions",
     "untrained_clip_iqa",
 ]
 
@@ -266,8 +268,8 @@ def _embed_with_resnet(visual: ModifiedResNet, images: Tensor, interpolation: st
     if interpolation is not None:
         table = visual.attnpool.positional_embedding
         side = round((len(table) - 1) ** 0.5)
-        tokens = tokens + _stretched(table, (side, side), tuple(features.shape[-2:]), interpolation)
-    return _attend(visual.attnpool, tokens[:, :1], tokens)
+        tokens = tokens + stretch_positions(table, (side, side), tuple(features.shape[-2:]), interpolation)
+    return attend(visual.attnpool, tokens[:, :1], tokens)
 
 
 def _embed_with_transformer(visual: VisionTransformer, images: Tensor, interpolation: str | None) -> Tensor:
@@ -277,11 +279,11 @@ def _embed_with_transformer(visual: VisionTransformer, images: Tensor, interpola
     if interpolation is None:
         table = torch.zeros_like(table[:1])
     else:
-        table = _stretched(table, tuple(visual.grid_size), grid, interpolation)
+        table = stretch_positions(table, tuple(visual.grid_size), grid, interpolation)
     return torch.func.functional_call(visual, {"positional_embedding": table}, (images,))
 
 
-def _stretched(table: Tensor, own: tuple[int, int], grid: tuple[int, int], interpolation: str) -> Tensor:
+def stretch_positions(table: Tensor, own: tuple[int, int], grid: tuple[int, int], interpolation: str) -> Tensor:
     """Stretch embeddings [1 + h * w, C] of grid ``own``, the first of a pooled or class token, to another grid."""
     if grid == own:
         return table
@@ -292,7 +294,7 @@ def _stretched(table: Tensor, own: tuple[int, int], grid: tuple[int, int], inter
     return torch.cat([table[:1], stretched[0].flatten(1).mT])
 
 
-def _attend(pool: nn.Module, query: Tensor, tokens: Tensor) -> Tensor:
+def attend(pool: nn.Module, query: Tensor, tokens: Tensor) -> Tensor:
     """Attend from ``query`` [B, 1, C] to ``tokens`` [B, n, C] with the projections of ``pool``; returns [B, D]."""
 
     def heads(projected: Tensor) -> Tensor:

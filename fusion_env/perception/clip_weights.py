@@ -16,7 +16,15 @@ from torch import Tensor
 from fusion_env.errors import ConfigError, MissingRequirementsError, UnknownNameError, unknown_name
 from student.weights import WeightsError, load_into, load_state
 
-__all__ = ["DEFAULT_MODEL", "DEFAULT_TAG", "load_clip", "untrained_clip"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "DEFAULT_TAG",
+    "build_clip",
+    "cached_file",
+    "load_clip",
+    "own_random_state",
+    "untrained_clip",
+]
 
 DEFAULT_MODEL = "RN50-quickgelu"
 DEFAULT_TAG = "openai"
@@ -51,8 +59,8 @@ def untrained_clip(seed: int = 0, model: str = DEFAULT_MODEL) -> open_clip.CLIP:
         seed: Seed of the weights.
         model: open_clip's model name.
     """
-    with _own_random_state(seed):
-        return _build(model)
+    with own_random_state(seed):
+        return build_clip(model)
 
 
 def _model_config(model: str) -> dict:
@@ -69,7 +77,7 @@ def _model_config(model: str) -> dict:
     return config
 
 
-def _build(model: str, quick_gelu: bool = False) -> open_clip.CLIP:
+def build_clip(model: str, quick_gelu: bool = False) -> open_clip.CLIP:
     """Build a model with random weights; ``quick_gelu`` switches that activation on where the name does not."""
     config = _model_config(model)
     config["quick_gelu"] = config.get("quick_gelu", False) or quick_gelu
@@ -78,8 +86,8 @@ def _build(model: str, quick_gelu: bool = False) -> open_clip.CLIP:
 
 def _from_file(path: Path, model: str, quick_gelu: bool = False) -> open_clip.CLIP:
     state = _torchscript_state(path) if _is_torchscript(path) else load_state(path)
-    with _own_random_state(0):  # the initial values are overwritten
-        clip = _build(model, quick_gelu)
+    with own_random_state(0):  # the initial values are overwritten
+        clip = build_clip(model, quick_gelu)
     # Old checkpoints lack the counters of the batch norms, which have no effect in evaluation.
     counters = {name: value for name, value in clip.state_dict().items() if name.endswith("num_batches_tracked")}
     load_into(clip, {**counters, **state}, f"{path} (as open_clip's {model})")
@@ -95,7 +103,7 @@ def _from_tag(tag: str, model: str) -> open_clip.CLIP:
             f"Tags: {known or 'none'}"
         )
     try:
-        path = _cached_file(published) or _fetch(published)
+        path = cached_file(published) or _fetch(published)
     except Exception as error:  # each downloader that open_clip may use has exceptions of its own
         places = " or ".join(published[key] for key in ("url", "hf_hub") if published.get(key))
         raise MissingRequirementsError(
@@ -108,7 +116,7 @@ def _from_tag(tag: str, model: str) -> open_clip.CLIP:
     return clip
 
 
-def _cached_file(published: Mapping[str, str]) -> Path | None:
+def cached_file(published: Mapping[str, str]) -> Path | None:
     """Look where open_clip's downloads lie, without the network: asking the hub while offline takes a minute."""
     repository, file = _hub_place(published)
     for name in (file,) if file else _HUB_FILES:
@@ -150,7 +158,7 @@ def _torchscript_state(path: Path) -> Mapping[str, Tensor]:
 
 
 @contextlib.contextmanager
-def _own_random_state(seed: int) -> Iterator[None]:
+def own_random_state(seed: int) -> Iterator[None]:
     """Let open_clip initialise from a seed of ours and put the global random state back."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)

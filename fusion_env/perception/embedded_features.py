@@ -9,7 +9,8 @@ import os
 import torch
 from torch import Tensor, nn
 
-from fusion_env.perception.embedded_common import hash_network, load_frozen, local_moments
+from fusion_env.perception.base import FrozenNetwork, load_embedded
+from fusion_env.perception.local_moments import local_moments
 
 __all__ = ["MIN_SIZE", "EmbeddedFeatures", "load_embedded_features"]
 
@@ -20,7 +21,7 @@ _WIDTHS = (8, 16, 24, 32, 48)
 _CONTRAST_FLOOR = 0.03**2
 
 
-class EmbeddedFeatures(nn.Module):
+class EmbeddedFeatures(FrozenNetwork):
     """Map luma to five feature tensors, at strides 1, 2, 4, 8 and 16 and with 8, 16, 24, 32 and 48 channels.
 
     The squared differences of the features, averaged per tap and summed over the taps (Eq. 1 of arXiv 2509.02424), rank
@@ -30,19 +31,19 @@ class EmbeddedFeatures(nn.Module):
     teacher's. Taps are taken before the ReLU. The constructor loads nothing; see `load_embedded_features`.
 
     Attributes:
-        description: What the network is, for start-up messages and stored results.
         tap_scale: [5], by which the taps are multiplied so that each has an equal share of the mean distance, the luma
             not counted.
         luma_scale: By which the luma in the first tap is multiplied besides, so that it has a fixed share.
     """
 
-    description = "embedded feature network (small network, trained on procedural scenes to rank like 1 - SSIM)"
-
     tap_scale: Tensor
     luma_scale: Tensor
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(
+            "embedded feature network (small network, trained on procedural scenes to rank like 1 - SSIM)",
+            {"widths": _WIDTHS, "contrast_floor": _CONTRAST_FLOOR},
+        )
         first = nn.Conv2d(2, _WIDTHS[0] - 1, 3, padding=1)
         deeper = [
             nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 3, stride=2, padding=1))
@@ -78,14 +79,6 @@ class EmbeddedFeatures(nn.Module):
             taps.append(features)
         return [tap * scale for tap, scale in zip(taps, self.tap_scale, strict=True)]
 
-    def fingerprint(self) -> str:
-        """Hash weights and settings, to tell cached results of different networks apart.
-
-        Returns:
-            The first 16 hexadecimal digits of a SHA-256; independent of the device.
-        """
-        return hash_network(self, (_WIDTHS, _CONTRAST_FLOOR))
-
 
 def load_embedded_features(weights: str | os.PathLike[str] | None = None) -> EmbeddedFeatures:
     """Build the network with trained weights, frozen and in evaluation mode.
@@ -100,4 +93,4 @@ def load_embedded_features(weights: str | os.PathLike[str] | None = None) -> Emb
         MissingRequirementsError: If the package was installed without its assets.
         WeightsError: If the file cannot be read or does not fit.
     """
-    return load_frozen(EmbeddedFeatures(), "features.safetensors", weights)
+    return load_embedded(EmbeddedFeatures(), "features.safetensors", weights)

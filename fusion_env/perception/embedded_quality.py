@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fusion_env.data.colour import rgb_to_luma
-from fusion_env.perception.embedded_common import hash_network, load_frozen, local_moments
+from fusion_env.perception.base import FrozenNetwork, load_embedded
+from fusion_env.perception.local_moments import local_moments
 
 __all__ = ["MIN_SIZE", "EmbeddedQuality", "load_embedded_quality"]
 
@@ -25,7 +26,7 @@ _VARIANCE_FLOOR = 1e-4
 _CLIP_BAND = 0.02
 
 
-class EmbeddedQuality(nn.Module):
+class EmbeddedQuality(FrozenNetwork):
     """Score how clear images are, without a reference.
 
     Three unpadded convolutions (strides 2, 2, 1) see the luma, the locally normalised luma, the logarithm of the local
@@ -35,15 +36,19 @@ class EmbeddedQuality(nn.Module):
 
     The score is in (0, 1), higher is better. Blur, noise, compression, loss of contrast and clipping lower it; it
     knows nothing of what is shown. The constructor loads nothing; see `load_embedded_quality`.
-
-    Attributes:
-        description: What the score is, for start-up messages and stored results.
     """
 
-    description = "embedded quality score (small network, rank-trained on procedural scenes)"
-
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(
+            "embedded quality score (small network, rank-trained on procedural scenes)",
+            {
+                "widths": _WIDTHS,
+                "hidden": _HIDDEN,
+                "window": (_WINDOW, _WINDOW_STRIDE),
+                "variance_floor": _VARIANCE_FLOOR,
+                "clip_band": _CLIP_BAND,
+            },
+        )
         first, second, third = _WIDTHS
         self.body = nn.Sequential(
             nn.Conv2d(5, first, 5, stride=2),
@@ -80,14 +85,6 @@ class EmbeddedQuality(nn.Module):
         weight = F.softplus(weight) + 1e-3
         return (weight * logit).sum(dim=(1, 2)) / weight.sum(dim=(1, 2))
 
-    def fingerprint(self) -> str:
-        """Hash weights and settings, to tell cached results of different scores apart.
-
-        Returns:
-            The first 16 hexadecimal digits of a SHA-256; independent of the device.
-        """
-        return hash_network(self, (_WIDTHS, _HIDDEN, _WINDOW, _WINDOW_STRIDE, _VARIANCE_FLOOR, _CLIP_BAND))
-
 
 def _as_luma(images: Tensor) -> Tensor:
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.is_floating_point():
@@ -119,4 +116,4 @@ def load_embedded_quality(weights: str | os.PathLike[str] | None = None) -> Embe
         MissingRequirementsError: If the package was installed without its assets.
         WeightsError: If the file cannot be read or does not fit.
     """
-    return load_frozen(EmbeddedQuality(), "quality.safetensors", weights)
+    return load_embedded(EmbeddedQuality(), "quality.safetensors", weights)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import VGG19_Weights
 
 from fusion_env.errors import MissingRequirementsError
-from fusion_env.perception import FrozenNetwork
+from fusion_env.perception.base import FrozenNetwork
 from student.weights import load_into, load_state
 
 __all__ = ["TAP_LAYERS", "VggFeatures", "load_vgg19", "untrained_vgg19"]

@@ -1,4 +1,4 @@
-"""Teachers: the fusion methods that a student is trained against, by name; `list` says what there is.
+"""Teachers: the fusion methods that a student is trained against, by name; `catalogue` says what there is.
 
 ``ldfusion`` is the paper's teacher with its official weights, ``embedded`` the same architecture with weights that come
 with this package; ``sage``, ``timfusion``, ``kdfuse``, ``tdfusion``, ``dcevo`` and ``text_if`` are the other networks
@@ -8,10 +8,9 @@ function.
 """
 
 from fusion_env.teachers.base import Published, Teacher
-from fusion_env.teachers.catalogue import Catalogue, TeacherEntry
-from fusion_env.teachers.catalogue import list_teachers as list
 from fusion_env.teachers.dcevo import DCEvo
 from fusion_env.teachers.ensemble import Ensemble
+from fusion_env.teachers.entries import Catalogue, TeacherEntry, catalogue
 from fusion_env.teachers.exported import ExportedTeacher
 from fusion_env.teachers.folder import FolderTeacher
 from fusion_env.teachers.function import FunctionTeacher, from_callable
@@ -19,7 +18,7 @@ from fusion_env.teachers.kdfuse import KDFuse
 from fusion_env.teachers.laplacian import LaplacianTeacher
 from fusion_env.teachers.ldfusion import EmbeddedLDFusion, LDFusion
 from fusion_env.teachers.published import PublishedTeacher
-from fusion_env.teachers.registry import load, missing, names, register
+from fusion_env.teachers.registry import get, load, missing, names, register
 from fusion_env.teachers.sage import SAGE
 from fusion_env.teachers.tdfusion import TDFusion
 from fusion_env.teachers.text_if import TextIF
@@ -44,8 +43,9 @@ __all__ = [
     "Teacher",
     "TeacherEntry",
     "TextIF",
+    "catalogue",
     "from_callable",
-    "list",
+    "get",
     "load",
     "missing",
     "names",

@@ -1,8 +1,8 @@
 """What every teacher offers: fusing a batch on the device, fusing one whole pair, and a fingerprint."""
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fusion_env.data.colour import rgb_to_luma
 from fusion_env.data.pairs import ImagePair
+from fusion_env.fingerprint import fingerprint
 
 __all__ = ["Published", "Teacher", "check_batch", "check_fused"]
 
@@ -92,6 +93,16 @@ class Teacher(nn.Module, ABC):
         """
         return None
 
+    def check(self, names: Iterable[str]) -> None:
+        """Check, before any work, that the teacher can fuse these pairs; most can fuse any.
+
+        Args:
+            names: Names of the pairs.
+
+        Raises:
+            MissingRequirementsError: If it has no result for some of them.
+        """
+
     @abstractmethod
     def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse infrared and visible luma.
@@ -141,13 +152,8 @@ class Teacher(nn.Module, ABC):
         Returns:
             The first 16 hexadecimal digits of a SHA-256; independent of the device and of the weights' file format.
         """
-        digest = hashlib.sha256(f"{self.name}/{self.revision}".encode())
-        if self.settings:
-            digest.update(json.dumps(self.settings, sort_keys=True).encode())
-        for key, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        settings = json.dumps(self.settings, sort_keys=True) if self.settings else ""
+        return fingerprint(f"{self.name}/{self.revision}{settings}", self.state_dict())
 
     def describe(self) -> str:
         """Say what is used, for people and result files: name, files read with checksums, settings, fingerprint."""

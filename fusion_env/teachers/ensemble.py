@@ -74,8 +74,7 @@ class Ensemble(Teacher):
         """Check that members with stored results have one for every pair; see `FolderTeacher.check`."""
         names = list(names)
         for member in self.members:
-            if hasattr(member, "check"):
-                member.check(names)
+            member.check(names)
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs; see `Teacher.forward`."""

@@ -1,6 +1,5 @@
 """Networks exported to one file, code and weights together: TorchScript, torch.export, ONNX."""
 
-import hashlib
 import importlib.util
 import warnings
 import zipfile
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_env.errors import MissingRequirementsError
+from fusion_env.fingerprint import fingerprint
 from fusion_env.teachers.base import Teacher, check_batch, check_fused
 from fusion_env.teachers.published import sha256_of
 from fusion_env.teachers.registry import register
@@ -91,7 +91,7 @@ class ExportedTeacher(Teacher):
 
     def fingerprint(self) -> str:
         """Hash the file in addition to what `Teacher.fingerprint` hashes."""
-        return hashlib.sha256("/".join((super().fingerprint(), *self.checksums.values())).encode()).hexdigest()[:16]
+        return fingerprint("/".join((super().fingerprint(), *self.checksums.values())))
 
     def _fuse_one(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse one pair, padded to the multiple; not clamped."""

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from fusion_env.errors import FusionEnvError, unknown_name
+from fusion_env.registry import Registry
 from fusion_env.teachers.base import Teacher
 
-__all__ = ["ENTRY_POINTS", "find", "load", "missing", "names", "register"]
+__all__ = ["ENTRY_POINTS", "TEACHERS", "get", "load", "missing", "names", "register"]
 
 ENTRY_POINTS = "fusion_env.teachers"
 """Entry-point group of other packages: the teacher's name = its class, or the module that registers it."""
 
-_TEACHERS: dict[str, type[Teacher]] = {}
+TEACHERS: Registry[type[Teacher]] = Registry("teacher")
+"""Those of this package and those registered in Python; `names` and `get` know those of installed packages, too."""
 
 T = TypeVar("T", bound=Teacher)
 
@@ -33,10 +35,8 @@ def register(name: str) -> Callable[[type[T]], type[T]]:
     """
 
     def decorate(cls: type[T]) -> type[T]:
-        if name in _TEACHERS:
-            raise ValueError(f"teacher {name!r} is already registered, as {_TEACHERS[name].__qualname__}.")
+        TEACHERS.register(name)(cls)
         cls.name = name
-        _TEACHERS[name] = cls
         return cls
 
     return decorate
@@ -44,10 +44,10 @@ def register(name: str) -> Callable[[type[T]], type[T]]:
 
 def names() -> tuple[str, ...]:
     """Return the names of all teachers, sorted; those of installed packages are not imported for it."""
-    return tuple(sorted(_TEACHERS.keys() | _entry_points().keys()))
+    return tuple(sorted({*TEACHERS.names(), *_entry_points()}))
 
 
-def find(name: str) -> type[Teacher]:
+def get(name: str) -> type[Teacher]:
     """Return a teacher's class, importing it if it belongs to another installed package.
 
     Args:
@@ -57,12 +57,12 @@ def find(name: str) -> type[Teacher]:
         UnknownNameError: If no teacher has the name.
         FusionEnvError: If another package's teacher cannot be imported or is none.
     """
-    if name not in _TEACHERS:
+    if name not in TEACHERS:
         entry = _entry_points().get(name)
         if entry is None:
             raise unknown_name("teacher", name, names())
         _import(name, entry)
-    return _TEACHERS[name]
+    return TEACHERS.get(name)
 
 
 def load(name: str, weights: str | os.PathLike[str] | None = None) -> Teacher:
@@ -81,7 +81,7 @@ def load(name: str, weights: str | os.PathLike[str] | None = None) -> Teacher:
         ConfigError: If weights are given to a teacher that takes none.
         student.WeightsError: If a weights file is damaged or is another network's.
     """
-    teacher = find(name).from_weights(None if weights is None else Path(weights))
+    teacher = get(name).from_weights(None if weights is None else Path(weights))
     return teacher.eval().requires_grad_(False)
 
 
@@ -95,7 +95,7 @@ def missing(name: str, weights: str | os.PathLike[str] | None = None) -> str | N
     Returns:
         What is missing and where its makers publish it; None if nothing is, or if only loading can tell.
     """
-    return find(name).missing(None if weights is None else Path(weights))
+    return get(name).missing(None if weights is None else Path(weights))
 
 
 def _entry_points() -> dict[str, metadata.EntryPoint]:
@@ -110,9 +110,9 @@ def _import(name: str, entry: metadata.EntryPoint) -> None:
         raise FusionEnvError(
             f"teacher {name!r} of the installed package behind {entry.value!r} cannot be imported: {error}"
         ) from error
-    if name not in _TEACHERS and isinstance(target, type) and issubclass(target, Teacher):
+    if name not in TEACHERS and isinstance(target, type) and issubclass(target, Teacher):
         register(name)(target)
-    if name not in _TEACHERS:
+    if name not in TEACHERS:
         raise FusionEnvError(
             f"entry point {name!r} ({entry.value}) of the group {ENTRY_POINTS!r} is neither a subclass of "
             f"fusion_env.teachers.Teacher nor a module that registers {name!r}. Got {type(target).__name__}."

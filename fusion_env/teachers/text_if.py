@@ -32,7 +32,7 @@ from fusion_env.teachers.restormer import PlainFeedForward, TransformerBlock, co
 from fusion_env.teachers.stretch import min_max_stretch
 from student.weights import WeightsError
 
-__all__ = ["FUSION_PROMPT", "TextIF", "TextIFWithClip"]
+__all__ = ["FUSION_PROMPT", "TextIF", "TextIFWithClip", "attend_positions"]
 
 FUSION_PROMPT = "This is the infrared and visible light image fusion task."
 """The prompt of plain fusion, which ``simple_fusion.pth`` was trained with."""
@@ -58,7 +58,7 @@ def _up(channels: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(body=nn.Sequential(conv3x3(channels, 2 * channels), nn.PixelShuffle(2))))
 
 
-def _attend_positions(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend_positions(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attend from each position to all others with one head; [B, C, H, W] each, without the (H W)^2 matrix."""
     # [B, 1, H * W, C]; the kernel that does without the matrix needs contiguous channels.
     query, key, value = (x.flatten(2).mT.contiguous().unsqueeze(1) for x in (q, k, v))
@@ -112,8 +112,8 @@ class _CrossAttention(nn.Module):
         a, b = self.norm_A(a), self.norm_B(b)
         query_a, key_a, value_a = self.qkv_A(a).chunk(3, dim=1)
         query_b, key_b, value_b = self.qkv_B(b).chunk(3, dim=1)
-        a = a + self.out_A(_attend_positions(query_b, key_a, value_a))
-        return a, b + self.out_B(_attend_positions(query_a, key_b, value_b))
+        a = a + self.out_A(attend_positions(query_b, key_a, value_a))
+        return a, b + self.out_B(attend_positions(query_a, key_b, value_b))
 
 
 class _SpatialAttention(nn.Module):
@@ -127,7 +127,7 @@ class _SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform [B, C, H, W]."""
-        return x + self.out(_attend_positions(*self.qkv(self.norm(x)).chunk(3, dim=1)))
+        return x + self.out(attend_positions(*self.qkv(self.norm(x)).chunk(3, dim=1)))
 
 
 class _SkipFusion(nn.Module):

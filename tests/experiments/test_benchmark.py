@@ -21,6 +21,8 @@ ROUNDS = 12
 POLICY = """
 import numpy as np
 
+from fusion_env.action import ACTION_SIZE
+
 
 class Alternating:
     def __init__(self, high=0.5):
@@ -28,7 +30,7 @@ class Alternating:
 
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         count = 0 if state is None or episode_start[0] else state + 1
-        return np.full((len(observation), 7), self.high if count % 2 else -1.0), count
+        return np.full((len(observation), ACTION_SIZE), self.high if count % 2 else -1.0), count
 """
 
 

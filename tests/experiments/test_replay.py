@@ -16,10 +16,12 @@ from student.weights import load_state, save_state
 POLICY = """
 import numpy as np
 
+from fusion_env.action import ACTION_SIZE
+
 
 class Uneven:
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        return np.full((len(observation), 7), 0.1 + observation.mean() / 100), None
+        return np.full((len(observation), ACTION_SIZE), 0.1 + observation.mean() / 100), None
 """
 
 

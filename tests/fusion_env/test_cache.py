@@ -29,7 +29,7 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path, damage: str) -> None:
     load_or_compute(path, compute)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    path.write_bytes({"truncate": data[:-3], "flip": bytes(data), "garbage": b"hello", "empty": b""}[damage])
+    path.write_bytes({"truncate": bytes(data[:-3]), "flip": bytes(data), "garbage": b"hello", "empty": b""}[damage])
     assert torch.equal(load_or_compute(path, compute)["a"], torch.arange(4.0))
     assert compute.calls == 2
     load_or_compute(path, compute)

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,59 +19,49 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fusion_env.cache import load_or_compute
-from fusion_env.config import DistillConfig
+from fusion_env.config import DistillConfig, preset
 from fusion_env.env import FusionDistillEnv
+from fusion_env.task import build_task
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-# Every worker is a fresh interpreter, as with the start method "spawn"; `log` appends a line for each computation.
-_WORKER = """
-import os, sys, time
+# Workers are fresh interpreters, as with the start method "spawn".
+_HOLD = """
+import sys, time
 from pathlib import Path
-import torch
-import fusion_env.crop_bank, fusion_env.stage0, fusion_env.task
 from fusion_env.cache import load_or_compute
-from fusion_env.config import preset
 
-folder, mode = Path(sys.argv[1]), sys.argv[2]
-
-def log(word):
-    with (folder / "log").open("a") as file:
-        file.write(word + "\\n")
-
-def counted(module, name):
-    original = getattr(module, name)
-    def compute(*args, **kwargs):
-        log(name)
-        return original(*args, **kwargs)
-    setattr(module, name, compute)
-
-def sleep():
-    log("sleep")
+def hold():
+    print("holding", flush=True)
     time.sleep(60)
 
-if mode == "hold":
-    load_or_compute(folder / "x.safetensors", sleep)
-counted(fusion_env.crop_bank, "_compute_bank")
-counted(fusion_env.stage0, "train_stage0")
-log("ready")
-while not (folder / "go").exists():
-    time.sleep(0.01)
-task = fusion_env.task.build_task(preset("tiny", threads=1, cache_dir=str(folder / "cache")))
+load_or_compute(Path(sys.argv[1]), hold)
+"""
+_BUILD = """
+import sys
+from fusion_env.config import preset
+from fusion_env.task import build_task
+
+def progress(items, title):
+    print(title)
+    return items
+
+print("ready", flush=True)
+input()
+task = build_task(preset("tiny", threads=1, cache_dir=sys.argv[1]), progress)
 print(sum(float(tensor.double().sum()) for tensor in task.stage0.values()), float(task.bank.target.double().sum()))
 """
 
 
-def _start(folder: Path, mode: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", _WORKER, str(folder), mode], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+def _start(script: str, path: Path, first_line: str) -> subprocess.Popen[str]:
+    """Start a worker and wait for the first line that it prints."""
+    pipe = subprocess.PIPE
+    worker = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)], cwd=CHECKOUT, stdin=pipe, stdout=pipe, text=True
     )
-
-
-def _wait_for(workers: list[subprocess.Popen[str]], folder: Path, lines: list[str]) -> None:
-    while not (folder / "log").exists() or (folder / "log").read_text().split() != lines:
-        assert all(worker.poll() is None for worker in workers), "a worker failed"
-        time.sleep(0.02)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == f"{first_line}\n"
+    return worker
 
 
 def _numbers() -> dict[str, torch.Tensor]:
@@ -95,22 +85,30 @@ class Counter:
 
 
 def test_two_processes_that_build_one_task_compute_it_once(tmp_path: Path) -> None:
-    workers = [_start(tmp_path, "task") for _ in range(2)]
-    _wait_for(workers, tmp_path, ["ready", "ready"])
-    (tmp_path / "go").touch()
-    outputs = [worker.communicate(timeout=60)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0]
-    assert outputs[0] == outputs[1] != ""
-    computed = sorted((tmp_path / "log").read_text().split()[2:])
-    assert computed == ["_compute_bank", "_compute_bank", "train_stage0"]  # training crops, scored crops, student
-    left = [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-    assert len(left) == 3
+    worker = _start(_BUILD, tmp_path, "ready")
+    titles: list[str] = []
+
+    def progress(items: Iterable[int], title: str) -> Iterable[int]:
+        titles.append(title)
+        return items
+
+    assert worker.stdin is not None
+    worker.stdin.write("\n")
+    worker.stdin.flush()
+    task = build_task(preset("tiny", threads=1, cache_dir=str(tmp_path)), progress)
+    *worker_titles, numbers = worker.communicate(timeout=60)[0].splitlines()
+    assert worker.returncode == 0
+    student = sum(float(tensor.double().sum()) for tensor in task.stage0.values())
+    assert numbers == f"{student} {float(task.bank.target.double().sum())}"
+    # Training crops, scored crops, student.
+    assert sorted(titles + worker_titles) == ["stage 0", "teacher laplacian", "teacher laplacian"]
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(left) == 4  # the three, and the note that the source is intact
     assert all(name.endswith(".safetensors") for name in left)
 
 
 def test_a_killed_holder_is_in_nobodys_way(tmp_path: Path) -> None:
-    worker = _start(tmp_path, "hold")
-    _wait_for([worker], tmp_path, ["sleep"])
+    worker = _start(_HOLD, tmp_path / "x.safetensors", "holding")
     path, compute, results = tmp_path / "x.safetensors", Counter(), []
     waiting = threading.Thread(target=lambda: results.append(load_or_compute(path, compute)))
     waiting.start()
@@ -123,7 +121,7 @@ def test_a_killed_holder_is_in_nobodys_way(tmp_path: Path) -> None:
     waiting.join(20)
     assert _is_right(results[0])
     assert compute.calls == 1
-    assert {entry.name for entry in tmp_path.iterdir()} == {"log", path.name}
+    assert {entry.name for entry in tmp_path.iterdir()} == {path.name}
 
 
 def test_threads_compute_once(tmp_path: Path) -> None:
@@ -164,18 +162,21 @@ def test_a_folder_that_is_deleted_all_the_time_harms_nobody(tmp_path: Path) -> N
         assert all(user.result())
 
 
-def test_a_run_goes_on_without_its_cache(tiny_config: Callable[..., DistillConfig], tmp_path: Path) -> None:
+def test_a_run_goes_on_without_its_cache(
+    tiny_config: Callable[..., DistillConfig], tiny_cache: Path, tmp_path: Path
+) -> None:
     action = [0.5, 0.0, -0.5, -0.5, -0.5, -0.5, -0.5]
 
     def scores(env: FusionDistillEnv) -> list[float]:
         rewards = [env.step(action)[1] for _ in range(2)]
         env.reset(seed=2)
+        assert env.last_run is not None
         return [*rewards, env.step(action)[1], *env.last_run.report.values()]
 
     expected = FusionDistillEnv(config=tiny_config(rounds=2))
     expected.reset(seed=1)
     folder = tmp_path / "cache"
-    shutil.copytree(expected.config.cache_dir, folder)
+    shutil.copytree(tiny_cache, folder)
     env = FusionDistillEnv(config=tiny_config(rounds=2, cache_dir=str(folder)))
     env.reset(seed=1)
     shutil.rmtree(folder)

@@ -3,11 +3,20 @@ import json
 
 import pytest
 
-from fusion_env.config import PRESETS, DistillConfig, preset
+from fusion_env.config import (
+    PRESETS,
+    DataSettings,
+    DistillConfig,
+    MachineSettings,
+    ScoringSettings,
+    TeacherSettings,
+    TrainingSettings,
+    preset,
+)
 from fusion_env.errors import ConfigError, UnknownNameError
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", PRESETS.names())
 def test_every_preset_survives_json(name: str) -> None:
     config = preset(name)
     assert DistillConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
@@ -22,6 +31,24 @@ def test_paper_preset_holds_the_papers_numbers() -> None:
     assert (config.batch_size, config.learning_rate, config.stage0_rounds, config.rounds) == (24, 0.002, 20, 100)
     assert (config.loss_scale, config.perception, config.iqa, config.teacher) == ("none", "vgg19", "clip", "ldfusion")
     assert config.iterations is None  # a round is an epoch
+
+
+def test_every_setting_is_in_one_group() -> None:
+    groups = (DataSettings, TeacherSettings, TrainingSettings, ScoringSettings, MachineSettings)
+    names = [item.name for group in groups for item in dataclasses.fields(group)]
+    assert names == [item.name for item in dataclasses.fields(DistillConfig)]
+    assert len(set(names)) == len(names)
+
+
+def test_a_group_has_the_configurations_values() -> None:
+    config = preset("tiny", threads=3)
+    assert config.group(MachineSettings) == MachineSettings(threads=3)
+    assert config.group(DataSettings).crop_size == 32
+
+
+def test_a_group_checks_itself() -> None:
+    with pytest.raises(ConfigError, match="nothing to train"):
+        TrainingSettings(guidance=False, self_learning=False)
 
 
 def test_every_field_explains_itself() -> None:
@@ -54,6 +81,8 @@ def test_unknown_names_suggest_the_nearest() -> None:
         ({"minmax_bounds": (0.0, 1.0) * 5}, "only used with normalisation='minmax'"),
         ({"score_metrics": ()}, "score_metrics is empty"),
         ({"teacher": "folder"}, "teacher_weights=DIR"),
+        ({"crop_size": 200}, "crop_size=200 is larger than a procedural scene"),
+        ({"score_size": 200}, "score_size=200 is larger than a procedural scene"),
         ({"data": ""}, "data must be of type str"),
     ],
 )

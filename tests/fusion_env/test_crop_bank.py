@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_env import teachers
-from fusion_env.crop_bank import bank_key, build_bank, plan_crops
+from fusion_env.config import TeacherSettings
+from fusion_env.crop_bank import CropPlan, bank_key, build_bank, plan_crops
 from fusion_env.data import ImagePair, ProceduralScenes, luma_levels, write_png
 from fusion_env.errors import DataError
 from fusion_env.teachers.ldfusion import LDFusion
@@ -18,7 +19,7 @@ def scenes() -> ProceduralScenes:
     return ProceduralScenes(4, 64, 80, 3)
 
 
-def plan(source: ProceduralScenes, count: int = 6, size: int = 48, seed: int = 0, flip: bool = True):
+def plan(source: ProceduralScenes, count: int = 6, size: int = 48, seed: int = 0, flip: bool = True) -> CropPlan:
     return plan_crops(source, range(len(source)), count=count, size=size, flip=flip, rng=np.random.default_rng(seed))
 
 
@@ -44,7 +45,7 @@ def test_a_crop_is_the_image_cut_and_flipped(scenes: ProceduralScenes, tmp_path:
     made = plan(scenes)
     assert made.flip.any()
     assert not made.flip.all()
-    bank = build_bank(scenes, made, teachers.load("laplacian"), context="crop", folder=tmp_path, device="cpu")
+    bank = build_bank(scenes, made, teachers.load("laplacian"), TeacherSettings(), folder=tmp_path, device="cpu")
     for n in range(len(bank)):
         pair = scenes.load(int(made.image[n]))
         window = (slice(made.top[n], made.top[n] + 48), slice(made.left[n], made.left[n] + 48))
@@ -60,7 +61,9 @@ def test_both_contexts_of_ldfusion(scenes: ProceduralScenes, tmp_path: Path) -> 
         teacher = LDFusion().eval()
     made = plan(scenes, count=4, flip=False)
     banks = {
-        context: build_bank(scenes, made, teacher, context=context, folder=tmp_path, device="cpu")
+        context: build_bank(
+            scenes, made, teacher, TeacherSettings(teacher_context=context), folder=tmp_path, device="cpu"
+        )
         for context in ("crop", "image")
     }
     for n in range(4):
@@ -75,23 +78,24 @@ def test_both_contexts_of_ldfusion(scenes: ProceduralScenes, tmp_path: Path) -> 
 
 def test_the_teacher_runs_once(scenes: ProceduralScenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = teachers.load("laplacian")
-    first = build_bank(scenes, plan(scenes), teacher, context="crop", folder=tmp_path, device="cpu")
+    first = build_bank(scenes, plan(scenes), teacher, TeacherSettings(), folder=tmp_path, device="cpu")
     monkeypatch.setattr(type(teacher), "forward", None)
-    second = build_bank(scenes, plan(scenes), teacher, context="crop", folder=tmp_path, device="cpu")
+    second = build_bank(scenes, plan(scenes), teacher, TeacherSettings(), folder=tmp_path, device="cpu")
     assert torch.equal(first.target, second.target)
 
 
 def test_the_key_depends_on_everything(scenes: ProceduralScenes) -> None:
     laplacian = teachers.load("laplacian")
     keys = {
-        bank_key(scenes, plan(scenes), laplacian, "crop"),
-        bank_key(scenes, plan(scenes), laplacian, "image"),
-        bank_key(scenes, plan(scenes, seed=1), laplacian, "crop"),
-        bank_key(scenes, plan(scenes, size=50), laplacian, "crop"),
-        bank_key(ProceduralScenes(4, 64, 80, 4), plan(scenes), laplacian, "crop"),
-        bank_key(scenes, plan(scenes), LDFusion(), "crop"),
+        bank_key(scenes, plan(scenes), laplacian, TeacherSettings()),
+        bank_key(scenes, plan(scenes), laplacian, TeacherSettings(teacher_context="image")),
+        bank_key(scenes, plan(scenes, seed=1), laplacian, TeacherSettings()),
+        bank_key(scenes, plan(scenes, size=50), laplacian, TeacherSettings()),
+        bank_key(ProceduralScenes(4, 64, 80, 4), plan(scenes), laplacian, TeacherSettings()),
+        bank_key(scenes, plan(scenes), LDFusion(), TeacherSettings()),
+        bank_key(scenes, plan(scenes), laplacian, TeacherSettings(), chroma=True),
     }
-    assert len(keys) == 6
+    assert len(keys) == 7
 
 
 def test_fused_images_of_a_folder(scenes: ProceduralScenes, tmp_path: Path) -> None:
@@ -100,14 +104,16 @@ def test_fused_images_of_a_folder(scenes: ProceduralScenes, tmp_path: Path) -> N
         write_png(tmp_path / "fused" / f"{name}.png", levels.astype(np.uint8))
     teacher = teachers.load("folder", tmp_path / "fused")
     made = plan(scenes)
-    bank = build_bank(scenes, made, teacher, context="crop", folder=tmp_path, device="cpu")
+    bank = build_bank(scenes, made, teacher, TeacherSettings(), folder=tmp_path, device="cpu")
     for n in range(len(bank)):
         whole = torch.from_numpy(fused[scenes.names[made.image[n]]])[None] / 255
         assert torch.allclose(bank.target[n].float(), made.cut(n, whole), atol=1e-3)
 
 
 def test_batch_is_in_0_to_1(scenes: ProceduralScenes, tmp_path: Path) -> None:
-    bank = build_bank(scenes, plan(scenes), teachers.load("laplacian"), context="crop", folder=tmp_path, device="cpu")
+    bank = build_bank(
+        scenes, plan(scenes), teachers.load("laplacian"), TeacherSettings(), folder=tmp_path, device="cpu"
+    )
     ir, vis, target = bank.batch(torch.tensor([2, 0]))
     assert ir.shape == vis.shape == target.shape == (2, 1, 48, 48)
     assert torch.equal(ir, bank.ir[[2, 0]].float() / 255)

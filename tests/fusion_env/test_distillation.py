@@ -1,12 +1,13 @@
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
-from fusion_env.action import LossWeights, decode_action
+from fusion_env.action import LossWeights, even_degradation
 from fusion_env.config import DistillConfig
 from fusion_env.degradation import Degradation
-from fusion_env.distillation import GUIDANCE_ONLY, Distillation, epoch_iterations
+from fusion_env.distillation import GUIDANCE_ONLY, BankOrder, Distillation, epoch_iterations
 from fusion_env.errors import SnapshotError
 from fusion_env.losses import LossScales, total_loss
 from fusion_env.task import DistillationTask, build_task
@@ -61,7 +62,7 @@ def test_the_first_gradient_is_that_of_equation_3(task: DistillationTask) -> Non
     engine, other = task.new_run(1, 2), task.new_run(1, 2)
     weights = LossWeights(0.3, 0.7)
     engine.run_round(weights, STRONG)
-    losses = other._losses(weights, STRONG, *other._next_batch())
+    losses = other.losses(weights, STRONG, *other.next_batch())
     total_loss(*losses, weights, task.scales).backward()
     # Gradients, not steps: Adam blows up the rounding noise of biases in front of a normalisation.
     gradients = [torch.cat([p.grad.flatten() for p in e.student.parameters()]) for e in (engine, other)]
@@ -100,6 +101,23 @@ def test_divergence_is_reported(task: DistillationTask, value: float) -> None:
     assert engine.run_round(HALF, STRONG).diverged
 
 
+def test_a_round_that_diverged_is_taken_back(task: DistillationTask) -> None:
+    engine = task.new_run(1, 2)
+    engine.run_round(HALF, STRONG)
+    before = weights_of(engine)
+    engine.optimizer.param_groups[0]["lr"] = float("inf")
+    assert engine.run_round(HALF, STRONG).diverged
+    assert torch.equal(before, weights_of(engine))
+
+
+def test_a_finite_round_can_be_taken_back_as_well(task: DistillationTask) -> None:
+    engine = task.new_run(1, 2)
+    before = weights_of(engine)
+    engine.run_round(HALF, STRONG)
+    engine.roll_back()
+    assert torch.equal(before, weights_of(engine))
+
+
 def test_snapshot_continues_bit_for_bit(task: DistillationTask) -> None:
     engine = task.new_run(1, 2)
     engine.run_round(HALF, STRONG)
@@ -121,9 +139,9 @@ def test_snapshot_of_another_version_is_refused(task: DistillationTask) -> None:
         engine.load_state_dict({**engine.state_dict(), "version": 99})
 
 
-def test_every_crop_is_visited_once_before_any_is_again(task: DistillationTask) -> None:
-    engine = task.new_run(1, 2)
-    seen = torch.cat([torch.from_numpy(engine._order.take(3)) for _ in range(16)])  # 48 of a bank of 16
+def test_every_crop_is_visited_once_before_any_is_again() -> None:
+    order = BankOrder(16, seed=1)
+    seen = np.concatenate([order.take(3) for _ in range(16)])  # 48 of a bank of 16
     for start in (0, 16, 32):
         assert sorted(seen[start : start + 16].tolist()) == list(range(16))
 
@@ -149,7 +167,7 @@ def test_epoch_iterations() -> None:
 def test_every_training_setting_has_an_effect(tiny_config: Callable[..., DistillConfig], change: dict) -> None:
     # Stage 0 would differ as well: start both from the same random student.
     plain, changed = (build_task(tiny_config(stage0_rounds=0, **c)).new_run(1, 2) for c in ({}, change))
-    weights, degradation = decode_action([0.2, 0.1, 0, 0, 0, 0, 0])
+    weights, degradation = LossWeights(0.6, 0.4), even_degradation(0.5)
     for engine in (plain, changed):
         for _ in range(3):
             engine.run_round(weights, degradation)

@@ -14,11 +14,13 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 import fusion_env  # noqa: F401 (registers the ids)
+from fusion_env.action import ACTION_SIZE, action_table, even_action
 from fusion_env.config import INDICATORS, DistillConfig
 from fusion_env.data import write_png
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, MissingRequirementsError, SnapshotError
 from fusion_env.render import has_display
+from fusion_env.scoring import observation_table
 
 MakeEnv = Callable[..., FusionDistillEnv]
 IDS = ("fusion_env/FusionDistill-v0", "fusion_env/FusionDistillPaper-v0", "fusion_env/FusionDistillTiny-v0")
@@ -31,7 +33,7 @@ def play(env: gymnasium.Env, seed: int, rounds: int) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     seen = [env.reset(seed=seed)[0]]
     for _ in range(rounds):
-        observation, reward, *_ = env.step(rng.uniform(-1, 1, 7).astype(np.float32))
+        observation, reward, *_ = env.step(rng.uniform(-1, 1, ACTION_SIZE).astype(np.float32))
         seen.append(np.append(observation, reward))
     return seen
 
@@ -102,7 +104,7 @@ def test_spaces_and_first_observation(tiny_env: MakeEnv) -> None:
 def test_reward_is_equation_6(tiny_env: MakeEnv) -> None:
     env = tiny_env()
     env.reset(seed=0)
-    _, reward, _, _, info = env.step(np.zeros(7))
+    _, reward, _, _, info = env.step(np.zeros(ACTION_SIZE))
     means = env.task.scorer.teacher_means
     own = np.mean([info["student"][name] / means[name] for name in ("vif", "iqa")])
     assert type(reward) is float
@@ -125,7 +127,7 @@ def test_gap_delta_sums_to_the_change_of_the_gap(tiny_env: MakeEnv) -> None:
 def test_observation_variants(tiny_env: MakeEnv, kind: str, size: int) -> None:
     env = tiny_env(observation=kind, rounds=2, score_images=2)
     full = tiny_env(rounds=2, score_images=2)
-    action = np.zeros(7)
+    action = np.zeros(ACTION_SIZE)
     for step in range(3):
         seen, whole = (e.reset(seed=3)[0] if step == 0 else e.step(action)[0] for e in (env, full))
         expected = {
@@ -145,17 +147,17 @@ def test_the_end_of_the_budget(tiny_env: MakeEnv) -> None:
     for kind, expected in (("vector", (False, True)), ("vector+time", (True, False))):
         env = tiny_env(rounds=2, observation=kind)
         env.reset(seed=0)
-        assert env.step(np.zeros(7))[2:4] == (False, False)
-        *_, terminated, truncated, info = env.step(np.zeros(7))
+        assert env.step(np.zeros(ACTION_SIZE))[2:4] == (False, False)
+        *_, terminated, truncated, info = env.step(np.zeros(ACTION_SIZE))
         assert (terminated, truncated) == expected
         assert set(info["report"]) == {"student", "teacher"}
         with pytest.raises(gymnasium.error.ResetNeeded):
-            env.step(np.zeros(7))
+            env.step(np.zeros(ACTION_SIZE))
 
 
 def test_step_before_reset(tiny_env: MakeEnv) -> None:
     with pytest.raises(gymnasium.error.ResetNeeded):
-        tiny_env().step(np.zeros(7))
+        tiny_env().step(np.zeros(ACTION_SIZE))
 
 
 def test_same_seed_same_trajectory(tiny_env: MakeEnv) -> None:
@@ -172,7 +174,7 @@ def test_interleaved_envs_do_not_disturb_each_other(tiny_env: MakeEnv) -> None:
     seen = [[env.reset(seed=seed)[0]] for seed, env in enumerate(envs)]
     for _ in range(3):
         for env, rng, out in zip(envs, rngs, seen, strict=True):
-            observation, reward, *_ = env.step(rng.uniform(-1, 1, 7).astype(np.float32))
+            observation, reward, *_ = env.step(rng.uniform(-1, 1, ACTION_SIZE).astype(np.float32))
             out.append(np.append(observation, reward))
     assert equal(alone[0], seen[0])
     assert equal(alone[1], seen[1])
@@ -183,7 +185,7 @@ def test_a_second_run_starts_from_stage_0_with_fresh_draws(tiny_env: MakeEnv) ->
     first = play(env, 0, 2)
     observation, _ = env.reset()
     assert np.array_equal(observation, first[0])
-    later = env.step(np.random.default_rng(0).uniform(-1, 1, 7))[0]
+    later = env.step(np.random.default_rng(0).uniform(-1, 1, ACTION_SIZE))[0]
     assert not np.array_equal(later, first[1][:10])
 
 
@@ -194,20 +196,20 @@ def test_global_random_state_is_untouched(tiny_env: MakeEnv) -> None:
     before = state()
     env = tiny_env(data_seed=77)  # built anew
     play(env, 0, 2)
-    env.fork().step(np.zeros(7))
+    env.fork().step(np.zeros(ACTION_SIZE))
     assert state() == before
     reference = play(tiny_env(), 5, 2)
     random.seed(9), np.random.seed(9), torch.manual_seed(9)
     assert equal(reference, play(tiny_env(), 5, 2))
 
 
-@pytest.mark.parametrize("coordinate", range(7))
+@pytest.mark.parametrize("coordinate", range(ACTION_SIZE))
 def test_every_action_coordinate_matters(tiny_env: MakeEnv, coordinate: int) -> None:
     students = []
     for value in (-0.5, 0.5):
         env = tiny_env()
         env.reset(seed=0)
-        action = np.zeros(7)
+        action = np.zeros(ACTION_SIZE)
         action[coordinate] = value
         env.step(action)
         students.append(torch.cat([p.flatten() for p in env.student.parameters()]))
@@ -217,16 +219,16 @@ def test_every_action_coordinate_matters(tiny_env: MakeEnv, coordinate: int) -> 
 def test_weights_move_the_gradient_share_on_demo(tiny_cache: Path) -> None:
     overrides = {**SMALL_DEMO, "batch_size": 8, "bank_size": 16, "cache_dir": str(tiny_cache)}
     shares = []
-    for logits in ((1, -1), (-1, 1)):
+    for guidance in (0.997, 0.003):
         env = FusionDistillEnv("demo", **overrides)
         env.reset(seed=0)
-        *_, info = env.step(np.array([*logits, 0, 0, 0, 0, 0]))
+        *_, info = env.step(even_action(0.5, guidance=guidance))
         shares.append(info["guidance_share"])
     assert shares[0] > 0.8
     assert shares[1] < 0.2
 
 
-@pytest.mark.parametrize("bad", [[np.nan] * 7, [0] * 6, [np.inf, 0, 0, 0, 0, 0, 0]])
+@pytest.mark.parametrize("bad", [[np.nan] * ACTION_SIZE, [0] * (ACTION_SIZE - 1), [*[0] * (ACTION_SIZE - 1), np.inf]])
 def test_a_bad_action_trains_nothing(tiny_env: MakeEnv, bad: list[float]) -> None:
     env = tiny_env()
     env.reset(seed=0)
@@ -234,7 +236,7 @@ def test_a_bad_action_trains_nothing(tiny_env: MakeEnv, bad: list[float]) -> Non
     with pytest.raises(ValueError, match="action must"):
         env.step(bad)
     assert all(torch.equal(before[name], tensor) for name, tensor in env.student.state_dict().items())
-    env.step(np.zeros(7))  # the run goes on
+    env.step(np.zeros(ACTION_SIZE))  # the run goes on
 
 
 def test_fork_is_equal_and_independent(tiny_env: MakeEnv) -> None:
@@ -242,7 +244,7 @@ def test_fork_is_equal_and_independent(tiny_env: MakeEnv) -> None:
     play(env, 0, 2)
     fork = env.fork()
     assert fork.task is env.task
-    actions = np.random.default_rng(1).uniform(-1, 1, (4, 7))
+    actions = np.random.default_rng(1).uniform(-1, 1, (4, ACTION_SIZE))
     ahead = [env.step(action) for action in actions]
     behind = [fork.step(action) for action in actions]
     for a, b in zip(ahead, behind, strict=True):
@@ -257,7 +259,7 @@ def test_fork_is_equal_and_independent(tiny_env: MakeEnv) -> None:
 def test_fork_with_a_seed_has_random_streams_of_its_own(tiny_env: MakeEnv) -> None:
     env = tiny_env(score_images=2)
     play(env, 0, 2)
-    action = np.full(7, 0.5)
+    action = np.full(ACTION_SIZE, 0.5)
     rewards = [fork.step(action)[1] for fork in (env.fork(), env.fork(seed=1), env.fork(seed=1), env.fork(seed=2))]
     assert rewards[1] == rewards[2]
     assert len(set(rewards)) == 3
@@ -274,7 +276,7 @@ def test_snapshot_through_a_file(tiny_env: MakeEnv, tmp_path: Path) -> None:
     other = tiny_env(score_images=2)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for _ in range(5):
-        a, b = (e.step(np.full(7, 0.3)) for e in (env, other))
+        a, b = (e.step(np.full(ACTION_SIZE, 0.3)) for e in (env, other))
         assert np.array_equal(a[0], b[0])
         assert a[1] == b[1]
         assert a[4] == b[4]
@@ -287,6 +289,10 @@ def test_snapshot_of_another_configuration_is_refused(tiny_env: MakeEnv) -> None
         other.load_state_dict(env.state_dict())
     with pytest.raises(SnapshotError, match="missing"):
         other.load_state_dict({"x": 1})
+    with pytest.raises(SnapshotError, match="snapshot version 1 is not 2: make a new one"):
+        other.load_state_dict({**env.state_dict(), "version": 1})
+    with pytest.raises(SnapshotError, match="damaged"):
+        env.load_state_dict({**env.state_dict(), "run": {"values": "{}"}})
     with pytest.raises(gymnasium.error.ResetNeeded):
         tiny_env().state_dict()
 
@@ -294,12 +300,11 @@ def test_snapshot_of_another_configuration_is_refused(tiny_env: MakeEnv) -> None
 def test_divergence_ends_the_run_and_never_pays(tiny_env: MakeEnv) -> None:
     env = tiny_env(rounds=6)
     env.reset(seed=0)
-    last, *_ = env.step(np.zeros(7))
+    last, *_ = env.step(np.zeros(ACTION_SIZE))
     healthy = copy.deepcopy(env.student.state_dict())
     fork = env.fork()
-    with torch.no_grad():
-        env._engine._optimizer.param_groups[0]["lr"] = float("nan")
-    observation, reward, terminated, truncated, info = env.step(np.zeros(7))
+    env.run.engine.optimizer.param_groups[0]["lr"] = float("nan")
+    observation, reward, terminated, truncated, info = env.step(np.zeros(ACTION_SIZE))
     assert (terminated, truncated) == (True, False)
     assert info["diverged"]
     assert reward == -5.0  # this round and four more
@@ -311,15 +316,57 @@ def test_divergence_ends_the_run_and_never_pays(tiny_env: MakeEnv) -> None:
     with torch.no_grad():
         for parameter in fork.student.parameters():
             parameter.zero_()
-    fork._engine._optimizer.param_groups[0]["lr"] = 0.0
-    assert sum(fork.step(np.zeros(7))[1] for _ in range(5)) > reward
+    fork.run.engine.optimizer.param_groups[0]["lr"] = 0.0
+    assert sum(fork.step(np.zeros(ACTION_SIZE))[1] for _ in range(5)) > reward
+
+
+def test_scores_that_are_not_finite_are_divergence_too(tiny_env: MakeEnv, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = tiny_env(rounds=3)
+    env.reset(seed=0)
+    _, _, _, _, before = env.step(np.zeros(ACTION_SIZE))
+    healthy = copy.deepcopy(env.student.state_dict())
+    nothing = dict.fromkeys(INDICATORS, float("inf"))
+    monkeypatch.setattr(env.task.scorer, "score", lambda *_: (nothing, nothing, 0.0))
+    _, reward, terminated, _, info = env.step(np.zeros(ACTION_SIZE))
+    assert (reward, terminated, info["diverged"]) == (-2.0, True, True)
+    assert all(torch.equal(healthy[name], tensor) for name, tensor in env.student.state_dict().items())
+    assert (info["student"], info["gap"]) == (before["student"], before["gap"])
+
+
+def test_an_abandoned_run_keeps_its_student_and_loses_the_missing_rounds(tiny_env: MakeEnv) -> None:
+    env = tiny_env(rounds=6)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.abandon()
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (2, ACTION_SIZE)).astype(np.float32)
+    rewards = [env.step(action)[1] for action in actions]
+    student = copy.deepcopy(env.student.state_dict())
+    last = env.abandon()
+    assert env.last_run is last
+    assert last.diverged
+    assert last.rewards == (*rewards, -4.0)
+    assert np.array_equal(last.actions, actions)
+    assert all(torch.equal(student[name], tensor) for name, tensor in last.student.items())
+    assert last.report == env.task.report.score(env.student)
+    with pytest.raises(gymnasium.error.ResetNeeded):
+        env.step(actions[0])
+    env.reset()
+    assert env.abandon().actions.shape == (0, ACTION_SIZE)
+
+
+def test_the_manual_page_holds_the_tables() -> None:
+    page = FusionDistillEnv.__doc__
+    for row in (*action_table().splitlines(), *observation_table().splitlines()):
+        assert f"    {row}\n" in page
+    assert f"`Box(-1, 1, ({ACTION_SIZE},), float32)`" in page
+    assert "{" not in page
 
 
 def test_huge_learning_rate_terminates_or_stays_finite(tiny_env: MakeEnv) -> None:
     env = tiny_env(learning_rate=1e6, stage0_rounds=0, rounds=4)
     env.reset(seed=0)
     for _ in range(4):
-        observation, reward, terminated, truncated, _ = env.step(np.zeros(7))
+        observation, reward, terminated, truncated, _ = env.step(np.zeros(ACTION_SIZE))
         assert np.isfinite(observation).all()
         assert reward >= -4
         if terminated or truncated:
@@ -332,7 +379,7 @@ def test_parity_stops_the_run_only_where_asked(tiny_env: MakeEnv, monkeypatch: p
         env = tiny_env(stop_at_parity=asked, score_images=2)
         env.reset(seed=0)
         monkeypatch.setattr(env.task.scorer, "score_e", lambda scores: 1.0)
-        ends = [env.step(np.zeros(7))[2] for _ in range(3)]
+        ends = [env.step(np.zeros(ACTION_SIZE))[2] for _ in range(3)]
         assert ends == [False, False, asked]
         monkeypatch.undo()
 
@@ -365,14 +412,14 @@ def test_last_run_survives_the_reset_inside_a_vector_env(
     alone = FusionDistillEnv(config=config)
     alone.reset(seed=4)
     for _ in range(2):
-        alone.step(np.zeros(7))
+        alone.step(np.zeros(ACTION_SIZE))
     options = {} if vec_env is DummyVecEnv else {"start_method": "spawn"}
     venv = vec_env([lambda: FusionDistillEnv(config=config)], **options)
     try:
         venv.seed(4)
         venv.reset()
         for _ in range(2):
-            *_, dones, infos = venv.step(np.zeros((1, 7)))
+            *_, dones, infos = venv.step(np.zeros((1, ACTION_SIZE)))
         assert dones[0]
         last = venv.get_attr("last_run")[0]
         assert infos[0]["report"]["student"] == last.report == alone.last_run.report
@@ -394,7 +441,7 @@ def test_stable_baselines_learns(tiny_env: MakeEnv, algorithm: type, settings: d
 def test_info_has_no_clock_and_timings_have(tiny_env: MakeEnv) -> None:
     env = tiny_env()
     env.reset(seed=0)
-    *_, info = env.step(np.zeros(7))
+    *_, info = env.step(np.zeros(ACTION_SIZE))
     assert not any("time" in key or "second" in key for key in info)
     assert {"data", "degradation", "student", "perception", "backward", "update", "scoring"} <= set(env.timings)
     assert all(value >= 0 for value in env.timings.values())
@@ -434,7 +481,7 @@ def test_encode_action_uses_the_environments_scale(tiny_env: MakeEnv) -> None:
     ],
 )
 def test_every_setting_has_an_effect(tiny_env: MakeEnv, change: dict) -> None:
-    action = np.array([0.3, 0, 0, 0, 0, 0, 0])
+    action = even_action(0.5, guidance=0.7)
 
     def trajectory(env: FusionDistillEnv) -> np.ndarray:
         first, _ = env.reset(seed=0)
@@ -448,14 +495,14 @@ def test_render(tiny_env: MakeEnv, tiny_config: Callable[..., DistillConfig]) ->
     env = FusionDistillEnv(config=tiny_config(), render_mode="rgb_array")
     env.reset(seed=0)
     before = env.render()
-    env.step(np.ones(7))
+    env.step(np.ones(ACTION_SIZE))
     after = env.render()
     assert before.shape == after.shape
     assert before.dtype == np.uint8
     assert not np.array_equal(before, after)
     fork = env.fork()
     env.render()
-    assert env.step(np.zeros(7))[1] == fork.step(np.zeros(7))[1]  # drawing does not touch the run
+    assert env.step(np.zeros(ACTION_SIZE))[1] == fork.step(np.zeros(ACTION_SIZE))[1]  # drawing does not touch the run
 
 
 @pytest.mark.skipif(has_display(), reason="there is a display")

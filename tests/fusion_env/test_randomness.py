@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from fusion_env.action import ACTION_SIZE
 from fusion_env.config import DistillConfig
 from fusion_env.env import FusionDistillEnv
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-ACTIONS = np.random.default_rng(0).uniform(-1, 1, (3, 7)).astype(np.float32)
+ACTIONS = np.random.default_rng(0).uniform(-1, 1, (3, ACTION_SIZE)).astype(np.float32)
 
 # Every source of randomness of the tiny preset, and each way of making networks that draws first weights.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -138,11 +139,11 @@ import fusion_env, fusion_env.metrics, fusion_env.teachers, student.fuse
 assert states() == before, "import"
 envs = gymnasium.make_vec("fusion_env/FusionDistillTiny-v0", num_envs=2, cache_dir=sys.argv[1])
 envs.reset(seed=1)
-envs.step(numpy.zeros((2, 7), numpy.float32))
+envs.step(numpy.zeros((2, *envs.single_action_space.shape), numpy.float32))
 assert states() == before, "vector environment"
 env = gymnasium.make("fusion_env/FusionDistillTiny-v0", cache_dir=sys.argv[1])
 env.reset()
-env.unwrapped.fork(seed=2).step(numpy.zeros(7))
+env.unwrapped.fork(seed=2).step(numpy.zeros(env.action_space.shape))
 env.unwrapped.load_state_dict(env.unwrapped.state_dict())
 assert states() == before, "fork and snapshot"
 """

@@ -8,6 +8,7 @@ from fusion_env.config import DistillConfig
 from fusion_env.metrics import ag, ssim_pair, vif
 from fusion_env.report import ReportSplit, model_input
 from fusion_env.task import build_task
+from fusion_env.teachers import Teacher
 
 MakeConfig = Callable[..., DistillConfig]
 
@@ -32,10 +33,15 @@ def test_scores_are_means_over_whole_images(tiny_config: MakeConfig) -> None:
         assert got[name] == pytest.approx(float(torch.stack([v.squeeze() for v in values]).mean()), rel=1e-5)
 
 
-def test_the_teacher_is_hashed_once(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_teacher_is_hashed_once(tiny_config: MakeConfig, tiny_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, calls = build_task(tiny_config(scenes=20)), []
     original = type(task.teacher).fingerprint
-    monkeypatch.setattr(type(task.teacher), "fingerprint", lambda self: calls.append(1) or original(self))
+
+    def counted(teacher: Teacher) -> str:
+        calls.append(teacher)
+        return original(teacher)
+
+    monkeypatch.setattr(type(task.teacher), "fingerprint", counted)
     report = ReportSplit(
         task.source,
         task.splits.report,
@@ -43,7 +49,7 @@ def test_the_teacher_is_hashed_once(tiny_config: MakeConfig, monkeypatch: pytest
         task.quality,
         task.scorer,
         colour=False,
-        folder=Path(task.config.cache_dir),
+        folder=tiny_cache,
         device=torch.device("cpu"),
     )
     report.teacher()

@@ -7,7 +7,7 @@ import torch
 from fusion_env.config import INDICATORS, DistillConfig
 from fusion_env.errors import UnknownNameError
 from fusion_env.metrics import ag, vif
-from fusion_env.scoring import Scorer
+from fusion_env.scoring import Scorer, ends, lost_reward, reward
 from fusion_env.task import build_task
 
 MakeConfig = Callable[..., DistillConfig]
@@ -54,7 +54,7 @@ def test_a_subset_scores_student_and_teacher_on_the_same_crops(tiny_config: Make
 def test_pieces_give_the_same_values(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     task = build_task(tiny_config())
     whole = task.scorer.score(Copy())
-    monkeypatch.setattr("fusion_env.scoring._CHUNK_PIXELS", 48 * 48)
+    monkeypatch.setattr("fusion_env.scoring.CHUNK_PIXELS", 48 * 48)
     in_pieces = Scorer(task.config, task.scored, task.quality).score(Copy())
     for a, b in zip(whole[:2], in_pieces[:2], strict=True):
         assert a == pytest.approx(b, rel=1e-5)
@@ -78,3 +78,27 @@ def test_observation_is_clipped(tiny_config: MakeConfig) -> None:
     huge = {name: 100 * value for name, value in scorer.teacher_means.items()}
     seen = scorer.observation(huge, scorer.teacher_means, 0.0)
     assert seen.tolist() == [10.0] * 10
+
+
+def test_reward_is_the_gap_or_its_change_and_bounded_below() -> None:
+    assert reward(-0.25, before=-0.5, kind="gap", lowest=-1.0) == -0.25
+    assert reward(-0.25, before=-0.5, kind="gap_delta", lowest=-1.0) == 0.25
+    assert reward(-3.0, before=-0.5, kind="gap", lowest=-1.0) == -1.0
+    assert reward(-3.0, before=-0.5, kind="gap_delta", lowest=-2.0) == -2.0
+    assert lost_reward(5, each=-1.0) == -5.0
+
+
+@pytest.mark.parametrize(
+    ("rounds", "parity", "sees_time", "expected"),
+    [
+        (9, 0, False, (False, False)),
+        (10, 0, False, (False, True)),
+        (10, 0, True, (True, False)),
+        (9, 2, True, (False, False)),
+        (9, 3, False, (True, False)),
+        (10, 3, False, (True, False)),
+        (10, 3, True, (True, False)),
+    ],
+)
+def test_ends(rounds: int, parity: int, sees_time: bool, expected: tuple[bool, bool]) -> None:
+    assert ends(rounds, budget=10, parity=parity, sees_time=sees_time) == expected

@@ -7,7 +7,7 @@ import torch
 from fusion_env import teachers
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
-from fusion_env.stage0 import initial_student, train_stage0
+from fusion_env.stage0 import Stage0Settings, initial_student, train_stage0
 from fusion_env.task import build_task
 from student import FusionStudent
 from student.pruning import prune_ldfusion
@@ -52,9 +52,8 @@ def test_embedded_loads() -> None:
 def test_training_lowers_the_guidance_loss(tiny_config: Callable[..., DistillConfig]) -> None:
     config = tiny_config(stage0_rounds=0)
     task = build_task(config)
-    student, losses = train_stage0(
-        config.replace(stage0_rounds=60), task.bank, task.features, task.stage0, iterations=1
-    )
+    settings = config.replace(stage0_rounds=60).group(Stage0Settings)
+    student, losses = train_stage0(settings, task.bank, task.features, task.stage0, iterations=1)
     assert len(losses) == 60
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
     assert not same(student, task.stage0)
@@ -65,7 +64,8 @@ def test_stage0_is_read_from_the_cache(tiny_config: Callable[..., DistillConfig]
     files = list((tmp_path / "stage0").iterdir())
     assert len(files) == 1
     # Another configuration with the same stage 0 shares it.
-    second = build_task(tiny_config(cache_dir=str(tmp_path), rounds=3)).stage0
+    changes = {"rounds": 3, "logit_scale": 1.0, "self_learning": False, "score_crops": 3, "reward": "gap_delta"}
+    second = build_task(tiny_config(cache_dir=str(tmp_path), **changes)).stage0
     assert same(first, second)
     assert list((tmp_path / "stage0").iterdir()) == files
     build_task(tiny_config(cache_dir=str(tmp_path), stage0_seed=1))
@@ -76,5 +76,6 @@ def test_divergence_in_stage_0_is_an_error(tiny_config: Callable[..., DistillCon
     config = tiny_config(stage0_rounds=0)
     task = build_task(config)
     broken = {name: tensor * float("nan") for name, tensor in task.stage0.items()}
+    settings = config.replace(stage0_rounds=2).group(Stage0Settings)
     with pytest.raises(ConfigError, match="stage 0 diverged in round 1"):
-        train_stage0(config.replace(stage0_rounds=2), task.bank, task.features, broken, iterations=1)
+        train_stage0(settings, task.bank, task.features, broken, iterations=1)

@@ -1,17 +1,20 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fusion_env import teachers
 from fusion_env.config import DistillConfig, preset
-from fusion_env.data import write_png
+from fusion_env.data import ImagePair, PairSource, write_png
 from fusion_env.env import FusionDistillEnv
-from fusion_env.errors import ConfigError, DataError, MissingRequirementsError, UnknownNameError
+from fusion_env.errors import ConfigError, DataError, MissingRequirementsError, SnapshotError, UnknownNameError
 from fusion_env.report import REPORT_METRICS
 from fusion_env.task import build_task, resolve_device
+from fusion_env.vector_env import FusionDistillVectorEnv
 
 MakeConfig = Callable[..., DistillConfig]
 
@@ -119,6 +122,59 @@ def test_a_teacher_made_in_python(tiny_config: MakeConfig) -> None:
     assert FusionDistillEnv("tiny", teacher=teacher, cache_dir=config.cache_dir).task.teacher is teacher
     env = FusionDistillEnv("tiny", teacher="laplacian", cache_dir=config.cache_dir)
     assert env.task.describe()["teacher"].startswith("laplacian (no weights")
+
+
+class Noise(PairSource):
+    """Image pairs made in Python."""
+
+    name = "noise"
+    names = tuple(f"n{index}" for index in range(5))
+    sizes = ((100, 120),) * 5
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def load(self, index: int) -> ImagePair:
+        rng = np.random.default_rng([self.seed, index])
+        ir, vis = (rng.integers(0, 256, (channels, 100, 120), np.uint8) for channels in (1, 3))
+        return ImagePair(self.names[index], torch.from_numpy(ir), torch.from_numpy(vis))
+
+    def fingerprint(self) -> str:
+        return f"noise-{self.seed}"
+
+
+def test_a_source_made_in_python(tiny_config: MakeConfig) -> None:
+    config, source = tiny_config(), Noise(0)
+    task = build_task(config, source=source)
+    assert task.source is source
+    assert task.describe()["data"] == "noise, given in Python (noise-0): 3 training, 1 reward, 1 report pairs"
+    assert build_task(config, source=Noise(0)) is task
+    other = build_task(config, source=Noise(1))
+    assert not torch.equal(other.bank.ir, task.bank.ir)
+    assert len({other.bank.key, task.bank.key, build_task(config).bank.key}) == 3
+
+
+def test_a_configuration_does_not_pass_an_object_off_as_a_name(tiny_config: MakeConfig) -> None:
+    config = build_task(tiny_config(), source=Noise(0), teacher=teachers.load("laplacian")).config
+    assert config.data == "noise, given in Python (noise-0)"
+    assert config.teacher.startswith("laplacian, given in Python (")
+    with pytest.raises(DataError, match="noise, given in Python"):
+        build_task(DistillConfig.from_dict({**config.to_dict(), "teacher": "laplacian"}))
+    with pytest.raises(UnknownNameError, match="laplacian, given in Python"):
+        build_task(DistillConfig.from_dict(config.to_dict()))
+
+
+def test_environments_on_a_source_made_in_python(tiny_cache: Path) -> None:
+    settings: dict[str, Any] = {"cache_dir": str(tiny_cache), "crop_size": 96}  # larger than the preset's scenes
+    env = FusionDistillEnv("tiny", source=Noise(0), **settings)
+    env.reset(seed=0)
+    vector = FusionDistillVectorEnv(2, "tiny", source=Noise(0), **settings)
+    assert all(getattr(single, "task", None) is env.task for single in vector.envs)
+    with pytest.raises(SnapshotError, match="noise-0"):
+        FusionDistillEnv("tiny", source=Noise(1), **settings).load_state_dict(env.state_dict())
 
 
 def test_an_unknown_score_metric_is_found_before_any_work(tiny_config: MakeConfig) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 import fusion_env  # noqa: F401 (registers the ids)
+from fusion_env.action import ACTION_SIZE
 from fusion_env.vector_env import FusionDistillVectorEnv, make_sb3_vec_env
 
 
@@ -19,7 +20,7 @@ def test_make_vec_gives_the_native_environment(tiny_cache: Path) -> None:
 def test_each_student_is_as_alone(tiny_cache: Path) -> None:
     env = FusionDistillVectorEnv(2, "tiny", cache_dir=str(tiny_cache), rounds=3)
     env.reset(seed=5)
-    actions = np.random.default_rng(0).uniform(-1, 1, (2, 7)).astype(np.float32)
+    actions = np.random.default_rng(0).uniform(-1, 1, (2, ACTION_SIZE)).astype(np.float32)
     _, rewards, *_ = env.step(actions)
     for i, reward in enumerate(rewards):
         alone = gymnasium.make("fusion_env/FusionDistillTiny-v0", cache_dir=str(tiny_cache), rounds=3)
@@ -31,10 +32,10 @@ def test_autoreset(tiny_cache: Path) -> None:
     for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
         env = FusionDistillVectorEnv(2, "tiny", cache_dir=str(tiny_cache), rounds=1, autoreset_mode=mode)
         first, _ = env.reset(seed=0)
-        observations, _, _, truncated, _ = env.step(np.zeros((2, 7), np.float32))
+        observations, _, _, truncated, _ = env.step(np.zeros((2, ACTION_SIZE), np.float32))
         assert truncated.all()
         if mode is AutoresetMode.NEXT_STEP:
-            observations, rewards, *_ = env.step(np.zeros((2, 7), np.float32))
+            observations, rewards, *_ = env.step(np.zeros((2, ACTION_SIZE), np.float32))
             assert (rewards == 0).all()
         assert np.array_equal(observations, first)
 
@@ -42,7 +43,7 @@ def test_autoreset(tiny_cache: Path) -> None:
 def test_stable_baselines_form(tiny_cache: Path) -> None:
     env = make_sb3_vec_env(2, "tiny", seed=3, cache_dir=str(tiny_cache), rounds=2)
     assert env.reset().shape == (2, 10)
-    env.step(np.zeros((2, 7)))
-    _, _, dones, infos = env.step(np.zeros((2, 7)))
+    env.step(np.zeros((2, ACTION_SIZE)))
+    _, _, dones, infos = env.step(np.zeros((2, ACTION_SIZE)))
     assert dones.all()
     assert all("episode" in info and "report" in info and "terminal_observation" in info for info in infos)

@@ -6,13 +6,12 @@ serve where no data set is at hand. They are no substitute for real pairs when n
 """
 
 import hashlib
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
-from fusion_env.data.pairs import ImagePair
+from fusion_env.data.pairs import ImagePair, PairSource
 from fusion_env.data.procedural.layout import build_scene
 from fusion_env.data.procedural.sensors import draw_infrared_look, draw_visible_look, see_infrared, see_visible
 from fusion_env.errors import ConfigError, unknown_name
@@ -124,7 +123,7 @@ def render_scene(seed: int, height: int, width: int, condition: str | None = Non
 
 
 @dataclass(frozen=True)
-class ProceduralScenes:
+class ProceduralScenes(PairSource):
     """A source of rendered pairs; pair i depends on (seed, i) and the size only.
 
     Attributes:
@@ -132,35 +131,27 @@ class ProceduralScenes:
         height: Rows of every picture, at least 64.
         width: Columns of every picture, at least 64.
         seed: Start of the sequence.
+        names: Names of the pairs, such as ``scene_00012``.
+        sizes: Height and width of every pair.
     """
 
     count: int
     height: int
     width: int
     seed: int = 0
-    name: ClassVar[str] = "procedural"
+    names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    sizes: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
+    name = "procedural"
 
     def __post_init__(self) -> None:
-        """Check the arguments."""
+        """Check the arguments and name the pairs."""
         if self.count < 1:
             raise ConfigError(f"count must be at least 1, got {self.count}")
         if self.seed < 0:
             raise ConfigError(f"seed must be 0 or more, got {self.seed}")
         _check_size(self.height, self.width)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the pairs, such as ``scene_00012``."""
-        return tuple(f"scene_{index:05d}" for index in range(self.count))
-
-    @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Height and width of every pair."""
-        return ((self.height, self.width),) * self.count
-
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        return self.count
+        object.__setattr__(self, "names", tuple(f"scene_{index:05d}" for index in range(self.count)))
+        object.__setattr__(self, "sizes", ((self.height, self.width),) * self.count)
 
     def scene(self, index: int) -> Scene:
         """Render pair ``index`` with its boxes; IndexError outside 0..count-1."""

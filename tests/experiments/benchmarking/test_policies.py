@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.running.policies import policy_setup
-from fusion_env.action import decode_action
+from fusion_env.action import decode_action, even_degradation
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError
 
@@ -37,7 +37,7 @@ def test_where_reinforce_starts(name: str, guidance: float, logit_scale: float) 
     start = policy_setup(name, preset("tiny", logit_scale=logit_scale)).settings["initial_mean"]
     weights, degradation = decode_action(np.array(start), logit_scale=logit_scale)
     assert weights.guidance == pytest.approx(guidance)
-    assert degradation == decode_action(np.full(7, -0.5))[1]
+    assert degradation == even_degradation(0.25)
 
 
 def test_unknown_names_suggest_the_nearest() -> None:

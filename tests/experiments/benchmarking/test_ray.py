@@ -57,9 +57,10 @@ def test_relative_paths_are_those_of_the_driver(cluster, cache, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(
         "import numpy as np\n"
+        "from fusion_env.action import ACTION_SIZE\n"
         "class Zero:\n"
         "    def predict(self, observation, state=None, episode_start=None, deterministic=False):\n"
-        "        return np.zeros((len(observation), 7)), None\n"
+        "        return np.zeros((len(observation), ACTION_SIZE)), None\n"
     )
     ((_, summary),) = map_runs([job(Path("out"), cache, "mine.py:Zero")], "ray", Resources(address=cluster))
     assert summary["learning_rounds"] == 3

@@ -24,6 +24,8 @@ POLICIES = """
 import numpy as np
 from stable_baselines3 import PPO
 
+from fusion_env.action import ACTION_SIZE
+
 
 def wild(env):
     return PPO("MlpPolicy", env, learning_rate=1e6, n_steps=4, batch_size=4, seed=0)
@@ -35,7 +37,7 @@ class Breaking:
 
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
         self.left -= 1
-        return np.full((len(observation), 7), 0.0 if self.left >= 0 else np.nan), None
+        return np.full((len(observation), ACTION_SIZE), 0.0 if self.left >= 0 else np.nan), None
 
 
 class Wrong:

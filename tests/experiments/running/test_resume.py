@@ -16,6 +16,7 @@ from experiments.run_agent import main
 from experiments.running.learn import make_env
 from experiments.running.normalisation import keep_normalization, normalized_as_learned
 from experiments.running.rounds import RoundsFile, read_rounds
+from fusion_env.action import ACTION_SIZE
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError, SnapshotError
 from fusion_env.task import build_task
@@ -140,7 +141,7 @@ def test_frozen_statistics_stay_and_rewards_are_raw(cache: str) -> None:
     frozen = normalized_as_learned(make_env(task), agent)
     assert isinstance(frozen, VecNormalize)
     frozen.reset()
-    _, rewards, _, _ = frozen.step(np.zeros((1, 7), np.float32))
+    _, rewards, _, _ = frozen.step(np.zeros((1, ACTION_SIZE), np.float32))
     assert rewards == frozen.get_original_reward()
     np.testing.assert_array_equal(frozen.obs_rms.mean, env.obs_rms.mean)
     plain = make_env(task)

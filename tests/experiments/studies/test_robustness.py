@@ -6,7 +6,7 @@ import torch
 
 from experiments.benchmark import benchmark
 from experiments.benchmarking.grid import Grid
-from experiments.studies.robustness import STRENGTHS, TEACHER, degradation_at, main, score_degraded
+from experiments.studies.robustness import STRENGTHS, TEACHER, main, score_degraded
 from fusion_env.config import preset
 from fusion_env.task import build_task
 
@@ -60,12 +60,6 @@ def test_what_ignores_its_input_is_immune() -> None:
     task = build_task(preset("tiny"))
     scores = [score_degraded(task, lambda ir, vis: torch.full_like(vis, 0.5), s, draws=1)["mae"] for s in STRENGTHS]
     assert len(set(scores)) == 1
-
-
-def test_strengths_are_shares_of_the_range() -> None:
-    assert degradation_at(0.0).is_identity
-    full = degradation_at(1.0)
-    assert (full.blur_kernel, full.jpeg_quality, full.noise_std) == (13, 20, pytest.approx(0.1))
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_env.data.folder import PairedFolder
-from fusion_env.data.pairs import ImagePair
+from fusion_env.data.pairs import ImagePair, PairSource
 from fusion_env.data.splits import make_splits
 from fusion_env.errors import DataError
 
@@ -14,7 +14,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
-class _Names:
+class _Names(PairSource):
     """A source of names only: splitting must not look at pictures."""
 
     names: tuple[str, ...]
@@ -24,9 +24,6 @@ class _Names:
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         raise AssertionError("sizes were read")
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def load(self, index: int) -> ImagePair:
         raise AssertionError("a picture was loaded")

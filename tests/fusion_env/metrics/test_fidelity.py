@@ -141,7 +141,7 @@ class TestVIF:
     def test_large_images_are_worked_off_in_strips(self, monkeypatch):
         images = [scene(seed, 1, 90, 70) for seed in (0, 1, 2)]
         whole = vif(**named(images))
-        monkeypatch.setattr("fusion_env.metrics.windows._STRIP_ELEMENTS", 1)
+        monkeypatch.setattr("fusion_env.filters.STRIP_ELEMENTS", 1)
         torch.testing.assert_close(vif(**named(images)), whole)
 
 
@@ -179,14 +179,15 @@ class TestVIFF:
 
     def test_both_in_one_pass_with_the_same_values(self, monkeypatch):
         images = [scene(seed, 2, 64, 50) for seed in (0, 1, 2)]
-        model, passes = fidelity._channels, []
+        cut, passes = fidelity.strips, []
 
-        def counted(stack: torch.Tensor) -> Iterator:
-            passes.append(stack)
-            return model(stack)
+        def counted(*arguments: object, **options: object) -> Iterator:
+            passes.append(arguments)
+            return cut(*arguments, **options)
 
-        monkeypatch.setattr(fidelity, "_channels", counted)
+        monkeypatch.setattr(fidelity, "strips", counted)
         together = compute(["vif", "viff"], **named(images))
-        assert len(passes) == 1
+        needed = len(passes)
         assert torch.equal(together["vif"], vif(**named(images)))
+        assert len(passes) == 2 * needed  # one metric alone takes as many
         assert torch.equal(together["viff"], viff(**named(images)))

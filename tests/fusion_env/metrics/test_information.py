@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_env.metrics import en, mi
-from fusion_env.metrics.information import _scattered_counts, histograms
+from fusion_env.metrics.information import histograms, scattered_counts
 from tests.fusion_env.metrics.named import named
 
 
@@ -93,4 +93,4 @@ class TestHistograms:
 
     def test_both_ways_of_counting_agree(self):
         flat = noise(3, 5000).int()
-        assert torch.equal(_scattered_counts(flat, 256), torch.bincount(flat, minlength=256))
+        assert torch.equal(scattered_counts(flat, 256), torch.bincount(flat, minlength=256))

@@ -55,14 +55,14 @@ def test_registered_clip_iqa_loads_once(monkeypatch):
         return loaded[-1]
 
     monkeypatch.setattr("fusion_env.perception.clip_iqa.load_clip_iqa", load)
-    quality._load_clip_iqa.cache_clear()
+    quality.cached_clip_iqa.cache_clear()
     try:
         for seed in (0, 1):
             expected = torch.floor(luma(seed) * 255 + 0.5).mean(dim=(1, 2, 3)) / 255
             torch.testing.assert_close(metrics.compute(["clip_iqa"], luma(seed))["clip_iqa"], expected)
         assert len(loaded) == 1
     finally:
-        quality._load_clip_iqa.cache_clear()
+        quality.cached_clip_iqa.cache_clear()
 
 
 def test_real_clip_iqa_on_luma():

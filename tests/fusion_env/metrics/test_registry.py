@@ -1,3 +1,4 @@
+import pickle
 from math import inf, log10
 
 import pytest
@@ -9,7 +10,7 @@ from fusion_env.metrics import Metric
 from tests.fusion_env.metrics.named import named
 
 # CLIP-IQA needs weights; test_quality.py has it.
-NAMES = tuple(name for name in metrics.list() if name != "clip_iqa")
+NAMES = tuple(name for name in metrics.names() if name != "clip_iqa")
 ONE_IMAGE = ("ag", "ag_forward", "ei", "ei_zero", "sf", "sf_uint8", "sd", "en")
 EXPECTED = {*ONE_IMAGE, "mi", "qabf", "scd", "cc", "ssim", "ms_ssim", "psnr", "vif", "viff", "clip_iqa"}
 
@@ -31,9 +32,9 @@ def scene(name: str, seed: int = 0) -> torch.Tensor:
 
 class TestLookup:
     def test_all_are_there(self):
-        assert set(metrics.list()) == EXPECTED
+        assert set(metrics.names()) == EXPECTED
 
-    @pytest.mark.parametrize("name", metrics.list())
+    @pytest.mark.parametrize("name", metrics.names())
     def test_entries_describe_themselves(self, name):
         metric = metrics.get(name)
         assert metric.name == name
@@ -45,6 +46,17 @@ class TestLookup:
     def test_misspelt_name_gets_a_suggestion(self):
         with pytest.raises(UnknownNameError, match=r"unknown metric 'ssmi'\. Did you mean 'ssim'"):
             metrics.get("ssmi")
+
+    def test_a_name_is_taken_once(self):
+        with pytest.raises(ValueError, match="metric 'sd' is already registered"):
+            metrics.register(Metric("sd", lambda given: given.fused.mean(dim=(1, 2, 3)), False, 1, True, "", ""))
+
+    @pytest.mark.parametrize("name", metrics.names())
+    def test_one_object_under_its_name_with_its_manual(self, name):
+        metric = metrics.get(name)
+        assert getattr(metrics, name) is metric
+        assert metric.__doc__ != Metric.__doc__
+        assert pickle.loads(pickle.dumps(metric)) == metric
 
 
 class TestCompute:
@@ -115,8 +127,8 @@ class TestEveryMetric:
     def test_batch_equals_singles(self, name, device, monkeypatch):
         # Three images at a time, so that the batch is worked off in two chunks.
         batch = [image.to(device) for image in images(5, name)]
-        for limit in ("_CHUNK_PIXELS_CPU", "_CHUNK_PIXELS_GPU"):
-            monkeypatch.setattr(f"fusion_env.metrics.metric.{limit}", 3 * batch[0][0].numel())
+        for limit in ("CHUNK_PIXELS_CPU", "CHUNK_PIXELS_GPU"):
+            monkeypatch.setattr(f"fusion_env.metrics.base.{limit}", 3 * batch[0][0].numel())
         together = metrics.compute([name], **named(batch))[name]
         apart = [metrics.compute([name], **named(image[i : i + 1] for image in batch))[name] for i in range(5)]
         torch.testing.assert_close(together, torch.cat(apart), rtol=1e-6, atol=1e-6)

@@ -46,8 +46,8 @@ def random_clip(model: str, seed: int = 0) -> open_clip.CLIP:
 
     A freshly made one would hide mistakes: its image embeddings hardly depend on the image.
     """
-    with clip_weights._own_random_state(seed):
-        clip = clip_weights._build(model).eval()
+    with clip_weights.own_random_state(seed):
+        clip = clip_weights.build_clip(model).eval()
         with torch.no_grad():
             for module in clip.modules():
                 if isinstance(module, nn.Conv2d):
@@ -89,7 +89,7 @@ def test_pooling_equals_open_clip_when_the_positional_embedding_is_kept(clip: op
     features = torch.randn(3, 256, 2, 2, generator=torch.Generator().manual_seed(4))
     tokens = features.flatten(2).mT
     tokens = torch.cat([tokens.mean(1, keepdim=True), tokens], 1) + pool.positional_embedding
-    torch.testing.assert_close(clip_iqa._attend(pool, tokens[:, :1], tokens), pool(features), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(clip_iqa.attend(pool, tokens[:, :1], tokens), pool(features), atol=1e-6, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -169,7 +169,7 @@ def test_stretched_positions_keep_their_places() -> None:
     """A table that is linear in row and column stays so in the middle of a larger grid; the first token stays."""
     rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
     table = torch.cat([torch.tensor([[7.0, -7.0]]), torch.stack([rows, columns], -1).flatten(0, 1)])
-    stretched = clip_iqa._stretched(table, (8, 8), (16, 24), "grid")
+    stretched = clip_iqa.stretch_positions(table, (8, 8), (16, 24), "grid")
     assert stretched[0].tolist() == [7.0, -7.0]
     grid = stretched[1:].unflatten(0, (16, 24))
     expected_row = (torch.arange(16) + 0.5) / 2 - 0.5
@@ -276,7 +276,7 @@ def test_unreachable_weights_are_one_clear_error(monkeypatch: pytest.MonkeyPatch
     def offline(*_args: object, **_settings: object) -> None:
         raise URLError("no route")
 
-    monkeypatch.setattr(clip_weights, "_cached_file", lambda published: None)
+    monkeypatch.setattr(clip_weights, "cached_file", lambda published: None)
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(MissingRequirementsError) as caught:
         load_quality("clip")
@@ -287,10 +287,10 @@ def test_unreachable_weights_are_one_clear_error(monkeypatch: pytest.MonkeyPatch
 def test_downloads_of_the_past_are_found_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = {"url": "https://example.invalid/models/RN50.pt", "hf_hub": "nobody/nothing/"}
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert clip_weights._cached_file(entry) is None
+    assert clip_weights.cached_file(entry) is None
     (tmp_path / ".cache" / "clip").mkdir(parents=True)
     (tmp_path / ".cache" / "clip" / "RN50.pt").touch()
-    assert clip_weights._cached_file(entry) == tmp_path / ".cache" / "clip" / "RN50.pt"
+    assert clip_weights.cached_file(entry) == tmp_path / ".cache" / "clip" / "RN50.pt"
 
 
 def test_wrong_names_are_explained(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from fusion_env.data import PairedFolder, ProceduralScenes
 from fusion_env.losses import guidance_loss
 from fusion_env.metrics import ssim_index
 from fusion_env.perception import load_features, load_quality
-from fusion_env.perception.embedded_common import local_moments
 from fusion_env.perception.embedded_features import EmbeddedFeatures
+from fusion_env.perception.local_moments import local_moments
 
 
 @pytest.fixture(scope="module")

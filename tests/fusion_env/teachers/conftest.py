@@ -1,10 +1,19 @@
 """Checkpoints in the official layout, made when a test asks for them."""
 
+import copy
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from fusion_env.teachers import registry
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "TEACHERS", copy.deepcopy(registry.TEACHERS))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ import torch
 from fusion_env import teachers
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.teachers.published import sha256_of
-from fusion_env.teachers.registry import find
 from student.weights import WeightsError, save_state
 
 NETWORKS = {
@@ -91,7 +90,7 @@ BATCHES = {
 @pytest.mark.parametrize("case", BATCHES)
 def test_batches_that_are_refused(name: str, case: str) -> None:
     with torch.device("meta"):  # the inputs are refused before any weight is read
-        teacher = find(name)()
+        teacher = teachers.get(name)()
     ir, vis, message = BATCHES[case]
     with pytest.raises(ValueError, match=message):
         teacher(ir, vis)

@@ -8,13 +8,7 @@ import torch
 from fusion_env import teachers
 from fusion_env.data.pairs import ImagePair
 from fusion_env.errors import UnknownNameError
-from fusion_env.teachers import registry
 from fusion_env.teachers.laplacian import LaplacianTeacher
-
-
-@pytest.fixture
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_TEACHERS", dict(registry._TEACHERS))
 
 
 def test_names() -> None:

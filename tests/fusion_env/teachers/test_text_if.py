@@ -17,7 +17,7 @@ from fusion_env import teachers
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.teachers.clip_text import build_clip, encode_prompt, find_feature, read_feature
 from fusion_env.teachers.published import OfficialFile
-from fusion_env.teachers.text_if import FUSION_PROMPT, TextIF, TextIFWithClip, _attend_positions
+from fusion_env.teachers.text_if import FUSION_PROMPT, TextIF, TextIFWithClip, attend_positions
 from student.weights import WeightsError
 
 FILE = "simple_fusion.pth"
@@ -190,9 +190,9 @@ class TestAttention:
         q, k, v = (draw(2, 24, 5, 7, seed=i) - 0.5 for i in range(3))
         scores = torch.einsum("bcp,bcr->bpr", q.flatten(2), k.flatten(2)) / 24**0.5
         expected = torch.einsum("bpr,bcr->bcp", scores.softmax(-1), v.flatten(2)).view(v.shape)
-        torch.testing.assert_close(_attend_positions(q, k, v), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(attend_positions(q, k, v), expected, rtol=0, atol=1e-5)
 
     def test_does_without_the_matrix(self) -> None:
         q, k, v = draw(1, 1152, 6, 8).chunk(3, dim=1)
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # raises if the layout does not fit the kernel
-            _attend_positions(q, k, v)
+            attend_positions(q, k, v)

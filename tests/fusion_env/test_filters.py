@@ -1,7 +1,8 @@
+import cv2
 import pytest
 import torch
 
-from fusion_env.metrics.windows import _band_products, _depthwise, gaussian_window, local_means, local_moments
+from fusion_env.filters import filter_reflected, gaussian_window, local_means, local_moments
 
 
 def planes(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -31,14 +32,17 @@ class TestLocalMeans:
         weights = torch.tensor(window, dtype=torch.float64)
         patches = images.transpose(0, 1).unfold(1, size, stride).unfold(2, size, stride)
         expected = torch.einsum("nhwij,i,j->hnw", patches, weights, weights)
-        torch.testing.assert_close(_band_products(images, window, stride), expected, rtol=0, atol=1e-13)
-        torch.testing.assert_close(_depthwise(images, window, stride), expected, rtol=0, atol=1e-13)
+        # On a CPU matrix products, and with a gradient a convolution.
+        torch.testing.assert_close(local_means(images, window, stride), expected, rtol=0, atol=1e-13)
+        convolved = local_means(images.requires_grad_(), window, stride).detach()
+        torch.testing.assert_close(convolved, expected, rtol=0, atol=1e-13)
 
     def test_single_plane(self, device):
         window = gaussian_window(5, 1.0)
         plane = planes(1, 20, 1, 30).to(device)
-        expected = _band_products(plane.cpu(), window, 1)
-        torch.testing.assert_close(_depthwise(plane, window, 1).cpu(), expected, rtol=0, atol=1e-13)
+        expected = local_means(plane.cpu(), window)
+        convolved = local_means(plane.requires_grad_(), window).detach()
+        torch.testing.assert_close(convolved.cpu(), expected, rtol=0, atol=1e-13)
 
     def test_constant_stays(self, device):
         means = local_means(torch.full((30, 2, 25), 7.0, device=device), gaussian_window(11, 1.5))
@@ -61,6 +65,27 @@ class TestLocalMeans:
         local_means(images, window).sum().backward()
         assert images.grad is not None
         assert images.grad.abs().sum() > 0
+
+
+class TestFilterReflected:
+    @pytest.mark.parametrize(("size", "height", "width"), [(3, 2, 9), (7, 40, 51), (31, 16, 64)])
+    def test_equals_opencv(self, size, height, width, device):
+        images = planes(5, 2, 1, height, width).to(device)
+        filtered = filter_reflected(images, gaussian_window(size, size / 6)).cpu()
+        for image, own in zip(images.cpu(), filtered, strict=True):
+            expected = cv2.GaussianBlur(image[0].numpy(), (size, size), size / 6, borderType=cv2.BORDER_REFLECT_101)
+            torch.testing.assert_close(own[0], torch.from_numpy(expected), rtol=0, atol=1e-12)
+
+    def test_images_that_do_not_reach_beyond_half_the_window(self):
+        with pytest.raises(ValueError, match="at least 4 pixels. Got 3"):
+            filter_reflected(torch.zeros(1, 1, 8, 3), gaussian_window(7, 1.0))
+
+    def test_ignores_autocast(self, device):
+        images = planes(6, 1, 1, 20, 20, dtype=torch.float32).to(device)
+        window = gaussian_window(5, 1.0)
+        with torch.autocast(device, dtype=torch.bfloat16):
+            inside = filter_reflected(images, window)
+        assert torch.equal(inside, filter_reflected(images, window))
 
 
 class TestLocalMoments:

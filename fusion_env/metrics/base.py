@@ -12,15 +12,16 @@ from fusion_env.metrics.levels import check_images
 __all__ = ["Metric", "evaluate"]
 
 # Pixels of one batch that are worked on together: on a CPU what fits its caches, elsewhere what bounds the memory.
-_CHUNK_PIXELS_CPU = 2**18
-_CHUNK_PIXELS_GPU = 2**22
+CHUNK_PIXELS_CPU = 2**18
+CHUNK_PIXELS_GPU = 2**22
 
 
 @dataclass(frozen=True)
 class Metric:
     """One metric and what a caller must know to use it; calling it computes it.
 
-    A metric of your own needs no registration: `compute` takes the object as well as a name.
+    The decorator `fusion_env.metrics.metric` makes one of a function. `compute` takes the object as well as a name,
+    so that a metric of your own needs no registration.
     """
 
     name: str
@@ -79,18 +80,18 @@ def evaluate(
     given = {"fused": fused}
     needing = [metric.name for metric in metrics if metric.needs_sources]
     if needing:
-        sources = {"ir": ir, "vis": vis}
-        missing = " and ".join(name for name, image in sources.items() if image is None)
+        sources = {name: image for name, image in (("ir", ir), ("vis", vis)) if image is not None}
+        missing = " and ".join(name for name in ("ir", "vis") if name not in sources)
         if missing:
             raise ValueError(f"{', '.join(needing)} need the source images. Got no {missing}")
         given |= sources
     largest = max(metrics, key=lambda metric: metric.minimum_size)
     check_images(largest.minimum_size, needed_by=largest.name, **given)
-    limit = _CHUNK_PIXELS_CPU if fused.is_cpu else _CHUNK_PIXELS_GPU
+    limit = CHUNK_PIXELS_CPU if fused.is_cpu else CHUNK_PIXELS_GPU
     size = max(1, limit // fused[0].numel())
     chunks = zip(*(image.split(size) for image in given.values()), strict=True)
     wanted = frozenset(metric.function for metric in metrics)
-    parts = [_values(metrics, Images(*chunk, wanted=wanted)) for chunk in chunks]
+    parts = [_values(metrics, Images(*chunk, wanted=wanted)) for chunk in chunks]  # type: ignore[misc]
     return {metric.name: torch.cat([part[metric.name] for part in parts]) for metric in metrics}
 
 

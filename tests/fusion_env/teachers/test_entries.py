@@ -12,12 +12,12 @@ OFFICIAL = ("dcevo", "kdfuse", "ldfusion", "sage", "tdfusion", "text_if", "timfu
 
 
 def entry(name: str, folder: Path | None = None) -> teachers.TeacherEntry:
-    (found,) = (item for item in teachers.list(folder) if item.name == name)
+    (found,) = (item for item in teachers.catalogue(folder) if item.name == name)
     return found
 
 
 def test_every_teacher_is_listed() -> None:
-    listed = teachers.list()
+    listed = teachers.catalogue()
     assert tuple(item.name for item in listed) == teachers.names()
     assert all(item.summary for item in listed)
     assert all(entry(name).repository and entry(name).licence and entry(name).files for name in OFFICIAL)
@@ -44,7 +44,7 @@ def test_presence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, official_file
 
 
 def test_table() -> None:
-    lines = str(teachers.list()).split("\n")
+    lines = str(teachers.catalogue()).split("\n")
     assert lines[0].split()[:3] == ["name", "weights", "licence"]
     assert len(lines) == 1 + len(teachers.names())
     (sage,) = (line for line in lines if line.startswith("sage "))
@@ -54,7 +54,7 @@ def test_table() -> None:
 
 
 @pytest.fixture
-def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_registry: None) -> Iterator[None]:
     """An installed package with four entry points: a class, a module, a missing module, and something else."""
     (tmp_path / "plugin_of_a_test.py").write_text(
         "from fusion_env.teachers import LaplacianTeacher, register\n"
@@ -69,7 +69,6 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "gone = no_such_module:Gone\nwrong = math:pi\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_TEACHERS", dict(registry._TEACHERS))
     yield
     sys.modules.pop("plugin_of_a_test", None)
 

@@ -18,7 +18,7 @@ def counted(calls: list[int]) -> tuple[Metric, Metric]:
 
 class TestImages:
     def test_intermediate_results_are_computed_once_in_each_chunk(self, monkeypatch):
-        monkeypatch.setattr("fusion_env.metrics.metric._CHUNK_PIXELS_CPU", 2 * 8 * 8)
+        monkeypatch.setattr("fusion_env.metrics.base.CHUNK_PIXELS_CPU", 2 * 8 * 8)
         calls: list[int] = []
         images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 1, 8, 8)
         values = metrics.compute(counted(calls), images)
@@ -41,7 +41,7 @@ class TestImages:
         assert total(fused, ir=ir, vis=vis).item() == 60
 
     def test_huge_images_are_a_chunk_of_their_own(self, monkeypatch):
-        monkeypatch.setattr("fusion_env.metrics.metric._CHUNK_PIXELS_CPU", 3)
+        monkeypatch.setattr("fusion_env.metrics.base.CHUNK_PIXELS_CPU", 3)
         calls: list[int] = []
         counted(calls)[0](torch.zeros(3, 1, 4, 4))
         assert calls == [1, 1, 1]

@@ -7,9 +7,9 @@ from pathlib import Path
 from fusion_env.errors import FusionEnvError
 from fusion_env.teachers.base import Teacher
 from fusion_env.teachers.published import weights_folder
-from fusion_env.teachers.registry import find, names
+from fusion_env.teachers.registry import get, names
 
-__all__ = ["Catalogue", "TeacherEntry", "list_teachers"]
+__all__ = ["Catalogue", "TeacherEntry", "catalogue"]
 
 _COLUMNS = ("name", "weights", "licence", "files", "published at", "what")
 
@@ -54,7 +54,7 @@ class Catalogue(tuple[TeacherEntry, ...]):
         )
 
 
-def list_teachers(folder: str | os.PathLike[str] | None = None) -> Catalogue:
+def catalogue(folder: str | os.PathLike[str] | None = None) -> Catalogue:
     """List all teachers.
 
     Args:
@@ -70,7 +70,7 @@ def list_teachers(folder: str | os.PathLike[str] | None = None) -> Catalogue:
 
 def _entry(name: str, root: Path | None) -> TeacherEntry:
     try:
-        cls = find(name)
+        cls = get(name)
     except FusionEnvError as error:
         return TeacherEntry(name, str(error), "yours")
     published = cls.published

@@ -1,4 +1,7 @@
-"""Local means, variances and covariances under a sliding Gaussian window: the core of VIF and SSIM."""
+"""Separable filters as products with banded matrices: a window that slides inside an image, or over its borders too.
+
+On a CPU a convolution of one channel is many times slower than such products.
+"""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,6 +15,7 @@ from torch.nn import functional as F
 __all__ = [
     "Moments",
     "Window",
+    "filter_reflected",
     "gaussian_window",
     "halve",
     "local_means",
@@ -26,7 +30,7 @@ Window = tuple[float, ...]
 _ROWS = 24
 _COLUMNS = 16
 # Elements of a strip for each thread: with the planes derived from it, it should stay in a core's cache.
-_STRIP_ELEMENTS = 2**17
+STRIP_ELEMENTS = 2**17
 
 
 @lru_cache
@@ -44,11 +48,11 @@ def gaussian_window(size: int, sigma: float) -> Window:
 def local_means(planes: Tensor, window: Window, stride: int = 1) -> Tensor:
     """Average planes under a separable window that never leaves the image (no padding).
 
-    A convolution with one input channel is slow on a CPU, so there each axis is a few products with a banded matrix
-    (30 times faster at 1024x768). Planes therefore come with their rows first: either axis is then one side of a plain
-    matrix, whatever the number of planes. A GPU, and whatever needs a gradient, gets a depthwise convolution, which is
-    exact to float32 there: cuDNN's ordinary convolutions may round to TF32, and variances, which are differences of
-    large numbers, would be lost. For the same reason autocast is switched off.
+    On a CPU each axis is a few products with a banded matrix (30 times faster than a convolution at 1024x768). Planes
+    therefore come with their rows first: either axis is then one side of a plain matrix, whatever the number of planes.
+    A GPU, and whatever needs a gradient, gets a depthwise convolution, which is exact to float32 there: cuDNN's
+    ordinary convolutions may round to TF32, and variances, which are differences of large numbers, would be lost. For
+    the same reason autocast is switched off.
 
     Args:
         planes: ``[H, N, W]``, float32 or float64.
@@ -121,6 +125,43 @@ def _band(window: Window, stride: int, rows: int, dtype: torch.dtype, device: to
         return band.to(device, dtype)
 
 
+def filter_reflected(images: Tensor, window: Window) -> Tensor:
+    """Average images under a separable window, continued by reflection at the borders (OpenCV's BORDER_REFLECT_101).
+
+    Differentiable; autocast is ignored.
+
+    Args:
+        images: ``[..., H, W]``, floating point; H and W larger than half the window.
+        window: Weights of one axis, from `gaussian_window`.
+
+    Returns:
+        The same shape and dtype.
+
+    Raises:
+        ValueError: If H or W is too small.
+    """
+    height, width = images.shape[-2:]
+    rows = _reflecting_band(window, height, images.dtype, images.device)
+    columns = _reflecting_band(window, width, images.dtype, images.device)
+    with torch.autocast(images.device.type, enabled=False):
+        return rows @ (images @ columns.T)
+
+
+@lru_cache(maxsize=128)
+def _reflecting_band(window: Window, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the ``[size, size]`` matrix that averages a line of pixels."""
+    radius = len(window) // 2
+    if size <= radius:
+        raise ValueError(f"Height and width must be at least {radius + 1} pixels. Got {size}.")
+    with torch.inference_mode(False):  # as in _band
+        band = torch.zeros(size, size, dtype=torch.float64)
+        pixels = torch.arange(size)
+        for offset, weight in enumerate(window, start=-radius):
+            reflected = (size - 1) - ((size - 1) - (pixels + offset).abs()).abs()
+            band[pixels, reflected] += weight
+        return band.to(device, dtype)
+
+
 class Moments(NamedTuple):
     """Local moments of one image (the first of a stack) and of the S others against it, rows first."""
 
@@ -182,7 +223,7 @@ def strips(images: Tensor, window: Window, stride: int = 1) -> Iterator[Tensor]:
     """
     size = len(window)
     height = (len(images) - size) // stride + 1
-    elements = _STRIP_ELEMENTS * torch.get_num_threads()
+    elements = STRIP_ELEMENTS * torch.get_num_threads()
     rows = max(2 * size, elements // (stride * images[0].numel())) if images.is_cpu else height
     for start in range(0, height, rows):
         stop = min(start + rows, height)
