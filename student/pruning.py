@@ -107,8 +107,10 @@ def plan_pruning(teacher_state: Mapping[str, Tensor], width: int = 8) -> Pruning
     vis, ir = (_plan_encoder(teacher_state, f"Enc.{name}", width) for name in _ENCODERS)
     # The weight of a transposed convolution is [in, out, k, k].
     strengths = [_tensor(teacher_state, f"Dec.model_up.{i}.weight").abs().sum(dim=(0, 2, 3)) for i in (0, 3, 6)]
-    up = tuple(_strongest(strength, width * 2**power) for strength, power in zip(strengths, (3, 2, 1), strict=True))
-    return PruningPlan(ir=ir, vis=vis, up=up, code_channels=8 * _TEACHER_WIDTH)
+    first, second, third = (
+        _strongest(strength, width * 2**power) for strength, power in zip(strengths, (3, 2, 1), strict=True)
+    )
+    return PruningPlan(ir=ir, vis=vis, up=(first, second, third), code_channels=8 * _TEACHER_WIDTH)
 
 
 def prune_ldfusion(teacher_state: Mapping[str, Tensor], width: int = 8) -> FusionStudent:
@@ -146,7 +148,8 @@ def prune_ldfusion(teacher_state: Mapping[str, Tensor], width: int = 8) -> Fusio
 
 def _plan_encoder(state: Mapping[str, Tensor], prefix: str, width: int) -> EncoderPlan:
     def strength(*layers: str) -> Tensor:
-        return sum(_tensor(state, f"{prefix}.{layer}.weight").abs().sum(dim=(1, 2, 3)) for layer in layers)
+        first, *others = (_tensor(state, f"{prefix}.{layer}.weight").abs().sum(dim=(1, 2, 3)) for layer in layers)
+        return sum(others, start=first)
 
     return EncoderPlan(
         stem=_strongest(strength("model.1"), width),

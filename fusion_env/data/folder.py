@@ -215,7 +215,8 @@ def _neighbours(folder: Path) -> list[Path]:
 
 def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """List the subfolders and the other entries of a folder, both sorted by name, without hidden ones."""
-    folders, others = [], []
+    folders: list[Path] = []
+    others: list[Path] = []
     try:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
@@ -317,10 +318,10 @@ def _read_list(file: Path, known: Mapping[str, str], problems: list[str]) -> tup
         problems.append(f"{file.name} cannot be read as UTF-8 text, {error}")
         return ()
     entries = [line for line in lines if line and not line.startswith("#")]
-    names = [known.get(entry) or known.get(entry.rpartition(".")[0]) for entry in entries]
-    unknown = [entry for entry, name in zip(entries, names, strict=True) if not name]
+    found = [known.get(entry) or known.get(entry.rpartition(".")[0]) for entry in entries]
+    unknown = [entry for entry, name in zip(entries, found, strict=True) if not name]
     problems += [f"{file.name} lists {_shortened(entry)!r}, which is no pair" for entry in unknown]
-    names = [name for name in names if name]
+    names = [name for name in found if name]
     problems += [f"{file.name} lists {name!r} {n} times" for name, n in Counter(names).items() if n > 1]
     if not entries:
         problems.append(f"{file.name} lists nothing")

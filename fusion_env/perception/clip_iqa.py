@@ -14,7 +14,7 @@ Published implementations differ in four settings, all of them arguments of `Cli
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import open_clip
 import torch
@@ -85,6 +85,10 @@ class ClipIqa(FrozenNetwork):
         ValueError: If an option is out of range or a prompt is too long.
         ConfigError: If the backbone cannot do what is asked.
     """
+
+    text: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -254,7 +258,7 @@ def _checked_positions(visual: nn.Module, wanted: bool | None, resize: str | Non
     return not isinstance(visual, ModifiedResNet) if wanted is None else wanted
 
 
-def _smallest_side(visual: nn.Module) -> int:
+def _smallest_side(visual: Any) -> int:
     return _RESNET_STRIDE if isinstance(visual, ModifiedResNet) else max(visual.patch_size)
 
 
@@ -294,7 +298,7 @@ def stretch_positions(table: Tensor, own: tuple[int, int], grid: tuple[int, int]
     return torch.cat([table[:1], stretched[0].flatten(1).mT])
 
 
-def attend(pool: nn.Module, query: Tensor, tokens: Tensor) -> Tensor:
+def attend(pool: Any, query: Tensor, tokens: Tensor) -> Tensor:
     """Attend from ``query`` [B, 1, C] to ``tokens`` [B, n, C] with the projections of ``pool``; returns [B, D]."""
 
     def heads(projected: Tensor) -> Tensor:
@@ -318,4 +322,5 @@ def _embed_prompts(clip: open_clip.CLIP, pairs: Sequence[PromptPair]) -> Tensor:
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width

@@ -43,15 +43,18 @@ class VggFeatures(FrozenNetwork):
         WeightsError: If ``state`` does not hold exactly VGG-19's convolutions.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, state: Mapping[str, Tensor], taps: str = "before_relu", source: str = "given weights") -> None:
         if taps not in ("before_relu", "after_relu"):
             raise ValueError(f"taps must be 'before_relu' or 'after_relu'. Got {taps!r}.")
         super().__init__(
             f"VGG-19 features {taps.replace('_', ' ')} at {', '.join(TAP_LAYERS)} ({source})", {"taps": taps}
         )
-        whole = nn.ModuleDict({"features": _convolutional_part()})
-        load_into(whole, state, source)
-        self.stages = _split(whole["features"], after_relu=taps == "after_relu")
+        layers = _convolutional_part()
+        load_into(nn.ModuleDict({"features": layers}), state, source)
+        self.stages = _split(layers, after_relu=taps == "after_relu")
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.freeze()

@@ -56,10 +56,10 @@ class Teacher(nn.Module, ABC):
         settings: What beside name, revision and tensors decides the results, JSON-ready; part of the fingerprint.
     """
 
-    name: ClassVar[str]
+    name: str
     revision: ClassVar[int] = 1
     smallest: ClassVar[int] = 1
-    whole_image_only: ClassVar[bool] = False
+    whole_image_only: bool = False
     published: ClassVar[Published | None] = None
     needs_weights: ClassVar[bool] = True
 

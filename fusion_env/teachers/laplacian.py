@@ -57,6 +57,8 @@ class LaplacianTeacher(Teacher):
 
     needs_weights = False
 
+    kernel: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
@@ -97,7 +99,7 @@ def _blur(image: Tensor, kernel: Tensor) -> Tensor:
     return F.conv2d(F.pad(image, (2, 2, 2, 2), mode="reflect"), kernel)
 
 
-def _expand(image: Tensor, size: tuple[int, int], kernel: Tensor) -> Tensor:
+def _expand(image: Tensor, size: torch.Size, kernel: Tensor) -> Tensor:
     """Double the size, interpolating with the filter; ``size`` is that of the image before its reduction."""
     height, width = size
     # Padding by one pixel shifts pixel 0 to offset 4 of the result.

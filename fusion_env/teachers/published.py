@@ -161,14 +161,14 @@ def check_names(found: Iterable[object], expected: Iterable[str], what: str, sou
     Raises:
         WeightsError: If they differ; names the first missing and unexpected ones and counts all.
     """
-    found, expected = set(map(str, found)), set(expected)
+    own, right = {str(name) for name in found}, set(expected)
     problems = []
-    for kind, names in (("missing", sorted(expected - found)), ("unexpected", sorted(found - expected))):
+    for kind, names in (("missing", sorted(right - own)), ("unexpected", sorted(own - right))):
         if names:
             shown = ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
             problems.append(f"{len(names)} {kind} {what}: {shown}")
     if problems:
-        raise WeightsError(f"{source} must have {len(expected)} {what}: {'; '.join(problems)}.")
+        raise WeightsError(f"{source} must have {len(right)} {what}: {'; '.join(problems)}.")
 
 
 def weights_folder() -> Path | None:

@@ -200,6 +200,7 @@ class TextIF(PublishedTeacher):
         self.decoder_level1 = _blocks(2 * c1, _HEADS[0])
         self.refinement = _blocks(2 * c1, _HEADS[0], count=4)
         self.output = conv3x3(2 * c1, 3)
+        self.text_feature: Tensor
         self.register_buffer("text_feature", torch.zeros(1, FEATURE_SIZE))
 
     @classmethod

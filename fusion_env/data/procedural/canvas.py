@@ -1,11 +1,11 @@
 """The geometry buffer that a scene is painted into once and that both sensors read."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["Camera", "Canvas", "Climate", "Light", "Value", "capsule", "rgb"]
 
@@ -256,7 +256,7 @@ class Canvas:
         self.layers[top:bottom, left:right, 7] -= cooling * mask
 
 
-def rgb(colour: Sequence[float]) -> np.ndarray:
+def rgb(colour: ArrayLike) -> np.ndarray:
     """Colour as a float32 array, so that products with images stay float32."""
     return np.asarray(colour, np.float32)
 

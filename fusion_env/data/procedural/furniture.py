@@ -126,7 +126,7 @@ def paint_wires(canvas: Canvas, x: float, places: list[float]) -> None:
     for far, near in zip(places[:-1], places[1:], strict=True):
         for offset in (-0.9, 0.0, 0.9):
             t = np.linspace(0, 1, 9)
-            z = far + (near - far) * t
-            points = canvas.camera.project(np.stack([np.full(9, x + offset), 7.5 - 2.0 * t * (1 - t), z], 1))
+            depths = far + (near - far) * t
+            points = canvas.camera.project(np.stack([np.full(9, x + offset), 7.5 - 2.0 * t * (1 - t), depths], 1))
             pieces = [capsule(tuple(a), tuple(b), 0.3, 0.3) for a, b in zip(points[:-1], points[1:], strict=True)]
-            canvas.polygons(pieces, 0.03, heat - 4.0, float(z.mean()), 0.5, opacity=0.6)
+            canvas.polygons(pieces, 0.03, heat - 4.0, float(depths.mean()), 0.5, opacity=0.6)

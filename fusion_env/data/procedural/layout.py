@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -142,8 +143,14 @@ class _Builder:
         """Set a building along the road, its flank hidden up to a height; return its own height in metres."""
         canvas, shift = self.canvas, self.canvas.climate.sun_shift
         wall = buildings.draw_facade(self.rng, width)
-        look = {"height": wall.height, "floor": wall.floor, "wall": wall.wall, "brick": wall.brick, "shop": False}
-        flank = replace(buildings.draw_facade(self.rng, float(self.rng.uniform(8, 14))), **look)
+        flank = replace(
+            buildings.draw_facade(self.rng, float(self.rng.uniform(8, 14))),
+            height=wall.height,
+            floor=wall.floor,
+            wall=wall.wall,
+            brick=wall.brick,
+            shop=False,
+        )
         to_road = float(np.clip(0.55 + 0.45 * side * np.sign(shift[0]) * min(abs(shift[0]), 1.0), 0.12, 1.0))
         to_camera = float(np.clip(0.5 + 0.4 * np.sign(shift[1]), 0.12, 1.0))
         corners = np.array([[x, up, at] for up in (0.0, wall.height) for at in (z, z + width)])
@@ -231,7 +238,7 @@ class _Builder:
             owner = self.claim(_VEHICLE)
             self.add(
                 z,
-                lambda car=car, owner=owner: vehicles.paint_vehicle(self.canvas, car, owner),
+                partial(vehicles.paint_vehicle, self.canvas, car, owner),
                 vehicles.vehicle_outline(car),
             )
 
@@ -254,7 +261,7 @@ class _Builder:
                 owner = self.claim(_PERSON)
                 self.add(
                     z,
-                    lambda p=person, owner=owner: people.paint_person(self.canvas, p, owner),
+                    partial(people.paint_person, self.canvas, person, owner),
                     people.person_outline(person),
                 )
 
@@ -267,9 +274,7 @@ class _Builder:
         z = float(rng.uniform(self.near * 1.5, spacing))
         while z < 90:
             x = float(self.road.shift(z)) + side * (self.road.half + 0.5)
-            self.add(
-                z, lambda x=x, z=z: furniture.paint_lamp(canvas, x, z, height, -side * 1.2, colour, power * height / 5)
-            )
+            self.add(z, partial(furniture.paint_lamp, canvas, x, z, height, -side * 1.2, colour, power * height / 5))
             z += spacing
 
     def small_things(self) -> None:
@@ -286,9 +291,9 @@ class _Builder:
                     continue
                 seed = int(rng.integers(2**31))
                 draw = {
-                    "sign": lambda x=x, z=z, s=seed: furniture.paint_sign(canvas, x, z, np.random.default_rng(s)),
-                    "poster": lambda x=x, z=z, s=seed: furniture.paint_poster(canvas, x, z, np.random.default_rng(s)),
-                    "cone": lambda x=x, z=z: furniture.paint_cone(canvas, x, z),
+                    "sign": partial(furniture.paint_sign, canvas, x, z, np.random.default_rng(seed)),
+                    "poster": partial(furniture.paint_poster, canvas, x, z, np.random.default_rng(seed)),
+                    "cone": partial(furniture.paint_cone, canvas, x, z),
                 }[kind]
                 self.add(z, draw)
         if rng.random() < 0.25 and self.road.curvature == 0.0:

@@ -62,8 +62,10 @@ def _branches(
 
     def limb(x: float, y: float, angle: float, length: float, radius: float, order: int) -> None:
         end = (x + length * math.sin(angle), y + length * math.cos(angle))
-        ends = [(camera.centre + px * scale, camera.horizon + (camera.eye - py) * scale) for px, py in ((x, y), end)]
-        outlines.append(capsule(*ends, max(radius * scale, 0.25), max(0.65 * radius * scale, 0.2)))
+        start, stop = (
+            (camera.centre + px * scale, camera.horizon + (camera.eye - py) * scale) for px, py in ((x, y), end)
+        )
+        outlines.append(capsule(start, stop, max(radius * scale, 0.25), max(0.65 * radius * scale, 0.2)))
         if order == 0 or radius * scale < 0.25:
             return
         for turn in (rng.uniform(0.25, 0.75, 2) * (1, -1)).tolist():

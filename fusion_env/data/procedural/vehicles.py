@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fusion_env.data.procedural.canvas import Canvas, Light, Value
 
@@ -155,7 +156,7 @@ class _Painter:
         sun = np.array([-shift[0], 1.0, -shift[1]])
         self.sun = sun / np.linalg.norm(sun)
 
-    def corners(self, along: np.ndarray, across: np.ndarray, up: np.ndarray) -> np.ndarray:
+    def corners(self, along: ArrayLike, across: ArrayLike, up: ArrayLike) -> np.ndarray:
         """World points from shares of half the length, half the width and the height."""
         return self.vehicle.world(
             np.asarray(along, float) * self.length / 2,
