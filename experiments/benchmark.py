@@ -20,13 +20,13 @@ from experiments.benchmarking.executors import EXECUTORS, Resources, map_runs
 from experiments.benchmarking.figures import draw_learning_curves, draw_schedules
 from experiments.benchmarking.grid import Grid, parse_seeds
 from experiments.benchmarking.page import results_page
-from experiments.benchmarking.table import RAW_FILE, Row, raw_row, write_raw
+from experiments.benchmarking.table import RAW_FILE, Row, raw_row
 from experiments.command_line import add_settings, exit_on_error, given_settings
+from experiments.output import write_csv, write_text
 from experiments.running.config import PROTOCOLS
 from experiments.running.interruption import Interrupted, interrupt_at_once
 from experiments.running.policies import GUIDANCE_ONLY
 from fusion_env.config import PRESETS
-from student.checkpoint import write_atomic
 
 __all__ = ["benchmark", "main"]
 
@@ -66,11 +66,11 @@ def benchmark(
             bar.update()
             bar.set_postfix_str(f"{job.run_dir.parent.name}/{job.run_dir.name}")
     rows = [raw_row(cell, summaries[cell.job.run_dir]) for cell in cells]
-    write_raw(rows, out / RAW_FILE)
+    write_csv(out / RAW_FILE, rows)
     draw_learning_curves(cells, out / "learning_curves.png")
     draw_schedules(cells, out / "schedules.png")
     page = results_page(grid, cells, rows, [summaries[cell.job.run_dir] for cell in cells], command)
-    write_atomic(out / RESULTS_FILE, page.encode())
+    write_text(out / RESULTS_FILE, page)
     return rows
 
 

@@ -1,7 +1,8 @@
-"""Command-line options made from the fields of a configuration."""
+"""What all commands share: options made from the fields of a configuration, progress, errors, moved scripts."""
 
 import argparse
 import dataclasses
+import runpy
 import sys
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
@@ -13,7 +14,12 @@ from fusion_env.data.pairs import printable
 from fusion_env.errors import FusionEnvError
 from student.checkpoint import WeightsError
 
-__all__ = ["add_settings", "exit_on_error", "given_settings", "progress_bar"]
+__all__ = ["add_settings", "exit_on_error", "given_settings", "make_parser", "progress_bar", "run_moved"]
+
+
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser without options whose help shows a module's docstring line by line."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_settings(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
@@ -67,3 +73,15 @@ def exit_on_error(main: Callable[[], int]) -> None:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         status = 2
     sys.exit(status)
+
+
+def run_moved(name: str, module: str) -> None:
+    """Say where a script is now and run it there: the whole of what stays at its old place for one version.
+
+    Args:
+        name: ``__name__`` at the old place; nothing happens where that is imported.
+        module: Full name of the module that the script is now.
+    """
+    if name == "__main__":
+        print(f"{sys.argv[0]} is now {module.replace('.', '/')}.py: use that, the old path will go", file=sys.stderr)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,6 +1,5 @@
 """Pictures of a run."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +8,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from experiments.output import save_figure
 from experiments.running.rounds import read_rounds
 from fusion_env.action import ACTION_NAMES
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.report import ReportSplit, model_input
-from student.checkpoint import build_student, write_atomic
+from student.checkpoint import build_student
 
 __all__ = ["draw_preview", "draw_rewards"]
 
@@ -48,7 +48,7 @@ def draw_preview(report: ReportSplit, before: dict[str, Tensor], after: dict[str
             axis.imshow(_levels(picture))
             axis.set_title(title, fontsize=9)
             axis.set_axis_off()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _coloured(luma: Tensor, chroma: Tensor) -> Tensor:
@@ -82,10 +82,4 @@ def draw_rewards(run_dir: Path) -> None:
     for axis in (top, middle, bottom):
         axis.legend(fontsize=8, loc="best")
         axis.grid(alpha=0.3)
-    _save(figure, run_dir / "rewards.png")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    write_atomic(path, buffer.getvalue())
+    save_figure(figure, run_dir / "rewards.png")
