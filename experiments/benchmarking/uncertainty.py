@@ -84,10 +84,11 @@ def interval(
         from so few runs are too narrow.
     """
     rng = np.random.default_rng(seed)
-    values = [
-        statistic(*([rng.choice(stratum, len(stratum)) for stratum in strata] for strata in samples))
-        for _ in range(resamples)
-    ]
+
+    def drawn(strata: Strata) -> Strata:
+        return [stratum[rng.integers(len(stratum), size=len(stratum))] for stratum in strata]
+
+    values = [statistic(*map(drawn, samples)) for _ in range(resamples)]
     tail = 50 * (1 - level)
     low, high = np.percentile(values, [tail, 100 - tail])
     return Estimate(statistic(*samples), float(low), float(high))
