@@ -13,7 +13,6 @@ import itertools
 import multiprocessing
 import os
 import random
-import sys
 import tempfile
 import threading
 import time
@@ -28,7 +27,8 @@ import torch
 from tqdm import tqdm
 
 import agents
-from experiments.command_line import exit_on_error, progress_bar
+from experiments.command_line import exit_on_error, make_parser, progress_bar
+from experiments.output import markdown_row, markdown_table
 from experiments.running.checkpoint import checkpoint_files
 from experiments.running.config import PROTOCOLS, RunConfig
 from experiments.running.policies import policy_setup
@@ -194,7 +194,7 @@ def _line(algo: str, kills: Iterable[Kill]) -> str:
     rounds = [kill.rounds for kill in kills]
     resumed = sum(kill.checkpoints > 0 for kill in kills)
     unequal = sum(bool(kill.differences) for kill in kills)
-    return f"| {algo} | {len(rounds)} | {min(rounds)}-{max(rounds)} | {resumed} | {unequal} |"
+    return markdown_row([algo, len(rounds), f"{min(rounds)}-{max(rounds)}", resumed, unequal])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit status: 0 where every resumed run is equal, 1 where one is not.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--algos", nargs="+", default=["reinforce", "ppo", "sac"], help="agents")
     parser.add_argument("--kills", type=int, default=20, help="kills of each agent")
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="rounds in which each agent learns")
@@ -216,9 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--normalize", action="store_true", help="with VecNormalize")
     args = parser.parse_args(arguments)
     problems = []
-    print(
-        "| agent | kills | rounds on record when killed | resumed from a checkpoint | unequal |\n|---|---|---|---|---|"
-    )
+    titles = ["agent", "kills", "rounds on record when killed", "resumed from a checkpoint", "unequal"]
+    print(markdown_table(titles, []))
     for algo in args.algos:
         with tempfile.TemporaryDirectory() as folder:
             config = _config(algo, args, Path(folder, "cache"))
@@ -232,4 +231,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

@@ -6,7 +6,6 @@ computes every metric of every stored image from uint8, float32 and float64 inpu
 relative error, and fails (exit status 1) where a limit is broken. Rows without an image file are left out and counted.
 """
 
-import argparse
 import csv
 import os
 import sys
@@ -21,10 +20,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from experiments.command_line import exit_on_error
+from experiments.command_line import exit_on_error, make_parser
+from experiments.output import markdown_table, print_or_write
 from fusion_env import metrics
 from fusion_env.errors import DataError
-from student.checkpoint import write_atomic
 
 __all__ = ["Row", "limit", "main", "measure", "read_rows"]
 
@@ -173,13 +172,13 @@ def markdown(errors: dict[tuple[str, str, str], Errors], left_out: int) -> str:
         f"{left_out} rows whose images are not at hand are left out.",
     ]
     for convention, title in (("gray", "Grey levels"), ("vifb", 'Colour planes: `convention="vifb"`')):
-        lines += ["", f"## {title}", "", "| metric | reference | images | uint8 | float32 | float64 | limit |"]
-        lines += ["|---|---|---|---|---|---|---|"]
+        rows = []
         for (kind, metric, source), by_dtype in sorted(errors.items()):
             if kind == convention:
-                cells = [f"{max(values):.1e} / {np.median(values):.1e}" for values in by_dtype.values()]
-                count = len(by_dtype["uint8"])
-                lines.append(f"| {metric} | {source} | {count} | {' | '.join(cells)} | {limit(metric, source):.0e} |")
+                cells = (f"{max(values):.1e} / {np.median(values):.1e}" for values in by_dtype.values())
+                rows.append([metric, source, len(by_dtype["uint8"]), *cells, f"{limit(metric, source):.0e}"])
+        table = markdown_table(["metric", "reference", "images", *DTYPES, "limit"], rows)
+        lines += ["", f"## {title}", "", table]
     lines += ["", "The published values of VIFB have five digits, so errors up to 5e-5 are theirs.", ""]
     return "\n".join(lines)
 
@@ -196,7 +195,7 @@ def broken(errors: dict[tuple[str, str, str], Errors]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 1 if a limit is broken."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     default = os.environ.get("FUSION_ENV_REFERENCE", Path(__file__).resolve().parents[3] / "shared")
     text = "folder with reference/metrics/, or that folder itself (default: FUSION_ENV_REFERENCE, or ../shared)"
     parser.add_argument("--reference", type=Path, default=Path(default), metavar="DIR", help=text)
@@ -207,10 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = read_rows(folder)
     errors = measure(rows, folder)
     page = markdown(errors, left_out=sum(not row.image for row in rows))
-    if args.out is None:
-        print(page)
-    else:
-        write_atomic(args.out, page.encode())
+    print_or_write(page, args.out)
     problems = broken(errors)
     for problem in problems:
         print(f"limit broken: {problem}", file=sys.stderr)
@@ -218,4 +214,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)
