@@ -198,14 +198,7 @@ def _line(algo: str, kills: Iterable[Kill]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        arguments: Command line without the program's name; None takes the process's.
-
-    Returns:
-        Exit status: 0 where every resumed run is equal, 1 where one is not.
-    """
+    """Run the command; return 1 if a resumed run is not equal."""
     parser = make_parser(__doc__)
     parser.add_argument("--algos", nargs="+", default=["reinforce", "ppo", "sac"], help="agents")
     parser.add_argument("--kills", type=int, default=20, help="kills of each agent")

@@ -93,6 +93,14 @@ def plain_window(size: int, sigma: float) -> Tensor:
     return (axis[:, None] * axis / axis.sum() ** 2)[None, None]
 
 
+def plain_moments(source: Tensor, fused: Tensor, window: Tensor) -> tuple[Tensor, ...]:
+    """Means, variances and covariance in a window."""
+    mean_s, mean_f = F.conv2d(source, window), F.conv2d(fused, window)
+    var_s = F.conv2d(source * source, window) - mean_s**2
+    var_f = F.conv2d(fused * fused, window) - mean_f**2
+    return mean_s, mean_f, var_s, var_f, F.conv2d(source * fused, window) - mean_s * mean_f
+
+
 def plain_vifp(source: Tensor, fused: Tensor) -> Tensor:
     """Pixel-domain VIF against one source."""
     source, fused = source * 255, fused * 255
@@ -101,10 +109,8 @@ def plain_vifp(source: Tensor, fused: Tensor) -> Tensor:
         window = plain_window(size, size / 5)
         if size < 17:
             source, fused = (F.conv2d(image, window)[..., ::2, ::2] for image in (source, fused))
-        mean_s, mean_f = F.conv2d(source, window), F.conv2d(fused, window)
-        var_s = (F.conv2d(source * source, window) - mean_s**2).clamp(min=0)
-        var_f = (F.conv2d(fused * fused, window) - mean_f**2).clamp(min=0)
-        cov = F.conv2d(source * fused, window) - mean_s * mean_f
+        _, _, var_s, var_f, cov = plain_moments(source, fused, window)
+        var_s, var_f = var_s.clamp(min=0), var_f.clamp(min=0)
         g = (cov / (var_s + 1e-10)).clamp(min=0)
         v = (var_f - g * cov).clamp(min=1e-10)
         kept = kept + torch.log10(1 + g**2 * var_s / (v + 2)).sum()
@@ -114,11 +120,7 @@ def plain_vifp(source: Tensor, fused: Tensor) -> Tensor:
 
 def plain_ssim(source: Tensor, fused: Tensor) -> Tensor:
     """SSIM with one source."""
-    window = plain_window(11, 1.5)
-    mean_s, mean_f = F.conv2d(source, window), F.conv2d(fused, window)
-    var_s = F.conv2d(source * source, window) - mean_s**2
-    var_f = F.conv2d(fused * fused, window) - mean_f**2
-    cov = F.conv2d(source * fused, window) - mean_s * mean_f
+    mean_s, mean_f, var_s, var_f, cov = plain_moments(source, fused, plain_window(11, 1.5))
     luminance = (2 * mean_s * mean_f + 1e-4) / (mean_s**2 + mean_f**2 + 1e-4)
     return (luminance * (2 * cov + 9e-4) / (var_s + var_f + 9e-4)).mean()
 

@@ -130,14 +130,7 @@ def growth(readings: Sequence[Reading]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        arguments: Command line without the program's name; None takes the process's.
-
-    Returns:
-        Exit status: 0 where nothing grew, 1 where something did.
-    """
+    """Run the command; return 1 if something grew."""
     parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5000, help=f"rounds to do, at least {_READINGS}")
     readings = soak(parser.parse_args(arguments).rounds, progress_bar)

@@ -209,14 +209,7 @@ def _draw_shares(axis: Axes, shares: dict[tuple[float, str], Shares]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        arguments: Command line without the program's name; None takes the process's.
-
-    Returns:
-        Exit status: 0.
-    """
+    """Run the command."""
     args = _parser().parse_args(arguments)
     env = FusionDistillEnv.from_task(
         build_task(preset(args.preset, **given_settings(args), reward="gap"), progress_bar)

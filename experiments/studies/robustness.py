@@ -124,14 +124,7 @@ def _estimate(rows: Sequence[Row], strength: float, measure: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        arguments: Command line without the program's name; None takes the process's.
-
-    Returns:
-        Exit status: 0.
-    """
+    """Run the command."""
     parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path, help="directory of a benchmark, with its runs")
     parser.add_argument("--draws", type=int, default=3, help="random parts of the degradations for each image")

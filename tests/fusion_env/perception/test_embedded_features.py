@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.weights.embedded_common import Lumas, load_lumas, spearman, to_batch
+from experiments.weights.images import Lumas, load_lumas, to_batch
+from experiments.weights.measures import spearman
 from experiments.weights.train_features import CHANGES, EVALUATED_LEVELS, draw_batch, recover_images, tap_distances
 from fusion_env.data import PairedFolder, ProceduralScenes
 from fusion_env.losses import guidance_loss
