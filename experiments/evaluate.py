@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -207,7 +207,7 @@ def _clip_score(args: argparse.Namespace, device: str) -> Score:
     prompts = args.clip_prompts or "agentfuse"
     if prompts not in PROMPTS:
         raise unknown_name("set of prompts", prompts, PROMPTS)
-    resize = "model" if args.clip_resize else None
+    resize: Literal["model"] | None = "model" if args.clip_resize else None
     model = args.clip_model or DEFAULT_MODEL
     scorer = load_clip_iqa(args.clip_weights, model, prompts=PROMPTS[prompts], resize=resize).to(device)
     seen = "the fused image in colour" if args.clip_colour else "the fused luma"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -86,7 +87,7 @@ def _draw_lines(axis: Axes, lines: Sequence[NDArray[np.float64]], title: str) ->
     return image
 
 
-def _style(index: int, policy: str) -> dict[str, str]:
+def _style(index: int, policy: str) -> dict[str, Any]:
     return {"color": f"C{index % 10}", "linestyle": _LINES[index // 10 % len(_LINES)], "label": policy}
 
 
@@ -97,7 +98,7 @@ def _by_policy(cells: Sequence[Cell]) -> dict[str, list[tuple[Cell, Rounds]]]:
     return tables
 
 
-def _curve(axis: Axes, curves: Sequence[NDArray[np.float64]], style: dict[str, str]) -> None:
+def _curve(axis: Axes, curves: Sequence[NDArray[np.float64]], style: dict[str, Any]) -> None:
     values = np.stack(curves)
     if not values.size:
         return

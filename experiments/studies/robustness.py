@@ -7,7 +7,7 @@ inputs of the report split are degraded, and the student's image is compared wit
 clean pair.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from experiments.running.config import FILE as CONFIG_FILE
 from experiments.running.config import read_config
 from experiments.running.run import STUDENT_FILE, SUMMARY_FILE
 from fusion_env.action import decode_action
-from fusion_env.data import Progress, no_progress
+from fusion_env.data import no_progress
 from fusion_env.degradation import Degradation, degrade, draw_noise
 from fusion_env.errors import ConfigError
 from fusion_env.report import model_input
@@ -38,6 +38,7 @@ STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 TEACHER = "*teacher*"
 Row = dict[str, Any]
 Fuse = Callable[[Tensor, Tensor], Tensor]
+Display = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 def degradation_at(strength: float) -> Degradation:
@@ -74,7 +75,9 @@ def score_degraded(task: DistillationTask, fuse: Fuse, strength: float, draws: i
     return {"mae": means["mae"], "gap": task.scorer.score_e(means) - task.report.teacher()["e"]}
 
 
-def robustness(folder: Path, draws: int, progress: Progress = no_progress) -> list[Row]:
+def robustness(
+    folder: Path, draws: int, progress: Callable[[Iterable[Any], str], Iterable[Any]] = no_progress
+) -> list[Row]:
     """Score every finished run of a benchmark, and the teacher, at all of `STRENGTHS`.
 
     Args:

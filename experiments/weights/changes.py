@@ -17,7 +17,7 @@ def compress(image: Image, quality: int) -> Image:
     """Encode and decode with JPEG, quality 1 to 100."""
     levels = np.floor(image * 255 + 0.5).clip(0, 255).astype(np.uint8)
     _, code = cv2.imencode(".jpg", levels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(code, cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255
+    return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), np.float32) / 255
 
 
 def add_noise(image: Image, noise: Image, std: float) -> Image:
@@ -41,7 +41,7 @@ def warp(image: Image, noise: Image, distance_px: float) -> Image:
 
 def shift(image: Image, distance_px: float) -> Image:
     """Move the image to the right and half as far down."""
-    matrix = np.float32([[1, 0, distance_px], [0, 1, distance_px / 2]])
+    matrix = np.array([[1, 0, distance_px], [0, 1, distance_px / 2]], np.float32)
     size = image.shape[::-1]
     return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 

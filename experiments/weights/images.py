@@ -1,7 +1,8 @@
 """The luma images that the embedded feature network and the embedded quality score learn from."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from fusion_env.errors import MissingRequirementsError
 
 __all__ = ["FUSIONS", "Image", "Lumas", "draw_crop", "load_lumas", "to_batch"]
 
-Image = NDArray[np.float32]
-"""One luma image, [H, W] in 0..1."""
+Image = NDArray[Any]
+"""One luma image, float32 [H, W] in 0..1; OpenCV's type hints do not promise the dtype."""
 
 Lumas = Mapping[str, list[Image]]
 """Lists of equal length by kind of image; index i is the same scene in all of them."""
@@ -42,6 +43,7 @@ def load_lumas(source: PairSource, indices: Iterable[int], fusions: Sequence[str
         # The teacher is itself trained by a script; without it the networks see the classical fusions only.
         with contextlib.suppress(MissingRequirementsError):
             fusers["teacher"] = teachers.load("embedded")
+    classical: dict[str, Callable[[Image, Image], Image]]
     classical = {"average": lambda ir, vis: (ir + vis) / 2, "maximum": np.maximum}
     lumas: dict[str, list[Image]] = {"ir": [], "vis": []}
     for index in indices:

@@ -1,16 +1,17 @@
 """What the cards of the embedded networks report: rank correlation and time."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 
 __all__ = ["median_ms", "spearman"]
 
 
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
     """Compute the rank correlation; ties get their mean rank, and a constant sequence counts as 0."""
     correlation = pd.DataFrame({"first": first, "second": second}).corr("spearman").loc["first", "second"]
     return 0.0 if np.isnan(correlation) else float(correlation)

@@ -140,7 +140,7 @@ def calibrate_taps(network: EmbeddedFeatures, lumas: Lumas, rng: np.random.Gener
     for _ in range(20):
         images, versions = draw_batch(lumas, rng)
         means.append(tap_distances(network, images, versions).mean(dim=0))
-        luma_means.append((images - versions).square().mean() / network.stages[1][1].in_channels)
+        luma_means.append((images - versions).square().mean() / network.stages[1][1].in_channels)  # type: ignore[index]
     taps, luma = torch.stack(means).mean(dim=0), torch.stack(luma_means).mean()
     taps[0] -= luma
     network.tap_scale.copy_(((1 - LUMA_SHARE) / (len(taps) * taps)).sqrt())

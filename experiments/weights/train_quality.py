@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -163,7 +164,7 @@ def _tone_chain(kind: str) -> Callable[[Image, float, Image], Image]:
     return lambda image, severity, _: change_tone(image, kind, severity)
 
 
-EVALUATED: dict[str, tuple[Sequence[float], Callable[[Image, float, Image], Image]]] = {
+EVALUATED: dict[str, tuple[Sequence[float] | NDArray[np.float64], Callable[[Image, float, Image], Image]]] = {
     "Gaussian blur, sigma 0.5 to 4 px": (np.geomspace(0.5, 4, 8), lambda image, sigma, _: gaussian_blur(image, sigma)),
     "JPEG, quality 50 to 5": (
         (-50, -40, -32, -25, -20, -15, -10, -5),
@@ -231,7 +232,8 @@ def side_checks(score: EmbeddedQuality, lumas: Lumas) -> str:
                 float(score(to_batch([best]))) > float(score(to_batch([rival])))
                 for best, rival in zip(lumas[good], rivals, strict=True)
             ]
-            rows.append([f"share of scenes where {good} outscores the average, blurred by {sigma} px", np.mean(wins)])
+            share = float(np.mean(wins))
+            rows.append([f"share of scenes where {good} outscores the average, blurred by {sigma} px", share])
     return markdown_table(["check", "value"], rows, decimals=3)
 
 

@@ -88,7 +88,7 @@ def visual_information(fused: Tensor, vis: Tensor, ir: Tensor) -> Tensor:
         The sum for both sources, a mean over the batch.
     """
     images = stack_rows_first(fused, vis, ir) * 255
-    kept = available = 0.0
+    kept = available = torch.zeros(())
     for scale, size in enumerate((17, 9, 5, 3)):
         window = gaussian_window(size, size / 5)
         if scale > 0:
