@@ -8,6 +8,7 @@ clean pair.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,11 @@ def robustness(
     run_dirs = [path for path in run_dirs if (path / SUMMARY_FILE).exists()]
     if not run_dirs:
         raise ConfigError(f"{folder} holds no finished run (runs/NAME/SEED): give the directory of a benchmark")
+    task_of = lru_cache(maxsize=4)(build_task)  # as many as there are stage-0 students, mostly, which take turns
     rows: list[Row] = []
     for run_dir in progress(run_dirs, "runs"):
         config = read_config(run_dir)
-        task = build_task(config.env)
+        task = task_of(config.env)
         student = build_student(load_state(run_dir / STUDENT_FILE), str(run_dir)).to(task.device).eval()
         labels = {"policy": run_dir.parent.name, "seed": config.seed, "stage0_seed": config.env.stage0_seed}
         rows += [{**labels, "strength": s, **score_degraded(task, student, s, draws)} for s in STRENGTHS]
