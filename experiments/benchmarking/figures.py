@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from experiments.benchmarking.grid import Cell
-from experiments.running.rounds import read_rounds
+from experiments.running.directory import RunDirectory
 from fusion_env.action import ACTION_NAMES
 from student.checkpoint import write_atomic
 
@@ -102,7 +102,7 @@ def _style(index: int, policy: str) -> dict[str, str]:
 def _by_policy(cells: Sequence[Cell]) -> dict[str, list[tuple[Cell, Rounds]]]:
     tables: dict[str, list[tuple[Cell, Rounds]]] = {}
     for cell in cells:
-        tables.setdefault(cell.policy, []).append((cell, read_rounds(cell.job.run_dir)))
+        tables.setdefault(cell.policy, []).append((cell, RunDirectory(cell.job.run_dir).rounds.read()))
     return tables
 
 

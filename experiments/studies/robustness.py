@@ -21,16 +21,14 @@ from torch import Tensor
 
 from experiments.benchmarking.uncertainty import interquartile_mean, interval
 from experiments.command_line import exit_on_error, progress_bar
-from experiments.running.config import FILE as CONFIG_FILE
-from experiments.running.config import read_config
-from experiments.running.run import STUDENT_FILE, SUMMARY_FILE
+from experiments.running.directory import RunDirectory
 from fusion_env.action import decode_action
 from fusion_env.degradation import Degradation, degrade, draw_noise
 from fusion_env.errors import ConfigError
 from fusion_env.report import model_input
 from fusion_env.scoring import indicator_values
 from fusion_env.task import DistillationTask, build_task
-from student.checkpoint import build_student, load_state, write_atomic
+from student.checkpoint import load_student, write_atomic
 
 __all__ = ["STRENGTHS", "degradation_at", "main", "robustness", "score_degraded"]
 
@@ -92,16 +90,16 @@ def robustness(
     Raises:
         ConfigError: There is no finished run.
     """
-    run_dirs = sorted(path.parent for path in folder.glob(f"runs/*/*/{CONFIG_FILE}"))
-    run_dirs = [path for path in run_dirs if (path / SUMMARY_FILE).exists()]
-    if not run_dirs:
+    directories = [RunDirectory(path) for path in sorted(folder.glob("runs/*/*"))]
+    finished = [directory for directory in directories if directory.is_finished]
+    if not finished:
         raise ConfigError(f"{folder} holds no finished run (runs/NAME/SEED): give the directory of a benchmark")
     rows: list[Row] = []
-    for run_dir in progress(run_dirs, "runs"):
-        config = read_config(run_dir)
+    for directory in progress(finished, "runs"):
+        config = directory.read_config()
         task = build_task(config.env)
-        student = build_student(load_state(run_dir / STUDENT_FILE), str(run_dir)).to(task.device).eval()
-        labels = {"policy": run_dir.parent.name, "seed": config.seed, "stage0_seed": config.env.stage0_seed}
+        student = load_student(directory.student).to(task.device).eval()
+        labels = {"policy": directory.path.parent.name, "seed": config.seed, "stage0_seed": config.env.stage0_seed}
         rows += [{**labels, "strength": s, **score_degraded(task, student, s, draws)} for s in STRENGTHS]
     labels = {"policy": TEACHER, "seed": 0, "stage0_seed": 0}
     for strength in progress(STRENGTHS, "teacher"):
