@@ -32,7 +32,7 @@ def names() -> tuple[str, ...]:
 
 
 def run_config(
-    policy: str,
+    name: str,
     preset_name: str,
     settings: Mapping[str, Any],
     *,
@@ -43,7 +43,7 @@ def run_config(
     """Return the configuration of a run of a policy.
 
     Args:
-        policy: See `policy_setup`.
+        name: The policy's; see `policy_setup`.
         preset_name: Starting point of the task's settings.
         settings: Fields of `DistillConfig` that differ from it, but for those that the policy itself sets.
         learning_runs: What `runs` is where it is not among `fields`; under `across` a policy that cannot learn has 0.
@@ -54,7 +54,7 @@ def run_config(
         FusionEnvError: There is nothing of a name, or a value is out of range.
     """
     env = preset(preset_name, **settings)
-    setup = policy_setup(policy, env)
+    setup = policy_setup(name, env)
     if fields.get("protocol") == "across":
         defaults = {"runs": learning_runs if setup.learns else 0, "eval_runs": EVAL_RUNS}
     else:
