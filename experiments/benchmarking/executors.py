@@ -100,8 +100,7 @@ def map_runs(jobs: Sequence[Job], executor: str = "inline", resources: Resources
 
 def _execute(job: Job) -> dict[str, Any]:
     # Imported here: a worker sets up its devices first, and reading this module stays cheap.
-    from experiments.running.divergence import AgentDivergedError
-    from experiments.running.run import run
+    from experiments.running.run import AgentDivergedError, run
 
     try:
         return run(job.config, job.run_dir)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from experiments.benchmarking.grid import Cell
 from experiments.benchmarking.series import Rounds, judged_means, phase_rewards
 from experiments.output import save_figure
-from experiments.running.rounds import read_rounds
+from experiments.running.directory import RunDirectory
 from fusion_env.action import ACTION_NAMES
 
 __all__ = ["draw_learning_curves", "draw_schedules"]
@@ -94,7 +94,7 @@ def _style(index: int, policy: str) -> dict[str, Any]:
 def _by_policy(cells: Sequence[Cell]) -> dict[str, list[tuple[Cell, Rounds]]]:
     tables: dict[str, list[tuple[Cell, Rounds]]] = {}
     for cell in cells:
-        tables.setdefault(cell.policy, []).append((cell, read_rounds(cell.job.run_dir)))
+        tables.setdefault(cell.policy, []).append((cell, RunDirectory(cell.job.run_dir).rounds.read()))
     return tables
 
 

@@ -8,27 +8,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
 from fusion_env.config import DistillConfig
-from fusion_env.errors import FusionEnvError
 
-__all__ = ["AgentDivergedError", "cannot_act", "has_finite_weights", "warn_of_divergence"]
+__all__ = ["cannot_act", "has_finite_weights", "warn_of_divergence"]
 
 _logger = logging.getLogger(__name__)
-
-
-class AgentDivergedError(FusionEnvError):
-    """An agent's weights or actions became non-finite while it learned.
-
-    Args:
-        summary: The content of ``summary.json``, which counts the run as diverged; its ``agent_diverged`` is the
-            message.
-    """
-
-    def __init__(self, summary: dict[str, Any]) -> None:
-        super().__init__(summary)
-        self.summary = summary
-
-    def __str__(self) -> str:
-        return self.summary["agent_diverged"]
 
 
 def has_finite_weights(agent: BaseAlgorithm) -> bool:

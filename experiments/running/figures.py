@@ -1,5 +1,6 @@
 """Pictures of a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from experiments.output import save_figure
-from experiments.running.rounds import read_rounds
+from experiments.running.rounds import Row
 from fusion_env.action import ACTION_NAMES
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.report import ReportSplit, model_input
@@ -59,9 +60,13 @@ def _levels(picture: Tensor) -> NDArray[np.uint8]:
     return picture[0].mul(255).add(0.5).clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def draw_rewards(run_dir: Path) -> None:
-    """Draw ``rewards.png`` from ``rounds.csv``: reward and gap, loss weights, and the five degradation strengths."""
-    rows = read_rounds(run_dir)
+def draw_rewards(rows: Sequence[Row], path: Path) -> None:
+    """Draw reward and gap, loss weights, and degradation strengths over the rounds.
+
+    Args:
+        rows: The rows of all rounds.
+        path: PNG file.
+    """
     rounds = np.arange(1, len(rows) + 1)
 
     def column(name: str) -> NDArray[np.float64]:
@@ -82,4 +87,4 @@ def draw_rewards(run_dir: Path) -> None:
     for axis in (top, middle, bottom):
         axis.legend(fontsize=8, loc="best")
         axis.grid(alpha=0.3)
-    save_figure(figure, run_dir / "rewards.png")
+    save_figure(figure, path)

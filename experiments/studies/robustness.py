@@ -7,7 +7,7 @@ inputs of the report split are degraded, and the student's image is compared wit
 clean pair.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,15 @@ from torch import Tensor
 from experiments.benchmarking.uncertainty import interquartile_mean, interval, make_strata
 from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.output import markdown_table, write_csv, write_text
-from experiments.running.config import FILE as CONFIG_FILE
-from experiments.running.config import read_config
-from experiments.running.run import STUDENT_FILE, SUMMARY_FILE
+from experiments.running.directory import RunDirectory
 from fusion_env.action import decode_action
-from fusion_env.data import no_progress
+from fusion_env.data import Progress, no_progress
 from fusion_env.degradation import Degradation, degrade, draw_noise
 from fusion_env.errors import ConfigError
 from fusion_env.report import model_input
 from fusion_env.scoring import indicator_values
 from fusion_env.task import DistillationTask, build_task
-from student.checkpoint import build_student, load_state
+from student.checkpoint import load_student
 
 __all__ = ["STRENGTHS", "degradation_at", "main", "robustness", "score_degraded"]
 
@@ -39,7 +37,6 @@ STRENGTHS = (0.0, 0.25, 0.5, 1.0)
 TEACHER = "*teacher*"
 Row = dict[str, Any]
 Fuse = Callable[[Tensor, Tensor], Tensor]
-Display = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
 def degradation_at(strength: float) -> Degradation:
@@ -76,9 +73,7 @@ def score_degraded(task: DistillationTask, fuse: Fuse, strength: float, draws: i
     return {"mae": means["mae"], "gap": task.scorer.score_e(means) - task.report.teacher()["e"]}
 
 
-def robustness(
-    folder: Path, draws: int, progress: Callable[[Iterable[Any], str], Iterable[Any]] = no_progress
-) -> list[Row]:
+def robustness(folder: Path, draws: int, progress: Progress = no_progress) -> list[Row]:
     """Score every finished run of a benchmark, and the teacher, at all of `STRENGTHS`.
 
     Args:
@@ -92,17 +87,17 @@ def robustness(
     Raises:
         ConfigError: There is no finished run.
     """
-    run_dirs = sorted(path.parent for path in folder.glob(f"runs/*/*/{CONFIG_FILE}"))
-    run_dirs = [path for path in run_dirs if (path / SUMMARY_FILE).exists()]
-    if not run_dirs:
+    directories = [RunDirectory(path) for path in sorted(folder.glob("runs/*/*"))]
+    finished = [directory for directory in directories if directory.is_finished]
+    if not finished:
         raise ConfigError(f"{folder} holds no finished run (runs/NAME/SEED): give the directory of a benchmark")
     task_of = lru_cache(maxsize=4)(build_task)  # as many as there are stage-0 students, mostly, which take turns
     rows: list[Row] = []
-    for run_dir in progress(run_dirs, "runs"):
-        config = read_config(run_dir)
+    for directory in progress(finished, "runs"):
+        config = directory.read_config()
         task = task_of(config.env)
-        student = build_student(load_state(run_dir / STUDENT_FILE), str(run_dir)).to(task.device).eval()
-        labels = {"policy": run_dir.parent.name, "seed": config.seed, "stage0_seed": config.env.stage0_seed}
+        student = load_student(directory.student).to(task.device).eval()
+        labels = {"policy": directory.path.parent.name, "seed": config.seed, "stage0_seed": config.env.stage0_seed}
         rows += [{**labels, "strength": s, **score_degraded(task, student, s, draws)} for s in STRENGTHS]
     labels = {"policy": TEACHER, "seed": 0, "stage0_seed": 0}
     for strength in progress(STRENGTHS, "teacher"):
