@@ -3,7 +3,7 @@ import dataclasses
 
 import pytest
 
-from experiments.command_line import add_settings, exit_on_error, given_settings
+from experiments.command_line import add_settings, exit_on_error, given_settings, named_values
 from fusion_env.config import DistillConfig, preset
 from fusion_env.errors import ConfigError
 
@@ -26,8 +26,9 @@ def test_only_given_settings_are_returned() -> None:
 def test_every_field_has_an_option() -> None:
     parser = argparse.ArgumentParser()
     add_settings(parser)
-    options = {action.dest for action in parser._actions}
-    assert {item.name for item in dataclasses.fields(DistillConfig)} <= options
+    options = parser.format_help()
+    for item in dataclasses.fields(DistillConfig):
+        assert f"--{item.name.replace('_', '-')} " in options or f"--{item.name.replace('_', '-')}," in options
 
 
 def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture) -> None:
@@ -49,3 +50,8 @@ def test_errors_become_one_line(capsys: pytest.CaptureFixture) -> None:
 def test_bugs_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_on_error(lambda: 1 // 0)
+
+
+def test_numbers_with_an_exponent_are_numbers() -> None:
+    pairs = ["a=1e6", "b=-2E-3", "c=1.5e+1", "d='1e6'", "e=1e", "f=3"]
+    assert named_values(pairs) == {"a": 1e6, "b": -2e-3, "c": 15.0, "d": "1e6", "e": "1e", "f": 3}

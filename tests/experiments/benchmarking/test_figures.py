@@ -11,7 +11,7 @@ from experiments.benchmarking.executors import Job
 from experiments.benchmarking.figures import _judged, _mean, _rewards, _table, draw_learning_curves, draw_schedules
 from experiments.benchmarking.grid import Cell
 from experiments.running.config import RunConfig
-from experiments.running.rounds import RoundsFile
+from experiments.running.directory import RunDirectory
 from fusion_env.action import ACTION_NAMES
 from fusion_env.config import preset
 
@@ -76,7 +76,7 @@ def test_actions_are_averaged_over_the_runs_that_had_the_round(tmp_path: Path) -
 def test_drawn_without_a_warning_whatever_is_missing(tmp_path: Path, eval_runs: int) -> None:
     cells = [cell(tmp_path / name, name, runs=2, eval_runs=eval_runs) for name in ("ppo", "broken", "linear")]
     for index, one in enumerate(cells):
-        file = RoundsFile(one.job.run_dir)
+        file = RunDirectory(one.job.run_dir).rounds
         one.job.run_dir.mkdir()
         file.append(row("learn", 0, 1, -0.5))
         for run in range(2 * (index != 1)):
