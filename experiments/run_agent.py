@@ -88,7 +88,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, help="directory for the results (default: runs/NAME of preset and time)")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in DIR; takes no other option")
-    fields = ("protocol", "runs", "eval_runs", "seed", "normalize", "checkpoint_every")
+    fields = ("protocol", "runs", "eval_runs", "seed", "normalize", "checkpoint_every", "details")
     title = f"settings of the run (default: seed 0, 1 run online; across {policies.EVAL_RUNS} runs of the frozen agent)"
     add_fields(parser, title, RunConfig, fields)
     add_settings(parser)

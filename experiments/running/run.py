@@ -257,22 +257,24 @@ def _versions() -> dict[str, str]:
 
 
 def summary_table(summary: dict[str, Any]) -> str:
-    """Write the summary of a run with details for people: a table of the report split and what it says."""
+    """Write the summary of a run for people: a table of the report split and what it says."""
     columns = ("e", "mae", "ssim_teacher", "ag", "ei", "sd", "en", "vif", "ssim", "iqa")
     titles = {"e": "E", "mae": "MAE", "ssim_teacher": "SSIM(teacher)"}
     names = {"teacher": "teacher", "stage0": "stage 0", "guidance_only": "guidance only", "final": "with agent"}
     width = {column: max(8, len(titles.get(column, column)) + 1) for column in columns}
     lines = [" " * 14 + "".join(f"{titles.get(column, column.upper()):>{width[column]}}" for column in columns)]
     for key, name in names.items():
+        if key not in summary["report"]:
+            continue
         values = summary["report"][key]
         lines.append(f"{name:<14}" + "".join(f"{values[column]:>{width[column]}.4f}" for column in columns))
     word = {True: "closer", False: "NOT closer"}
-    start, control = word[summary["closer_to_teacher"]], word[summary["closer_than_guidance_only"]]
     whose = "the student is" if summary["protocol"] == "online" else "the frozen agent's students are, on average,"
-    lines.append(
-        f"\nOn {summary['report_pairs']} report pairs {whose} {start} to the teacher than the stage-0 start, "
-        f"and {control} than one trained for as many iterations with guidance only (by MAE)."
-    )
+    verdict = f"{word[summary['closer_to_teacher']]} to the teacher than the stage-0 start"
+    if "guidance_only" in summary["report"]:
+        control = word[summary["closer_than_guidance_only"]]
+        verdict += f", and {control} than one trained for as many iterations with guidance only"
+    lines.append(f"\nOn {summary['report_pairs']} report pairs {whose} {verdict} (by MAE).")
     if summary["diverged_runs"]:
         lines.append(f"{summary['diverged_runs']} run(s) diverged; their students are the last finite ones.")
     return "\n".join(lines)

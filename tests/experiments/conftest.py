@@ -23,10 +23,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def tiny(cache: str) -> Callable[..., list[str]]:
-    """Function: the command line of a tiny run into a directory, with more options."""
+    """Function: the command line of a tiny run into a directory, with more options.
+
+    Control and pictures take longer than the run itself: tests that look at them say ``--details``.
+    """
 
     def options(out: Path, *more: str) -> list[str]:
-        return ["--preset", "tiny", "--cache-dir", cache, "--threads", "1", "--out", str(out), *more]
+        common = ["--preset", "tiny", "--cache-dir", cache, "--threads", "1", "--no-details"]
+        return [*common, "--out", str(out), *more]
 
     return options
 

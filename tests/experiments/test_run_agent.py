@@ -12,13 +12,13 @@ from tests.experiments.processes import recorded, start, wait_until
 
 @pytest.mark.parametrize("algo", ["constant", "random", "linear", "td3", "a2c"])
 def test_every_kind_of_agent_runs(finished, tmp_path: Path, algo: str) -> None:
-    rows = finished(tmp_path, "--algo", algo, "--rounds", "20").rounds.read()
-    assert len(rows) == 20
+    rows = finished(tmp_path, "--algo", algo, "--rounds", "10").rounds.read()
+    assert len(rows) == 10
     assert (len({row["action_noise"] for row in rows}) == 1) == (algo == "constant")
 
 
 def test_guidance_only_is_the_control_that_run_prints(finished, tmp_path: Path) -> None:
-    run = finished(tmp_path, "--algo", "guidance-only", "--rounds", "3")
+    run = finished(tmp_path, "--algo", "guidance-only", "--rounds", "3", "--details")
     assert {row["weight_self_learning"] for row in run.rounds.read()} == {"0.0"}
     report = run.summary.read()["report"]
     assert report["final"]["mae"] == pytest.approx(report["guidance_only"]["mae"], rel=0.2)  # other data order

@@ -28,7 +28,7 @@ OUTPUTS = {
 
 def test_a_run_writes_everything(tiny, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = RunDirectory(tmp_path / "run")
-    assert main(tiny(run.path, "--rounds", "6")) == 0
+    assert main(tiny(run.path, "--rounds", "6", "--details")) == 0
     names = {path.name for path in run.path.iterdir()}
     assert names >= OUTPUTS
     assert any("tfevents" in name for name in names)

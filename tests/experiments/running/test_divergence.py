@@ -61,7 +61,7 @@ def test_student_with_a_huge_learning_rate(finished, tmp_path: Path) -> None:
 def test_students_that_diverge_are_counted_and_the_last_finite_ones_kept(
     finished, cache: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
 ) -> None:
-    diverging = ["--student-init", "embedded", "--stage0-rounds", "0", "--learning-rate", "1e30"]
+    diverging = ["--student-init", "embedded", "--stage0-rounds", "0", "--learning-rate", "1e30", "--details"]
     more = ["--algo", "constant", "--rounds", "5", "--protocol", "across", "--runs", "2", "--eval-runs", "1"]
     run = finished(tmp_path, *more, *diverging)
     assert [(row["phase"], row["run"], row["diverged"], row["reward"]) for row in run.rounds.read()] == [
