@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -152,34 +153,38 @@ EVALUATED_LEVELS = (0.05, 0.3, 0.6, 0.9)
 
 
 @torch.inference_mode()
+def change_distances(
+    network: EmbeddedFeatures, images: Sequence[Image], others: Sequence[Image], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the distance and 1 - SSIM of images and their changed versions, [images, changes, levels] each."""
+    distances, targets = [], []
+    for image, other in zip(images, others, strict=True):
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        versions = to_batch(
+            [change(image, other, noise, level) for change in CHANGES.values() for level in EVALUATED_LEVELS]
+        )
+        originals = to_batch([image]).expand_as(versions)
+        distances.append(tap_distances(network, originals, versions).sum(dim=1))
+        targets.append(1 - ssim_index(originals, versions))
+    shape = (len(images), len(CHANGES), len(EVALUATED_LEVELS))
+    return torch.cat(distances).reshape(shape).numpy(), torch.cat(targets).reshape(shape).numpy()
+
+
 def rank_agreement(network: EmbeddedFeatures, lumas: Lumas) -> str:
     """Tabulate Spearman's correlation of distance and 1 - SSIM over all `CHANGES` at four levels, per kind of image."""
     rng = np.random.default_rng(7)
-    rows, names = [], [name for name in CHANGES for _ in EVALUATED_LEVELS]
+    rows = []
     for kind, images in lumas.items():
-        other_kind = "vis" if kind == "ir" else "ir"
-        distances, targets = [], []
-        for image, other in zip(images, lumas[other_kind], strict=True):
-            noise = rng.standard_normal(image.shape, dtype=np.float32)
-            versions = to_batch(
-                [change(image, other, noise, level) for change in CHANGES.values() for level in EVALUATED_LEVELS]
-            )
-            originals = to_batch([image]).expand_as(versions)
-            distances.append(tap_distances(network, originals, versions).sum(dim=1).numpy())
-            targets.append((1 - ssim_index(originals, versions)).numpy())
-        per_image = [spearman(*pair) for pair in zip(distances, targets, strict=True)]
-        by_type = _group_by(names, distances), _group_by(names, targets)
-        worst = min((spearman(by_type[0][name], by_type[1][name]), name) for name in CHANGES)
-        pooled = spearman(np.concatenate(distances), np.concatenate(targets))
+        distances, targets = change_distances(network, images, lumas["vis" if kind == "ir" else "ir"], rng)
+        per_image = [spearman(*(values.ravel() for values in pair)) for pair in zip(distances, targets, strict=True)]
+        worst = min(
+            (spearman(distances[:, index].ravel(), targets[:, index].ravel()), name)
+            for index, name in enumerate(CHANGES)
+        )
+        pooled = spearman(distances.ravel(), targets.ravel())
         rows.append([kind, pooled, float(np.mean(per_image)), min(per_image), f"{worst[0]:.3f} ({worst[1]})"])
     head = ["image", "pooled", "per image, mean", "per image, lowest", "pooled within one change, lowest"]
     return markdown_table(head, rows, decimals=3)
-
-
-def _group_by(names: list[str], values: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Collect the values of all images by change."""
-    table = np.stack(values)
-    return {name: table[:, [index for index, own in enumerate(names) if own == name]].ravel() for name in CHANGES}
 
 
 def recover_images(network: EmbeddedFeatures, targets: Tensor, start: Tensor, steps: int = 200) -> Tensor:
