@@ -176,7 +176,8 @@ def _start_worker(slots: "Queue[int | None]") -> None:
 def _end_with_parent() -> None:
     """Leave when the driver dies, however it dies: an orphan would write into directories that nobody waits for."""
     parent = multiprocessing.parent_process()
-    wait([parent.sentinel])
+    if parent is not None:
+        wait([parent.sentinel])
     os._exit(1)
 
 

@@ -19,8 +19,8 @@ def has_finite_weights(agent: BaseAlgorithm) -> bool:
     return all(bool(parameter.isfinite().all()) for parameter in _network(agent).parameters())
 
 
-def cannot_act(agent: BaseAlgorithm, observation: np.ndarray) -> bool:
-    """Tell whether an agent has no finite action for observations [1, ...].
+def cannot_act(agent: BaseAlgorithm) -> bool:
+    """Tell whether an agent has no finite action for what it observed last.
 
     Finite weights can be so large that the distribution of the actions does not exist. Nothing random is drawn from
     the generators that learning uses, but for policies that draw whatever they are asked.
@@ -28,7 +28,7 @@ def cannot_act(agent: BaseAlgorithm, observation: np.ndarray) -> bool:
     if not has_finite_weights(agent):
         return True
     try:
-        action, _ = agent.predict(observation, deterministic=True)
+        action, _ = agent.predict(agent._last_obs, deterministic=True)  # type: ignore[arg-type]
     except ValueError:
         return next(_network(agent).parameters(), None) is not None  # PyTorch's distributions check their parameters
     return not bool(np.isfinite(action).all())

@@ -64,7 +64,8 @@ def _run_once(attempt: Attempt, env: VecEnv, agent: BaseAlgorithm, index: int, b
     config, run, seed = attempt.config, attempt.config.runs + index, frozen_seed(attempt.config.seed, index)
     agent.set_random_seed(seed)  # for policies that draw; a run does not depend on how many went before
     env.seed(seed)
-    observation, state, starts, rewards = env.reset(), None, np.ones(1, bool), []
+    observation: Any = env.reset()
+    state, starts, rewards = None, np.ones(1, bool), []
     while True:
         action, state = agent.predict(observation, state=state, episode_start=starts, deterministic=True)
         observation, reward, starts, infos = env.step(action)

@@ -65,8 +65,9 @@ def new_agent(config: RunConfig, task: DistillationTask) -> BaseAlgorithm:
         ConfigError: The agent is unknown, or its settings cannot be used.
     """
     try:
-        agent = agents.make(config.agent, make_env(task, config.normalize), seed=config.seed, **config.agent_settings)
-        agent.get_env().seed(config.seed)  # an algorithm of somebody's own may have no use for a seed
+        env = make_env(task, config.normalize)
+        agent = agents.make(config.agent, env, seed=config.seed, **config.agent_settings)
+        env.seed(config.seed)  # an algorithm of somebody's own may have no use for a seed
         if config.runs:
             with warnings.catch_warnings():  # `learn` checks again, and warns
                 warnings.simplefilter("ignore")
@@ -105,17 +106,17 @@ def train_agent(attempt: Attempt, agent: BaseAlgorithm) -> Training:
                 reset_num_timesteps=at.rounds == 0,
             )
         except ValueError as error:
-            if not cannot_act(agent, agent._last_obs):
+            if not cannot_act(agent):
                 raise
             problem = recorder.problem()
             if not recorder.rounds:
                 raise ConfigError(problem) from error
         else:
-            if agents.gradient_updates(agent) and cannot_act(agent, agent._last_obs):
+            if agents.gradient_updates(agent) and cannot_act(agent):
                 problem = recorder.problem()
     directory.rounds.sync()
     keep_normalization(agent)
-    env = agent.get_env().get_attr("unwrapped")[0]
+    env = recorder.training_env.get_attr("unwrapped")[0]
     last_run = env.last_run if recorder.runs == config.runs else _cut_short(env)
     return Training(agent, last_run, recorder.rounds, recorder.seconds(), problem)
 

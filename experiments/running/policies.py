@@ -19,8 +19,20 @@ EVAL_RUNS = 5
 _GUIDANCE_ONLY = "guidance-only"
 
 # A quarter and a half of each degradation's range.
-_GENTLE = {"blur_kernel": 5, "jpeg_quality": 80, "brightness": 0.125, "contrast": 0.125, "noise_std": 0.025}
-_MEDIUM = {"blur_kernel": 7, "jpeg_quality": 60, "brightness": 0.25, "contrast": 0.25, "noise_std": 0.05}
+_GENTLE: dict[str, Any] = {
+    "blur_kernel": 5,
+    "jpeg_quality": 80,
+    "brightness": 0.125,
+    "contrast": 0.125,
+    "noise_std": 0.025,
+}
+_MEDIUM: dict[str, Any] = {
+    "blur_kernel": 7,
+    "jpeg_quality": 60,
+    "brightness": 0.25,
+    "contrast": 0.25,
+    "noise_std": 0.05,
+}
 
 # Guidance weight of a start that is mostly imitation.
 _IMITATING = 0.9

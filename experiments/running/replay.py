@@ -104,7 +104,8 @@ def replay(run_dir: Path, *, tolerance: float = 0.0, progress: Progress = no_pro
     config, rows = directory.read_config(), _read_rows(directory.rounds)
     env = FusionDistillEnv.from_task(build_task(config.env, progress))
     matched: dict[tuple[str, int], int] = {}
-    for row, new in zip(rows, _replayed(config, env, progress(rows, "rounds")), strict=True):
+    recorded = (rows[index] for index in progress(range(len(rows)), "rounds"))
+    for row, new in zip(rows, _replayed(config, env, recorded), strict=True):
         phase, run = row["phase"], int(row["run"])
         differing = _differences(row, new, tolerance)
         if differing:
@@ -138,7 +139,8 @@ def _action(row: Row) -> list[float]:
 
 def _replayed(config: RunConfig, env: FusionDistillEnv, rows: Iterable[Row]) -> Iterator[Row]:
     """Take the recorded actions, and yield the row that each round gives now."""
-    over, seed = True, config.seed
+    over = True
+    seed: int | None = config.seed
     for (phase, run), group in groupby(rows, lambda row: (row["phase"], int(row["run"]))):
         if not over:
             yield {**next(group), "run": "the run before goes on"}

@@ -24,6 +24,15 @@ def test_guidance_only_is_the_control_that_run_prints(finished, tmp_path: Path) 
     assert report["final"]["mae"] == pytest.approx(report["guidance_only"]["mae"], rel=0.2)  # other data order
 
 
+def test_without_control_and_pictures(finished, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = finished(tmp_path, "--rounds", "2", "--no-details")
+    assert set(run.summary.read()["report"]) == {"teacher", "stage0", "final"}
+    assert not run.rewards_figure.exists()
+    printed = capsys.readouterr().out
+    assert "to the teacher than the stage-0 start (by MAE)." in printed
+    assert "guidance only" not in printed
+
+
 def test_across_scores_only_the_frozen_agent(finished, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = finished(tmp_path, "--protocol", "across", "--runs", "3", "--eval-runs", "2", "--rounds", "4")
     assert "frozen agent" in capsys.readouterr().out
