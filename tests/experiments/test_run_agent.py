@@ -12,8 +12,8 @@ from tests.experiments.processes import recorded, start, wait_until
 
 @pytest.mark.parametrize("algo", ["constant", "random", "linear", "td3", "a2c"])
 def test_every_kind_of_agent_runs(finished, tmp_path: Path, algo: str) -> None:
-    rows = finished(tmp_path, "--algo", algo, "--rounds", "10").rounds.read()
-    assert len(rows) == 10
+    rows = finished(tmp_path, "--algo", algo, "--rounds", "20").rounds.read()
+    assert len(rows) == 20
     assert (len({row["action_noise"] for row in rows}) == 1) == (algo == "constant")
 
 
