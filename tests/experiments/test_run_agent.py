@@ -12,8 +12,8 @@ from tests.experiments.processes import recorded, start, wait_until
 
 @pytest.mark.parametrize("algo", ["constant", "random", "linear", "td3", "a2c"])
 def test_every_kind_of_agent_runs(finished, tmp_path: Path, algo: str) -> None:
-    rows = finished(tmp_path, "--algo", algo, "--rounds", "10").rounds.read()
-    assert len(rows) == 10
+    rows = finished(tmp_path, "--algo", algo, "--rounds", "20").rounds.read()
+    assert len(rows) == 20
     assert (len({row["action_noise"] for row in rows}) == 1) == (algo == "constant")
 
 
@@ -94,12 +94,12 @@ def test_killed_and_resumed_is_as_if_never_killed(finished, tiny, tmp_path: Path
     more = ["--algo", algo, "--rounds", "40"]
     cut = RunDirectory(tmp_path / "cut")
     process = start("run_agent.py", tiny(cut.path, *more))
-    whole = finished(tmp_path / "whole", *more)  # while the other one starts
     wait_until(lambda: recorded(cut.path) >= 23, process)
     process.kill()
     process.communicate()
     assert len(cut.checkpoints()) == 2
     assert main(["--resume", str(cut.path)]) == 0
+    whole = finished(tmp_path / "whole", *more)
     assert differences(whole.path, cut.path, algo) == ()
     assert not cut.checkpoints()
 

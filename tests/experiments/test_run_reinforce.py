@@ -77,7 +77,6 @@ def test_several_runs_in_a_row(finished, tmp_path: Path) -> None:
 def test_ctrl_c_then_resume_gives_the_uninterrupted_result(finished, tiny, tmp_path: Path) -> None:
     stopped = RunDirectory(tmp_path / "stopped")
     process = start("run_reinforce.py", tiny(stopped.path, "--rounds", "40"))
-    whole = finished(tmp_path / "whole", "--rounds", "40")  # while the other one starts
     wait_until(lambda: recorded(stopped.path) >= 3, process)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
@@ -87,6 +86,7 @@ def test_ctrl_c_then_resume_gives_the_uninterrupted_result(finished, tiny, tmp_p
     assert not stopped.is_finished
 
     assert main(["--resume", str(stopped.path)]) == 0
+    whole = finished(tmp_path / "whole", "--rounds", "40")
     assert differences(whole.path, stopped.path, "reinforce") == ()
 
 
