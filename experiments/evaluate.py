@@ -13,22 +13,22 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from experiments.command_line import exit_on_error, progress_bar
+from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.evaluation.folders import ComparedImages, find_images
 from experiments.evaluation.grid import draw_grid
 from experiments.evaluation.scoring import ColourScore, Score, resolve_scores, score_images
-from experiments.evaluation.summary import LEVEL, RESAMPLES, markdown_table, summarise
+from experiments.evaluation.summary import LEVEL, RESAMPLES, summarise, summary_table
+from experiments.output import write_csv, write_text
 from fusion_env import metrics as fusion_metrics
 from fusion_env.data import Progress, no_progress
 from fusion_env.data.pairs import printable
 from fusion_env.errors import ConfigError, unknown_name
 from fusion_env.task import resolve_device
-from student.files import write_atomic
 
 __all__ = ["DEFAULT_METRICS", "PRESETS", "Evaluation", "evaluate", "main"]
 
@@ -90,29 +90,17 @@ def evaluate(
     """
     _check_bootstrap(resamples, seed)
     scores = resolve_scores(metrics)
-    images = _find(ir, vis, fused, scores, allow_missing, progress)
+    images = find_images(
+        ir, vis, fused, minimum_size=_minimum_size(scores), allow_missing=allow_missing, progress=progress
+    )
     if images.left_out:
         _logger.warning("%s", "\n".join(_left_out_lines(images)))
-    return _score(images, scores, resamples, seed, device, progress)
-
-
-def _find(
-    ir: str | Path,
-    vis: str | Path,
-    fused: Mapping[str, str | Path],
-    scores: Sequence[Score],
-    allow_missing: bool,
-    progress: Progress,
-) -> ComparedImages:
-    minimum_size = max(score.minimum_size for score in scores)
-    return find_images(ir, vis, fused, minimum_size=minimum_size, allow_missing=allow_missing, progress=progress)
-
-
-def _score(
-    images: ComparedImages, scores: Sequence[Score], resamples: int, seed: int, device: str, progress: Progress
-) -> Evaluation:
     per_image = score_images(images, scores, device, progress)
     return Evaluation(per_image, summarise(per_image, scores, resamples, seed))
+
+
+def _minimum_size(scores: Sequence[Score]) -> int:
+    return max(score.minimum_size for score in scores)
 
 
 def _check_bootstrap(resamples: int, seed: int) -> None:
@@ -128,24 +116,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check_bootstrap(args.resamples, args.seed)
     device = str(resolve_device(args.device))
     scores = _selected_scores(args, device)
-    images = _find(args.ir, args.vi, _methods(args.fused), scores, args.allow_missing, progress_bar)
+    images = find_images(
+        args.ir,
+        args.vi,
+        _methods(args.fused),
+        minimum_size=_minimum_size(scores),
+        allow_missing=args.allow_missing,
+        progress=progress_bar,
+    )
     shown = _shown_images(args.grid, images)
     _make_folder(args.out)
-    result = _score(images, scores, args.resamples, args.seed, device, progress_bar)
-    table = "\n".join([markdown_table(result.summary, scores), "", *_notes(images, result.images, args)])
+    per_image = score_images(images, scores, device, progress_bar)
+    summary = summarise(per_image, scores, args.resamples, args.seed)
+    table = "\n".join([summary_table(summary, scores), "", *_notes(images, per_image, args)])
     command = shlex.join(["python", "experiments/evaluate.py", *(sys.argv[1:] if arguments is None else arguments)])
     report = f"# Fusion metrics\n\n`{command}`\n\n{table}\n\n{_legend(scores)}\n\n![side by side](grid.png)\n"
-    summary = result.summary.assign(left_out=len(images.left_out))
-    write_atomic(args.out / "images.csv", result.images.to_csv(index=False, float_format="%.9g").encode())
-    write_atomic(args.out / "summary.csv", summary.to_csv(index=False, float_format="%.9g").encode())
-    write_atomic(args.out / "grid.png", draw_grid(images, shown))
-    write_atomic(args.out / "summary.md", report.encode())
+    for name, frame in (("images", per_image), ("summary", summary.assign(left_out=len(images.left_out)))):
+        write_csv(args.out / f"{name}.csv", frame.to_dict("records"), digits=9)
+    draw_grid(images, shown, args.out / "grid.png")
+    write_text(args.out / "summary.md", report)
     print(f"{table}\n\nWritten to {args.out}: images.csv, summary.csv, summary.md, grid.png")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     add = parser.add_argument
     add("--ir", type=Path, required=True, metavar="DIR", help="folder of infrared images")
     add("--vi", type=Path, required=True, metavar="DIR", help="folder of visible images")
@@ -212,7 +207,7 @@ def _clip_score(args: argparse.Namespace, device: str) -> Score:
     prompts = args.clip_prompts or "agentfuse"
     if prompts not in PROMPTS:
         raise unknown_name("set of prompts", prompts, PROMPTS)
-    resize = "model" if args.clip_resize else None
+    resize: Literal["model"] | None = "model" if args.clip_resize else None
     model = args.clip_model or DEFAULT_MODEL
     scorer = load_clip_iqa(args.clip_weights, model, prompts=PROMPTS[prompts], resize=resize).to(device)
     seen = "the fused image in colour" if args.clip_colour else "the fused luma"

@@ -5,9 +5,6 @@ python experiments/run_reinforce.py --data DIR --rounds 50         # your own pa
 python experiments/run_reinforce.py --resume runs/NAME             # go on after Ctrl-C
 """
 
-import argparse
-import sys
-
 from experiments.command_line import exit_on_error
 from experiments.run_agent import run_command
 
@@ -23,14 +20,11 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         Exit status: 0 finished, 130 interrupted and resumable.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--algo",
-        choices=("reinforce", "reinforce-paper"),
-        help="default: reinforce-paper with --preset paper, else reinforce",
+    known = ("reinforce", "reinforce-paper")
+    return run_command(
+        arguments, __doc__, choices=known, help="default: reinforce-paper with --preset paper, else reinforce"
     )
-    return run_command(arguments, parser)
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

@@ -100,8 +100,7 @@ def map_runs(jobs: Sequence[Job], executor: str = "inline", resources: Resources
 
 def _execute(job: Job) -> dict[str, Any]:
     # Imported here: a worker sets up its devices first, and reading this module stays cheap.
-    from experiments.running.divergence import AgentDivergedError
-    from experiments.running.run import run
+    from experiments.running.run import AgentDivergedError, run
 
     try:
         return run(job.config, job.run_dir)
@@ -177,7 +176,8 @@ def _start_worker(slots: "Queue[int | None]") -> None:
 def _end_with_parent() -> None:
     """Leave when the driver dies, however it dies: an orphan would write into directories that nobody waits for."""
     parent = multiprocessing.parent_process()
-    wait([parent.sentinel])
+    if parent is not None:
+        wait([parent.sentinel])
     os._exit(1)
 
 

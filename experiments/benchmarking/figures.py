@@ -1,8 +1,8 @@
 """Pictures of a benchmark: how the rewards developed, and what each policy did."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,15 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from experiments.benchmarking.grid import Cell
-from experiments.running.rounds import read_rounds
+from experiments.benchmarking.series import Rounds, judged_means, phase_rewards
+from experiments.output import save_figure
+from experiments.running.directory import RunDirectory
 from fusion_env.action import ACTION_NAMES
-from student.files import write_atomic
 
 __all__ = ["draw_learning_curves", "draw_schedules"]
 
 _RESAMPLES = 1000
 _LINES = ("-", "--", ":")
-Rounds = list[dict[str, str]]
 
 
 def draw_learning_curves(cells: Sequence[Cell], path: Path) -> None:
@@ -34,10 +34,10 @@ def draw_learning_curves(cells: Sequence[Cell], path: Path) -> None:
     axes = figure.subplots(1, 1 + across, squeeze=False)[0]
     for index, (policy, own) in enumerate(_by_policy(cells).items()):
         style = _style(index, policy)
-        learning = [_rewards(cell, rows, "learn") for cell, rows in own]
+        learning = [phase_rewards(cell, rows, "learn") for cell, rows in own]
         if across:
             _curve(axes[0], [table.mean(axis=1) for table in learning], style)
-            _curve(axes[1], [_rewards(cell, rows, "evaluate").mean(axis=0) for cell, rows in own], style)
+            _curve(axes[1], [phase_rewards(cell, rows, "evaluate").mean(axis=0) for cell, rows in own], style)
         else:
             _curve(axes[0], [table.flatten() for table in learning], style)
     axes[0].set_xlabel("learning run" if across else "round")
@@ -47,7 +47,7 @@ def draw_learning_curves(cells: Sequence[Cell], path: Path) -> None:
     for axis in axes:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path, dpi=110)
 
 
 def draw_schedules(cells: Sequence[Cell], path: Path) -> None:
@@ -61,15 +61,15 @@ def draw_schedules(cells: Sequence[Cell], path: Path) -> None:
     axes = figure.subplots(2, 4, sharex=True, sharey=True)
     for axis, name in zip(axes.flatten(), ACTION_NAMES, strict=False):
         title = name.replace("_", " ")
-        image = _draw_lines(axis, [_mean(own, f"action_{name}") for own in policies.values()], title)
-    weights = [2 * _mean(own, "weight_guidance") - 1 for own in policies.values()]
+        image = _draw_lines(axis, [judged_means(own, f"action_{name}") for own in policies.values()], title)
+    weights = [2 * judged_means(own, "weight_guidance") - 1 for own in policies.values()]
     _draw_lines(axes[1, 3], weights, "guidance weight, from 0 to 1")
     axes[0, 0].set_yticks(range(len(policies)), list(policies))
     for axis in axes.flat:
         axis.tick_params(labelsize=8)
     figure.colorbar(image, ax=axes, label="mean over the runs", pad=0.01)
     figure.supxlabel("round", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path, dpi=110)
 
 
 def _draw_lines(axis: Axes, lines: Sequence[NDArray[np.float64]], title: str) -> AxesImage:
@@ -87,56 +87,18 @@ def _draw_lines(axis: Axes, lines: Sequence[NDArray[np.float64]], title: str) ->
     return image
 
 
-def _mean(own: Sequence[tuple[Cell, Rounds]], column: str) -> NDArray[np.float64]:
-    values = np.concatenate([_judged(cell, rows, column) for cell, rows in own])
-    means = np.full(values.shape[1], np.nan)
-    played = np.isfinite(values).any(axis=0)
-    means[played] = np.nanmean(values[:, played], axis=0)
-    return means
-
-
-def _style(index: int, policy: str) -> dict[str, str]:
+def _style(index: int, policy: str) -> dict[str, Any]:
     return {"color": f"C{index % 10}", "linestyle": _LINES[index // 10 % len(_LINES)], "label": policy}
 
 
 def _by_policy(cells: Sequence[Cell]) -> dict[str, list[tuple[Cell, Rounds]]]:
     tables: dict[str, list[tuple[Cell, Rounds]]] = {}
     for cell in cells:
-        tables.setdefault(cell.policy, []).append((cell, read_rounds(cell.job.run_dir)))
+        tables.setdefault(cell.policy, []).append((cell, RunDirectory(cell.job.run_dir).rounds.read()))
     return tables
 
 
-def _table(cell: Cell, rows: Rounds, phase: str, column: str) -> NDArray[np.float64]:
-    """Return a column of one phase as [runs, rounds], NaN for rounds that were not played."""
-    config = cell.job.config
-    count, first = (config.runs, 0) if phase == "learn" else (config.eval_runs, config.runs)
-    table = np.full((count, config.env.rounds), np.nan)
-    for row in rows:
-        if row["phase"] == phase:
-            table[int(row["run"]) - first, int(row["round"]) - 1] = float(row[column])
-    return table
-
-
-def _rewards(cell: Cell, rows: Rounds, phase: str) -> NDArray[np.float64]:
-    """Return the rewards [runs, rounds] of one phase, so that every run has the return that it was given."""
-    env, first = cell.job.config.env, cell.job.config.runs if phase == "evaluate" else 0
-    rewards = _table(cell, rows, phase, "reward")
-    diverged = {int(row["run"]) - first for row in rows if row["phase"] == phase and row["diverged"] == "True"}
-    for run, line in enumerate(rewards):
-        missing = np.isnan(line)
-        # The last reward of a run that diverged pays for all the rounds that it lost.
-        lost = missing | np.append(missing[1:], False) if run in diverged else missing
-        line[lost] = 0.0 if env.stop_at_parity and run not in diverged else env.divergence_reward
-    return rewards
-
-
-def _judged(cell: Cell, rows: Rounds, column: str) -> NDArray[np.float64]:
-    if cell.job.config.protocol == "across":
-        return _table(cell, rows, "evaluate", column)
-    return _table(cell, rows, "learn", column)[-1:]
-
-
-def _curve(axis: Axes, curves: Sequence[NDArray[np.float64]], style: dict[str, str]) -> None:
+def _curve(axis: Axes, curves: Sequence[NDArray[np.float64]], style: dict[str, Any]) -> None:
     values = np.stack(curves)
     if not values.size:
         return
@@ -146,9 +108,3 @@ def _curve(axis: Axes, curves: Sequence[NDArray[np.float64]], style: dict[str, s
     x = np.arange(1, values.shape[1] + 1)
     axis.plot(x, values.mean(axis=0), linewidth=1.2, **style)
     axis.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    write_atomic(path, buffer.getvalue())

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.benchmarking.executors import Job
-from experiments.running.config import RunConfig
-from experiments.running.policies import policy_setup
+from experiments.running.policies import run_config
 from fusion_env import teachers
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError
@@ -101,17 +100,13 @@ class Grid:
 
     def _cell(self, out: Path, policy: str, teacher: str, data: str, seed: int, stage0_seed: int) -> Cell:
         name, _, weights = teacher.partition("=")
-        env = preset(self.preset, **self.settings)
-        env = env.replace(teacher=name, teacher_weights=weights or None, data=data, stage0_seed=stage0_seed)
-        setup = policy_setup(policy, env)
-        across = self.protocol == "across"
-        config = RunConfig(
-            env=env.replace(**setup.env),
-            preset=self.preset,
-            agent=setup.agent,
-            agent_settings=setup.settings,
+        task = {"teacher": name, "teacher_weights": weights or None, "data": data, "stage0_seed": stage0_seed}
+        config = run_config(
+            policy,
+            self.preset,
+            {**self.settings, **task},
+            learning_runs=self.runs,
             protocol=self.protocol,
-            runs=0 if across and not setup.learns else self.runs,
             eval_runs=self.eval_runs,
             seed=seed,
             details=False,

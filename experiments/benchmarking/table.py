@@ -1,21 +1,19 @@
 """The numbers of a benchmark: one row for each run, and a table of policies with uncertainty."""
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.benchmarking.grid import Cell
-from experiments.benchmarking.uncertainty import interquartile_mean, interval, probability_of_improvement
-from student.files import write_atomic
+from experiments.benchmarking.uncertainty import interquartile_mean, interval, make_strata, probability_of_improvement
+from experiments.output import markdown_table
 
-__all__ = ["RAW_FILE", "Row", "raw_row", "results_table", "write_raw"]
+__all__ = ["RAW_FILE", "Row", "raw_row", "results_table"]
 
 RAW_FILE = "raw.csv"
+STRATUM = ("teacher", "data", "stage0_seed")
 RIVALS = ("constant", "random")
 """Policies that the others are compared with pair by pair."""
 
@@ -55,15 +53,6 @@ def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
     }
 
 
-def write_raw(rows: Sequence[Row], path: Path) -> None:
-    """Write all rows as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue().encode())
-
-
 def results_table(rows: Sequence[Row], small_sample: Sequence[str] = ()) -> str:
     """Compare the policies as a Markdown table, the best `report_gap` first.
 
@@ -84,7 +73,7 @@ def results_table(rows: Sequence[Row], small_sample: Sequence[str] = ()) -> str:
         mark = " †" if policy in small_sample else ""
         lines.append([policy + mark, *_cells(rows, policy, rivals)])
     lines.append(_stage0_line(rows, len(header)))
-    body = [f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines]]
+    body = [markdown_table(header, lines)]
     if any(policy in small_sample for policy in policies):
         body.append("\n† off-policy in one run: the small-sample regime; judged fairly only by the protocol `across`.")
     smallest = min(len(stratum) for name in policies for stratum in _strata(rows, name, "report_gap"))
@@ -113,7 +102,7 @@ def _cells(rows: Sequence[Row], policy: str, rivals: Sequence[str]) -> list[str]
 
 def _stage0_line(rows: Sequence[Row], columns: int) -> list[str]:
     """Say where all started: one value for each task, whoever ran."""
-    starts = {_stratum(row): (row["stage0_gap"], row["stage0_mae"]) for row in rows}
+    starts = {tuple(row[name] for name in STRATUM): (row["stage0_gap"], row["stage0_mae"]) for row in rows}
     gap, mae = np.mean(list(starts.values()), axis=0)
     return ["*stage-0 student*", f"{len(starts)}", f"{gap:.3f}", "", f"{mae:.3f}", *[""] * (columns - 5)]
 
@@ -125,16 +114,8 @@ def _estimate(digits: int, statistic: Callable[..., float], *samples: list[NDArr
     return f"{interval(statistic, *samples):.{digits}f}"
 
 
-def _stratum(row: Row) -> tuple[str, str, int]:
-    return row["teacher"], row["data"], row["stage0_seed"]
-
-
 def _strata(rows: Sequence[Row], policy: str, column: str) -> list[NDArray[np.float64]]:
-    groups: dict[tuple[str, str, int], list[float]] = {}
-    for row in rows:
-        if row["policy"] == policy:
-            groups.setdefault(_stratum(row), []).append(row[column])
-    return [np.array(groups[key]) for key in sorted(groups)]
+    return make_strata((row for row in rows if row["policy"] == policy), column, STRATUM)
 
 
 def _median(rows: Sequence[Row], column: str) -> str:

@@ -6,13 +6,14 @@ The scores of one policy come as strata: one array for each cell of the design t
 student, teacher, data). Bootstrap samples are drawn inside each stratum, so that its share never varies.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Estimate", "interquartile_mean", "interval", "probability_of_improvement"]
+__all__ = ["Estimate", "interquartile_mean", "interval", "make_strata", "probability_of_improvement"]
 
 Strata = Sequence[NDArray[np.float64]]
 
@@ -27,6 +28,14 @@ class Estimate:
 
     def __format__(self, spec: str) -> str:
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+def make_strata(rows: Iterable[Mapping[str, Any]], column: str, by: Sequence[str]) -> list[NDArray[np.float64]]:
+    """Return a column of rows by strata, in the order of the values of the columns `by`."""
+    groups: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row[column])
+    return [np.array(groups[key]) for key in sorted(groups)]
 
 
 def interquartile_mean(strata: Strata) -> float:
@@ -75,10 +84,11 @@ def interval(
         from so few runs are too narrow.
     """
     rng = np.random.default_rng(seed)
-    values = [
-        statistic(*([rng.choice(stratum, len(stratum)) for stratum in strata] for strata in samples))
-        for _ in range(resamples)
-    ]
+
+    def drawn(strata: Strata) -> Strata:
+        return [stratum[rng.integers(len(stratum), size=len(stratum))] for stratum in strata]
+
+    values = [statistic(*map(drawn, samples)) for _ in range(resamples)]
     tail = 50 * (1 - level)
     low, high = np.percentile(values, [tail, 100 - tail])
     return Estimate(statistic(*samples), float(low), float(high))

@@ -1,11 +1,12 @@
 """Draw sources and fused images side by side."""
 
-import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from experiments.evaluation.folders import ComparedImages
+from experiments.output import save_figure
 from fusion_env.data import read_infrared, read_visible
 from fusion_env.data.images import Pixels
 
@@ -18,15 +19,13 @@ _DPI = 120
 _FONT_POINTS, _LETTER_WIDTH = 9.5, 0.65  # of text, and of a letter as a part of that
 
 
-def draw_grid(images: ComparedImages, names: Sequence[str]) -> bytes:
+def draw_grid(images: ComparedImages, names: Sequence[str], path: Path) -> None:
     """Draw infrared, visible and every method's fused image (in its own colours), one row for each pair.
 
     Args:
         images: Checked images.
         names: Pairs to show.
-
-    Returns:
-        A PNG file.
+        path: PNG file.
     """
     rows = [_pictures(images, name) for name in names]
     heights = [_WIDTH * pictures[0].shape[0] / pictures[0].shape[1] for pictures in rows]
@@ -47,9 +46,7 @@ def draw_grid(images: ComparedImages, names: Sequence[str]) -> bytes:
     for column, title in enumerate(titles):
         centre = _MARGIN + column * (_WIDTH + _GAP) + _WIDTH / 2
         _label(figure, centre / width, 1 - _TITLE / 2 / height, title, _WIDTH)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
+    save_figure(figure, path, _DPI)
 
 
 def _label(figure: Figure, x: float, y: float, text: str, space: float, rotation: float = 0) -> None:

@@ -8,9 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.evaluation.scoring import Score
+from experiments.output import markdown_table
 from fusion_env.data.pairs import printable
 
-__all__ = ["LEVEL", "RESAMPLES", "bootstrap_interval", "markdown_table", "summarise"]
+__all__ = ["LEVEL", "RESAMPLES", "bootstrap_interval", "summarise", "summary_table"]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -86,16 +87,15 @@ def summarise(
     return summary
 
 
-def markdown_table(summary: pd.DataFrame, scores: Sequence[Score]) -> str:
+def summary_table(summary: pd.DataFrame, scores: Sequence[Score]) -> str:
     """Write a summary as a Markdown table, methods as rows: mean [low, high], best **bold**, second best *italic*."""
-    lines = [f"| method | n | {' | '.join(score.name for score in scores)} |", f"|---|---:|{'---:|' * len(scores)}"]
     decimals = {score.name: _decimals(summary.loc[summary["metric"] == score.name, "mean"]) for score in scores}
+    rows = []
     for method, group in summary.groupby("method", sort=False):
         cells = group.set_index("metric")
         texts = [_cell(cells.loc[score.name], decimals[score.name]) for score in scores]
-        escaped = printable(str(method)).replace("|", "\\|")
-        lines.append(f"| {escaped} | {group['n'].iloc[0]} | {' | '.join(texts)} |")
-    return "\n".join(lines)
+        rows.append([printable(str(method)), group["n"].iloc[0], *texts])
+    return markdown_table(["method", "n", *(score.name for score in scores)], rows, right_from=1)
 
 
 def _decimals(means: pd.Series) -> int:

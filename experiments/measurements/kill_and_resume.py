@@ -13,7 +13,6 @@ import itertools
 import multiprocessing
 import os
 import random
-import sys
 import tempfile
 import threading
 import time
@@ -28,12 +27,12 @@ import torch
 from tqdm import tqdm
 
 import agents
-from experiments.command_line import exit_on_error, progress_bar
-from experiments.running.checkpoint import checkpoint_files
+from experiments.command_line import exit_on_error, make_parser, progress_bar
+from experiments.output import markdown_row, markdown_table
 from experiments.running.config import PROTOCOLS, RunConfig
-from experiments.running.policies import policy_setup
-from experiments.running.run import AGENT_FILE, STUDENT_FILE, SUMMARY_FILE, run
-from fusion_env.config import preset
+from experiments.running.directory import RunDirectory
+from experiments.running.policies import run_config
+from experiments.running.run import run
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from student.weights import load_state
@@ -87,7 +86,9 @@ def kill_and_resume(config: RunConfig, kills: int, folder: Path, progress: Progr
     directories, results = (folder / f"killed-{number}" for number in itertools.count()), []
     for _ in progress(range(kills), f"kills of {config.agent}"):
         killed = _killed(config, duration_s, directories)
-        rounds, checkpoints = _recorded(killed), len(checkpoint_files(killed))
+        directory = RunDirectory(killed)
+        rounds = len(directory.rounds.read()) if directory.rounds.path.exists() else 0
+        checkpoints = len(directory.checkpoints())
         _finish(config, killed)
         results.append(Kill(rounds, checkpoints, differences(whole, killed, config.agent)))
     return results
@@ -100,7 +101,7 @@ def _killed(config: RunConfig, duration_s: float, directories: Iterator[Path]) -
         process.join(random.uniform(0, duration_s))
         process.kill()
         process.join()
-        if not (run_dir / SUMMARY_FILE).exists():
+        if not RunDirectory(run_dir).is_finished:
             return run_dir
     raise ConfigError(f"{_ATTEMPTS} runs ended before they were killed: set more rounds")
 
@@ -128,11 +129,6 @@ def _run(config: RunConfig, run_dir: Path) -> None:
     run(config, run_dir)
 
 
-def _recorded(run_dir: Path) -> int:
-    path = run_dir / "rounds.csv"
-    return max(path.read_text().count("\n") - 1, 0) if path.exists() else 0
-
-
 def differences(whole: Path, resumed: Path, agent: str) -> tuple[str, ...]:
     """Compare two finished runs.
 
@@ -144,17 +140,17 @@ def differences(whole: Path, resumed: Path, agent: str) -> tuple[str, ...]:
     Returns:
         What differs, in words; empty where nothing does.
     """
-    found = []
-    ours, theirs = ((run_dir / "rounds.csv").read_bytes().splitlines() for run_dir in (resumed, whole))
-    if ours != theirs:
-        first = next(
-            (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs))
-        )
-        found.append(f"rounds.csv from row {first} on")
-    for name, read in ((STUDENT_FILE, load_state), (AGENT_FILE, lambda path: _parameters(path, agent))):
-        if not _equal(read(resumed / name), read(whole / name)):
-            found.append(name)
-    found += [f"{path.name} is left over" for path in sorted(resumed.glob(".*.part"))]
+    found, ours, theirs = [], RunDirectory(resumed), RunDirectory(whole)
+    rows, expected = (directory.rounds.path.read_bytes().splitlines() for directory in (ours, theirs))
+    if rows != expected:
+        pairs = enumerate(zip(rows, expected, strict=False))
+        first = next((i for i, (a, b) in pairs if a != b), min(len(rows), len(expected)))
+        found.append(f"{ours.rounds.path.name} from row {first} on")
+    if not _equal(load_state(ours.student), load_state(theirs.student)):
+        found.append(ours.student.name)
+    if not _equal(_parameters(ours.agent, agent), _parameters(theirs.agent, agent)):
+        found.append(ours.agent.name)
+    found += [f"{path.name} is left over" for path in ours.partial_files()]
     return tuple(found)
 
 
@@ -175,13 +171,10 @@ def _equal(one: object, other: object) -> bool:
 def _config(algo: str, args: argparse.Namespace, cache: Path) -> RunConfig:
     across = args.protocol == "across"
     rounds = args.rounds // _ACROSS_RUNS if across else args.rounds
-    env = preset("tiny", rounds=rounds, threads=1, cache_dir=str(cache))
-    setup = policy_setup(algo, env)
-    return RunConfig(
-        env=env.replace(**setup.env),
-        preset="tiny",
-        agent=setup.agent,
-        agent_settings=setup.settings,
+    return run_config(
+        algo,
+        "tiny",
+        {"rounds": rounds, "threads": 1, "cache_dir": str(cache)},
         protocol=args.protocol,
         runs=_ACROSS_RUNS if across else 1,
         eval_runs=_ACROSS_RUNS if across else 0,
@@ -194,19 +187,12 @@ def _line(algo: str, kills: Iterable[Kill]) -> str:
     rounds = [kill.rounds for kill in kills]
     resumed = sum(kill.checkpoints > 0 for kill in kills)
     unequal = sum(bool(kill.differences) for kill in kills)
-    return f"| {algo} | {len(rounds)} | {min(rounds)}-{max(rounds)} | {resumed} | {unequal} |"
+    return markdown_row([algo, len(rounds), f"{min(rounds)}-{max(rounds)}", resumed, unequal])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        arguments: Command line without the program's name; None takes the process's.
-
-    Returns:
-        Exit status: 0 where every resumed run is equal, 1 where one is not.
-    """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run the command; return 1 if a resumed run is not equal."""
+    parser = make_parser(__doc__)
     parser.add_argument("--algos", nargs="+", default=["reinforce", "ppo", "sac"], help="agents")
     parser.add_argument("--kills", type=int, default=20, help="kills of each agent")
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="rounds in which each agent learns")
@@ -216,9 +202,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--normalize", action="store_true", help="with VecNormalize")
     args = parser.parse_args(arguments)
     problems = []
-    print(
-        "| agent | kills | rounds on record when killed | resumed from a checkpoint | unequal |\n|---|---|---|---|---|"
-    )
+    titles = ["agent", "kills", "rounds on record when killed", "resumed from a checkpoint", "unequal"]
+    print(markdown_table(titles, []))
     for algo in args.algos:
         with tempfile.TemporaryDirectory() as folder:
             config = _config(algo, args, Path(folder, "cache"))
@@ -232,4 +217,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

@@ -6,27 +6,24 @@ computes every metric of every stored image from uint8, float32 and float64 inpu
 relative error, and fails (exit status 1) where a limit is broken. Rows without an image file are left out and counted.
 """
 
-import argparse
-import csv
 import os
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
 
-from experiments.command_line import exit_on_error
+from experiments.command_line import exit_on_error, make_parser
+from experiments.output import markdown_table, print_or_write
 from fusion_env import metrics
 from fusion_env.errors import DataError
-from student.files import write_atomic
 
-__all__ = ["Row", "limit", "main", "measure", "read_rows"]
+__all__ = ["limit", "main", "measure", "read_rows"]
 
 TABLES = ("vifb.csv", "official.csv")
 DTYPES = ("uint8", "float32", "float64")
@@ -52,25 +49,6 @@ LOOSER = {"mi": 1e-4, "qabf": 1e-4, "scd": 1e-4, "ssim": 1e-4, "vif": 1e-4, "vif
 # What the worst row may be off: half a unit of the fifth digit for published values; see the README of the tables.
 DEFAULT_LIMIT, PUBLISHED_LIMIT = 1e-5, 6e-5
 
-Errors = dict[str, list[float]]
-"""Relative errors for each input dtype."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One reference value."""
-
-    pair: str
-    image: str
-    """File relative to the reference folder; empty where only the value is known."""
-    metric: str
-    """Name in `fusion_env.metrics`."""
-    convention: str
-    """``"gray"`` or ``"vifb"``."""
-    value: float
-    source: str
-    """Where the value comes from, in words."""
-
 
 def limit(metric: str, source: str) -> float:
     """Return the largest allowed relative error.
@@ -84,65 +62,60 @@ def limit(metric: str, source: str) -> float:
     return LOOSER.get(metric, DEFAULT_LIMIT)
 
 
-def read_rows(folder: Path) -> list[Row]:
+def read_rows(folder: Path) -> pd.DataFrame:
     """Read the reference tables.
 
     Args:
         folder: Folder with the tables and ``images/``.
 
+    Returns:
+        Columns ``pair``, ``image`` (file relative to the folder; empty where only the value is known), ``metric`` (name
+        in `fusion_env.metrics`), ``convention`` (``"gray"`` or ``"vifb"``), ``value`` and ``source`` (in words).
+
     Raises:
         DataError: If a table is missing or names a metric that is not known here.
     """
-    rows = []
-    for name in TABLES:
-        path = folder / name
+    tables = []
+    for path in (folder / name for name in TABLES):
         if not path.is_file():
             raise DataError(f"{path} is missing: give the folder of the reference tables with --reference")
-        with open(path, newline="", encoding="utf-8") as file:
-            rows += [_row(fields, path) for fields in csv.DictReader(file)]
-    return rows
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        names = table["metric"].str.removeprefix(VIFB_PREFIX)
+        unknown = table["metric"][~names.isin(NAMES)]
+        if len(unknown):
+            raise DataError(f"{path} has the unknown metric {unknown.iloc[0]!r}. Known: {', '.join(NAMES)}")
+        convention = np.where(names == table["metric"], "gray", "vifb")
+        value = table["value"].astype(float)
+        tables.append(table.assign(metric=names.map(NAMES), convention=convention, value=value))
+    return pd.concat(tables, ignore_index=True)
 
 
-def _row(fields: dict[str, str], path: Path) -> Row:
-    name = fields["metric"].removeprefix(VIFB_PREFIX)
-    if name not in NAMES:
-        raise DataError(f"{path} has the unknown metric {fields['metric']!r}. Known: {', '.join(NAMES)}")
-    convention = "gray" if name == fields["metric"] else "vifb"
-    value = float(fields["value"])
-    return Row(fields["pair"], fields["image"], NAMES[name], convention, value, fields["source"])
-
-
-def measure(rows: Iterable[Row], folder: Path) -> dict[tuple[str, str, str], Errors]:
+def measure(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Compute the relative error of every row that has an image.
 
     Args:
-        rows: Reference values.
+        rows: Reference values; see `read_rows`.
         folder: Folder of the images.
 
     Returns:
-        Errors for each (convention, metric, source).
+        The rows with an image, with one more column of errors for each of `DTYPES`.
 
     Raises:
         DataError: If an image is missing.
     """
-    images: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row.image:
-            images[row.pair, row.image, row.convention].append(row)
-    errors: dict[tuple[str, str, str], Errors] = defaultdict(lambda: {dtype: [] for dtype in DTYPES})
-    for (pair, image, convention), wanted in images.items():
+    rows = rows[rows["image"] != ""].copy()
+    for (pair, image, convention), wanted in rows.groupby(["pair", "image", "convention"], sort=False):
         planes = [_read(path) for path in _paths(folder, pair, image)]
         if convention == "gray":
             planes = [metrics.gray_levels(plane) for plane in planes]
-        names = list(dict.fromkeys(row.metric for row in wanted))
+        names = list(wanted["metric"].unique())
         for dtype in DTYPES:
             given = planes if dtype == "uint8" else [plane.to(getattr(torch, dtype)) / 255 for plane in planes]
             fused, ir, vis = given
             values = metrics.compute(names, fused, ir=ir, vis=vis, convention=convention)
-            for row in wanted:
-                error = abs(values[row.metric].item() / row.value - 1)
-                errors[convention, row.metric, row.source][dtype].append(error)
-    return errors
+            found = wanted["metric"].map(lambda name, values=values: values[name].item())
+            rows.loc[wanted.index, dtype] = (found / wanted["value"] - 1).abs()
+    return rows
 
 
 def _paths(folder: Path, pair: str, image: str) -> tuple[Path, Path, Path]:
@@ -163,41 +136,40 @@ def _read(path: Path) -> Tensor:
     return torch.from_numpy(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())[None]
 
 
-def markdown(errors: dict[tuple[str, str, str], Errors], left_out: int) -> str:
+def markdown(errors: pd.DataFrame, left_out: int) -> str:
     """Write the errors as a page with one table for each convention."""
     lines = [
         "# Accuracy of the metrics",
         "",
         "Relative errors, worst / median over the images, by dtype of the input. Generated by",
-        "`python experiments/measurements/metric_accuracy.py --out docs/results/metric-accuracy.md`,",
+        "`python experiments/measurements/metric_accuracy.py --out docs/results/metric-accuracy.md`, "
         "which fails where a limit is broken.",
         f"{left_out} rows whose images are not at hand are left out.",
     ]
     for convention, title in (("gray", "Grey levels"), ("vifb", 'Colour planes: `convention="vifb"`')):
-        lines += ["", f"## {title}", "", "| metric | reference | images | uint8 | float32 | float64 | limit |"]
-        lines += ["|---|---|---|---|---|---|---|"]
-        for (kind, metric, source), by_dtype in sorted(errors.items()):
-            if kind == convention:
-                cells = [f"{max(values):.1e} / {np.median(values):.1e}" for values in by_dtype.values()]
-                count = len(by_dtype["uint8"])
-                lines.append(f"| {metric} | {source} | {count} | {' | '.join(cells)} | {limit(metric, source):.0e} |")
+        rows = []
+        for (metric, source), own in errors[errors["convention"] == convention].groupby(["metric", "source"]):
+            cells = (f"{max(own[dtype]):.1e} / {np.median(own[dtype]):.1e}" for dtype in DTYPES)
+            rows.append([metric, source, len(own), *cells, f"{limit(metric, source):.0e}"])
+        table = markdown_table(["metric", "reference", "images", *DTYPES, "limit"], rows)
+        lines += ["", f"## {title}", "", table]
     lines += ["", "The published values of VIFB have five digits, so errors up to 5e-5 are theirs.", ""]
     return "\n".join(lines)
 
 
-def broken(errors: dict[tuple[str, str, str], Errors]) -> list[str]:
+def broken(errors: pd.DataFrame) -> list[str]:
     """Say which limits do not hold."""
     return [
-        f"{metric} from {dtype} against {source}: {max(values):.1e}, limit {limit(metric, source):.0e}"
-        for (_, metric, source), by_dtype in sorted(errors.items())
-        for dtype, values in by_dtype.items()
-        if not all(value <= limit(metric, source) for value in values)
+        f"{metric} from {dtype} against {source}: {max(own[dtype]):.1e}, limit {limit(metric, source):.0e}"
+        for (_, metric, source), own in errors.groupby(["convention", "metric", "source"])
+        for dtype in DTYPES
+        if not (own[dtype] <= limit(metric, source)).all()
     ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 1 if a limit is broken."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     default = os.environ.get("FUSION_ENV_REFERENCE", Path(__file__).resolve().parents[3] / "shared")
     text = "folder with reference/metrics/, or that folder itself (default: FUSION_ENV_REFERENCE, or ../shared)"
     parser.add_argument("--reference", type=Path, default=Path(default), metavar="DIR", help=text)
@@ -207,11 +179,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = inner if inner.is_dir() else args.reference
     rows = read_rows(folder)
     errors = measure(rows, folder)
-    page = markdown(errors, left_out=sum(not row.image for row in rows))
-    if args.out is None:
-        print(page)
-    else:
-        write_atomic(args.out, page.encode())
+    page = markdown(errors, left_out=sum(rows["image"] == ""))
+    print_or_write(page, args.out)
     problems = broken(errors)
     for problem in problems:
         print(f"limit broken: {problem}", file=sys.stderr)
@@ -219,4 +188,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

@@ -8,12 +8,10 @@ what a first implementation looks like: one convolution of a single channel for 
 the CPU the exit status is 1 if a limit is broken; other work on the machine can do that, so repeat it on a quiet one.
 """
 
-import argparse
 import ctypes
 import importlib
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from experiments.command_line import exit_on_error
+from experiments.command_line import exit_on_error, make_parser
+from experiments.measurements.timing import median_seconds, seconds
+from experiments.output import markdown_table, print_or_write
 from fusion_env import metrics
 from fusion_env.errors import MissingRequirementsError
-from student.files import write_atomic
 
 __all__ = ["main"]
 
@@ -41,9 +40,15 @@ Images = tuple[Tensor, Tensor, Tensor]
 """Fused, infrared, visible: ``[B, 1, H, W]``, float32, 0..1."""
 Contest = dict[str, dict[str, Callable[[], object]]]
 """For each metric, how each library computes it."""
+CPU = torch.device("cpu")
 
 
-def picture(height: int, width: int, batch: int, device: str) -> Images:
+def _metric_names() -> list[str]:
+    """Return the metrics of the package that need no weights."""
+    return [name for name in metrics.names() if name != "clip_iqa"]
+
+
+def picture(height: int, width: int, batch: int = 1, device: torch.device = CPU) -> Images:
     """Draw pictures with detail on every scale."""
     generator = torch.Generator().manual_seed(0)
     planes = torch.zeros(3, batch, height, width)
@@ -88,6 +93,14 @@ def plain_window(size: int, sigma: float) -> Tensor:
     return (axis[:, None] * axis / axis.sum() ** 2)[None, None]
 
 
+def plain_moments(source: Tensor, fused: Tensor, window: Tensor) -> tuple[Tensor, ...]:
+    """Means, variances and covariance in a window."""
+    mean_s, mean_f = F.conv2d(source, window), F.conv2d(fused, window)
+    var_s = F.conv2d(source * source, window) - mean_s**2
+    var_f = F.conv2d(fused * fused, window) - mean_f**2
+    return mean_s, mean_f, var_s, var_f, F.conv2d(source * fused, window) - mean_s * mean_f
+
+
 def plain_vifp(source: Tensor, fused: Tensor) -> Tensor:
     """Pixel-domain VIF against one source."""
     source, fused = source * 255, fused * 255
@@ -96,10 +109,8 @@ def plain_vifp(source: Tensor, fused: Tensor) -> Tensor:
         window = plain_window(size, size / 5)
         if size < 17:
             source, fused = (F.conv2d(image, window)[..., ::2, ::2] for image in (source, fused))
-        mean_s, mean_f = F.conv2d(source, window), F.conv2d(fused, window)
-        var_s = (F.conv2d(source * source, window) - mean_s**2).clamp(min=0)
-        var_f = (F.conv2d(fused * fused, window) - mean_f**2).clamp(min=0)
-        cov = F.conv2d(source * fused, window) - mean_s * mean_f
+        _, _, var_s, var_f, cov = plain_moments(source, fused, window)
+        var_s, var_f = var_s.clamp(min=0), var_f.clamp(min=0)
         g = (cov / (var_s + 1e-10)).clamp(min=0)
         v = (var_f - g * cov).clamp(min=1e-10)
         kept = kept + torch.log10(1 + g**2 * var_s / (v + 2)).sum()
@@ -109,11 +120,7 @@ def plain_vifp(source: Tensor, fused: Tensor) -> Tensor:
 
 def plain_ssim(source: Tensor, fused: Tensor) -> Tensor:
     """SSIM with one source."""
-    window = plain_window(11, 1.5)
-    mean_s, mean_f = F.conv2d(source, window), F.conv2d(fused, window)
-    var_s = F.conv2d(source * source, window) - mean_s**2
-    var_f = F.conv2d(fused * fused, window) - mean_f**2
-    cov = F.conv2d(source * fused, window) - mean_s * mean_f
+    mean_s, mean_f, var_s, var_f, cov = plain_moments(source, fused, plain_window(11, 1.5))
     luminance = (2 * mean_s * mean_f + 1e-4) / (mean_s**2 + mean_f**2 + 1e-4)
     return (luminance * (2 * cov + 9e-4) / (var_s + var_f + 9e-4)).mean()
 
@@ -121,7 +128,7 @@ def plain_ssim(source: Tensor, fused: Tensor) -> Tensor:
 def contest(images: Images) -> Contest:
     """Collect how each library computes each metric of one picture, all from the same tensors."""
     fused, ir, vis = images
-    single = [name for name in metrics.names() if name != "clip_iqa"]
+    single = _metric_names()
     entries: Contest = {name: {OURS: _ours([name], images)} for name in single}
     entries[SET_NAME] = {OURS: _ours(SET, images)}
     entries["vif + viff"] = {OURS: _ours(("vif", "viff"), images)}
@@ -180,26 +187,15 @@ def _library(name: str) -> Any:
         ) from error
 
 
-def seconds(work: Callable[[], object], device: str = "cpu") -> float:
-    """Time one call, all of its work on the device included."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def measure(entries: Contest, repeats: int) -> dict[str, dict[str, float]]:
     """Time all entries in turns; median seconds for each metric and library."""
-    times = {name: {library: [seconds(work)] for library, work in row.items()} for name, row in entries.items()}
+    times = {name: {library: [seconds(work, CPU)] for library, work in row.items()} for name, row in entries.items()}
     slow = {(name, library): first[0] > SLOW_SECONDS for name, row in times.items() for library, first in row.items()}
     for turn in range(repeats):
         for name, row in entries.items():
             for library, work in row.items():
                 if turn < SLOW_REPEATS or not slow[name, library]:
-                    times[name][library].append(seconds(work))
+                    times[name][library].append(seconds(work, CPU))
     # The first call of each was the warm-up.
     return {
         name: {library: float(np.median(taken[1:])) for library, taken in row.items()} for name, row in times.items()
@@ -208,8 +204,8 @@ def measure(entries: Contest, repeats: int) -> dict[str, dict[str, float]]:
 
 def batch_ratio(height: int, width: int, repeats: int) -> float:
     """Return the time of the set for a batch of four over four times that for one picture."""
-    one, four = (_ours(SET, picture(height, width, batch, "cpu")) for batch in (1, 4))
-    pairs = [(seconds(one), seconds(four)) for _ in range(repeats + 1)][1:]
+    one, four = (_ours(SET, picture(height, width, batch)) for batch in (1, 4))
+    pairs = [(seconds(one, CPU), seconds(four, CPU)) for _ in range(repeats + 1)][1:]
     return float(np.median([b for _, b in pairs]) / np.median([a for a, _ in pairs]) / 4)
 
 
@@ -224,8 +220,8 @@ def peak_memory(names: Sequence[str], height: int, width: int) -> float:
 def probe(names: Sequence[str], height: int, width: int) -> float:
     """Measure `peak_memory` in this process, which must be a fresh one; Linux only."""
     torch.set_num_threads(1)
-    _ours(names, picture(192, 192, 1, "cpu"))()
-    images = picture(height, width, 1, "cpu")
+    _ours(names, picture(192, 192))()
+    images = picture(height, width)
     # What freed memory the allocator keeps would otherwise be used unseen.
     ctypes.CDLL(None).malloc_trim(0)
     before = _memory_field("VmRSS")
@@ -242,14 +238,13 @@ def _memory_field(field: str) -> float:
     raise RuntimeError(f"/proc/self/status has no {field}")
 
 
-def table(rows: dict[str, dict[str, float]]) -> list[str]:
+def table(rows: dict[str, dict[str, float]]) -> str:
     """Write times in milliseconds as a Markdown table."""
-    lines = [f"| metric | {OURS} | {' | '.join(LIBRARIES)} |", "|---|" + "---|" * (1 + len(LIBRARIES))]
+    lines = []
     for name, row in rows.items():
-        cells = [f"{row[OURS] * 1e3:.1f}"]
-        cells += [f"{row[x] * 1e3:.1f} ({row[x] / row[OURS]:.1f}x)" if x in row else "" for x in LIBRARIES]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+        others = (f"{row[x] * 1e3:.1f} ({row[x] / row[OURS]:.1f}x)" if x in row else "" for x in LIBRARIES)
+        lines.append([name, f"{row[OURS] * 1e3:.1f}", *others])
+    return markdown_table(["metric", OURS, *LIBRARIES], lines)
 
 
 def check(rows: dict[str, dict[str, float]], batch: float, memory: dict[str, float]) -> list[tuple[str, str, bool]]:
@@ -278,45 +273,39 @@ def cpu_report(width: int, height: int, threads: Sequence[int], repeats: int) ->
         f"`python experiments/measurements/metric_speed.py --threads {' '.join(map(str, threads))} --out FILE`.",
         '"plain torch" is straightforward `conv2d` code, part of that script.',
     ]
-    entries = contest(picture(height, width, 1, "cpu"))
-    single = [name for name in metrics.names() if name != "clip_iqa"]
-    memory = {SET_NAME: peak_memory(SET, height, width), "all metrics": peak_memory(single, height, width)}
+    entries = contest(picture(height, width))
+    memory = {SET_NAME: peak_memory(SET, height, width), "all metrics": peak_memory(_metric_names(), height, width)}
     holds = True
     for count in threads:
         torch.set_num_threads(count)
         rows = measure(entries, repeats)
         results = check(rows, batch_ratio(height, width, repeats), memory)
-        lines += ["", f"## {count} thread{'s' if count > 1 else ''}", "", *table(rows)]
-        lines += ["", "| limit | measured | holds |", "|---|---|---|"]
-        lines += [f"| {limit} | {value} | {'yes' if good else 'NO'} |" for limit, value, good in results]
+        lines += ["", f"## {count} thread{'s' if count > 1 else ''}", "", table(rows), ""]
+        verdicts = [(limit, value, "yes" if good else "NO") for limit, value, good in results]
+        lines.append(markdown_table(["limit", "measured", "holds"], verdicts))
         holds = holds and all(good for *_, good in results)
     return "\n".join([*lines, ""]), holds
 
 
-def gpu_report(device: str, width: int, height: int, repeats: int, batch: int = 16) -> str:
+def gpu_report(device: torch.device, width: int, height: int, repeats: int, batch: int = 16) -> str:
     """Measure images per second on a GPU, and how near reading the images once comes to the rate of a device copy."""
     images = picture(height, width, batch, device)
     source = torch.empty(2**28, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    copy = [seconds(lambda: target.copy_(source), device) for _ in range(repeats + 1)][1:]
-    rate = 2 * source.numel() / float(np.median(copy))
-    lines = [
-        f"{torch.cuda.get_device_name()}, batch {batch}, {width}x{height}, float32; device copy {rate / 1e9:.0f} GB/s",
-        "",
-        "| metric | images/s | GB/s of input | of the copy rate |",
-        "|---|---|---|---|",
-    ]
-    for name in [name for name in metrics.names() if name != "clip_iqa"]:
-        work = _ours([name], images)
-        taken = float(np.median([seconds(work, device) for _ in range(repeats + 1)][1:]))
+    rate = 2 * source.numel() / median_seconds(lambda: target.copy_(source), device, repeats)
+    heading = f"{torch.cuda.get_device_name()}, batch {batch}, {width}x{height}, float32"
+    lines = []
+    for name in _metric_names():
+        taken = median_seconds(_ours([name], images), device, repeats)
         read = (3 if metrics.get(name).needs_sources else 1) * images[0].numel() * 4 / taken
-        lines.append(f"| {name} | {batch / taken:.0f} | {read / 1e9:.1f} | {read / rate:.1%} |")
-    return "\n".join([*lines, ""])
+        lines.append([name, f"{batch / taken:.0f}", f"{read / 1e9:.1f}", f"{read / rate:.1%}"])
+    table = markdown_table(["metric", "images/s", "GB/s of input", "of the copy rate"], lines)
+    return f"{heading}; device copy {rate / 1e9:.0f} GB/s\n\n{table}\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 1 if a limit is broken."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=9, help="turns after the warm-up (default: %(default)s)")
     parser.add_argument("--size", type=int, nargs=2, default=(1024, 768), metavar=("WIDTH", "HEIGHT"))
@@ -331,13 +320,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.device == "cpu":
         page, holds = cpu_report(width, height, args.threads, args.repeats)
     else:
-        page, holds = gpu_report(args.device, width, height, args.repeats), True
-    if args.out is None:
-        print(page)
-    else:
-        write_atomic(args.out, page.encode())
+        page, holds = gpu_report(torch.device(args.device), width, height, args.repeats), True
+    print_or_write(page, args.out)
     return 0 if holds else 1
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

@@ -10,10 +10,6 @@ ratios to LDFusion are the figures to quote.
 """
 
 import argparse
-import csv
-import io
-import sys
-import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -30,14 +26,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from experiments.command_line import exit_on_error
+from experiments.command_line import exit_on_error, make_parser
+from experiments.measurements.timing import seconds
+from experiments.output import markdown_table, save_figure, write_csv, write_text
 from fusion_env import teachers
 from fusion_env.data.colour import rgb_to_luma
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.task import resolve_device
 from fusion_env.teachers.text_if import TextIFWithClip
 from student import FusionStudent
-from student.files import write_atomic
 
 __all__ = ["NETWORKS", "SIZES", "Cost", "LiveTensors", "count_cost", "main", "measure"]
 
@@ -135,15 +132,19 @@ def count_cost(network: nn.Module) -> Cost:
 
 
 class LiveTensors(TorchDispatchMode):
-    """Record the largest sum of the bytes of all tensors that were alive at once, but for those made before.
+    """Add up the bytes of all tensors that are alive, but for those made before.
 
     Working memory inside an operation is not seen.
+
+    Attributes:
+        current: Bytes alive now.
+        peak: The most at once.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.peak = 0
-        self._live = 0
+        self.current = 0
         self._known: weakref.WeakSet = weakref.WeakSet()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -154,13 +155,13 @@ class LiveTensors(TorchDispatchMode):
             storage = tensor.untyped_storage()
             if storage not in self._known:
                 self._known.add(storage)
-                self._live += storage.nbytes()
+                self.current += storage.nbytes()
                 weakref.finalize(storage, self._free, storage.nbytes())
-        self.peak = max(self.peak, self._live)
+        self.peak = max(self.peak, self.current)
         return result
 
     def _free(self, size: int) -> None:
-        self._live -= size
+        self.current -= size
 
 
 def _tensors(value: object) -> Iterator[Tensor]:
@@ -213,7 +214,7 @@ def measure(
     """
     width, height = map(int, size.split("x"))
     images = _images(height, width, device)
-    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    taken: dict[str, list[float]] = {name: [] for name in networks}
     for turn, name in enumerate(progress([*networks] * (1 + repeats))):
         if size in costs[name].failure:
             continue
@@ -223,23 +224,13 @@ def measure(
                     networks[name](*images)
                 costs[name].peak[size] = peak[0]
             else:
-                seconds[name].append(_seconds(partial(networks[name], *images), device))
+                taken[name].append(seconds(partial(networks[name], *images), device))
         except (torch.OutOfMemoryError, MemoryError) as error:
             costs[name].failure[size] = "out of memory"
             tqdm.write(f"{name} at {size}: out of memory ({str(error).splitlines()[0]})")
-    for name, values in seconds.items():
+    for name, values in taken.items():
         if values:
             costs[name].latency[size] = float(np.median(values))
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def rows(costs: dict[str, Cost], sizes: Sequence[str]) -> list[dict[str, object]]:
@@ -267,8 +258,7 @@ def rows(costs: dict[str, Cost], sizes: Sequence[str]) -> list[dict[str, object]
 
 def markdown(table: list[dict[str, object]]) -> str:
     """Write a table in Markdown."""
-    lines = [f"| {' | '.join(table[0])} |", "|---" * len(table[0]) + "|"]
-    return "\n".join(lines + [f"| {' | '.join(map(str, row.values()))} |" for row in table])
+    return markdown_table(list(table[0]), [row.values() for row in table])
 
 
 def draw(costs: dict[str, Cost], size: str, path: Path) -> None:
@@ -289,20 +279,14 @@ def draw(costs: dict[str, Cost], size: str, path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="parameters (M)", ylabel=f"latency at {size} (ms)")
     axes.grid(alpha=0.3)
     axes.margins(0.15)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    write_atomic(path, buffer.getvalue())
+    save_figure(figure, path, dpi=150)
 
 
 def _write(costs: dict[str, Cost], sizes: Sequence[str], heading: str, folder: Path) -> None:
     """Write CSV, Markdown and, where something was timed, the plot for the first size."""
     table = rows(costs, sizes)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, table[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    write_atomic(folder / "efficiency.csv", text.getvalue().encode())
-    write_atomic(folder / "efficiency.md", f"{heading}\n\n{markdown(table)}\n".encode())
+    write_csv(folder / "efficiency.csv", table)
+    write_text(folder / "efficiency.md", f"{heading}\n\n{markdown(table)}\n")
     draw(costs, sizes[0], folder / "efficiency.png")
 
 
@@ -320,7 +304,7 @@ def _positive(text: str) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--sizes", nargs="+", type=_size, default=list(SIZES), help="WIDTHxHEIGHT")
     parser.add_argument("--repeats", type=_positive, default=5, help="timed runs of each network and size")
@@ -367,4 +351,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

@@ -12,12 +12,8 @@ degraded inputs through the student one after the other, and the teacher run in 
 teacher (the same network), and VGG-19 and CLIP with random weights, which take the same time.
 """
 
-import argparse
 import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.command_line import exit_on_error
+from experiments.command_line import exit_on_error, make_parser
+from experiments.measurements.timing import seconds
+from experiments.output import markdown_table
 from fusion_env.action import decode_action
 from fusion_env.config import preset
 from fusion_env.degradation import degrade, draw_noise
@@ -66,19 +64,9 @@ def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32, repeat
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     try:
-        return 2 * size**3 / min(_seconds(lambda: a @ b, device) for _ in range(repeats))
+        return 2 * size**3 / min(seconds(lambda: a @ b, device) for _ in range(repeats))
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def plain_round(env: FusionDistillEnv) -> None:
@@ -126,7 +114,7 @@ def measure(name: str, variant: str, rounds: int, device: torch.device, cache_di
     """
     # The student's start does not matter for time; this one needs no stage 0.
     overrides = {"student_init": "random", "stage0_rounds": 0, "cache_dir": cache_dir, "rounds": rounds + 2}
-    config = preset(name, **PRESETS[name] | VARIANTS[variant] | overrides, device=str(device))
+    config = preset(name, **PRESETS.get(name) | VARIANTS[variant] | overrides, device=str(device))
     env = FusionDistillEnv(config=config)
     env.reset(seed=0)
     env.step(ACTION)
@@ -137,10 +125,10 @@ def measure(name: str, variant: str, rounds: int, device: torch.device, cache_di
     for _ in range(rounds):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        steps.append(_seconds(lambda: env.step(ACTION), device))
+        steps.append(seconds(lambda: env.step(ACTION), device))
         if device.type == "cuda":
             memory = max(memory, torch.cuda.max_memory_allocated(device))
-        plain.append(_seconds(lambda: plain_round(other), device) + _seconds(other._score, device))
+        plain.append(seconds(lambda: plain_round(other), device) + seconds(other._score, device))
     rate = matrix_rate(device, torch.bfloat16 if config.autocast else torch.float32)
     row = {
         "round": statistics.median(steps),
@@ -149,13 +137,13 @@ def measure(name: str, variant: str, rounds: int, device: torch.device, cache_di
     }
     if device.type == "cuda":
         return row | {"MiB": memory / 2**20}
-    parts = {part: (seconds - before[part]) / rounds for part, seconds in env.timings.items()}
+    parts = {part: (total - before[part]) / rounds for part, total in env.timings.items()}
     return row | parts | {"rest": max(0.0, statistics.mean(steps) - sum(parts.values()))}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--rounds", type=int, default=8, help="rounds to time for each preset")
@@ -174,13 +162,13 @@ def main(arguments: list[str] | None = None) -> int:
                 label = name if variant == "float32" else f"{name}, {variant}"
                 rows[label] = measure(name, variant, args.rounds, device, folder)
     columns = list(next(iter(rows.values())))
-    print(f"| preset | {' | '.join(columns)} | plain / round | round / floor |")
-    print("|---|" + "---|" * (len(columns) + 2))
+    lines = []
     for label, row in rows.items():
-        values = " | ".join(f"{row[column]:.0f}" if column == "MiB" else f"{row[column]:.3f}" for column in columns)
-        print(f"| {label} | {values} | {row['plain'] / row['round']:.2f} | {row['round'] / row['floor']:.1f} |")
+        values = (f"{row[column]:.0f}" if column == "MiB" else row[column] for column in columns)
+        lines.append([label, *values, f"{row['plain'] / row['round']:.2f}", f"{row['round'] / row['floor']:.1f}"])
+    print(markdown_table(["preset", *columns, "plain / round", "round / floor"], lines, decimals=3))
     return 0
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

@@ -6,24 +6,23 @@ Prints resident memory, open file handles and threads at intervals, and ends wit
 more, or handles or threads became more, after the first tenth of the rounds. Reads /proc, so it needs Linux.
 """
 
-import argparse
 import gc
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from experiments.command_line import exit_on_error, progress_bar
+from experiments.command_line import exit_on_error, make_parser, progress_bar
+from experiments.output import markdown_table
 from fusion_env.action import ACTION_SIZE
 from fusion_env.data import Progress, no_progress
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, MissingRequirementsError
 
-__all__ = ["MAX_GROWTH_MB", "Reading", "growth", "main", "soak"]
+__all__ = ["MAX_GROWTH_MB", "Reading", "growth", "main", "play_round", "soak"]
 
 MAX_GROWTH_MB = 50.0
 
@@ -83,14 +82,14 @@ def soak(rounds: int, progress: Progress = no_progress) -> list[Reading]:
         )
         over = True
         for done in progress(range(1, rounds + 1), "rounds"):
-            over = _round(env, actions[done - 1], done, over)
+            over = play_round(env, actions[done - 1], done, over)
             if done in marks:
                 readings.append(_read(done))
         env.close()
     return readings
 
 
-def _round(env: FusionDistillEnv, action: np.ndarray, number: int, reset: bool) -> bool:
+def play_round(env: FusionDistillEnv, action: np.ndarray, number: int, reset: bool) -> bool:
     """Do one round and what is due with it; return whether the run is over."""
     if reset:
         env.reset(seed=number)
@@ -131,29 +130,17 @@ def growth(readings: Sequence[Reading]) -> list[str]:
     return problems
 
 
-def _table(readings: Sequence[Reading]) -> str:
-    lines = ["| rounds | memory (MB) | file handles | threads |", "|---|---|---|---|"]
-    lines += [f"| {r.rounds} | {r.memory_mb:.1f} | {r.handles} | {r.threads} |" for r in readings]
-    return "\n".join(lines)
-
-
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        arguments: Command line without the program's name; None takes the process's.
-
-    Returns:
-        Exit status: 0 where nothing grew, 1 where something did.
-    """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run the command; return 1 if something grew."""
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5000, help=f"rounds to do, at least {_READINGS}")
     readings = soak(parser.parse_args(arguments).rounds, progress_bar)
-    print(_table(readings))
+    rows = map(astuple, readings)
+    print(markdown_table(["rounds", "memory (MB)", "file handles", "threads"], rows, decimals=1))
     problems = growth(readings)
     print("; ".join(problems) or f"nothing grew (memory by less than {MAX_GROWTH_MB:.0f} MB)")
     return int(bool(problems))
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 import agents
+from experiments.running.directory import RunDirectory
 from fusion_env.errors import SnapshotError
 from student.files import write_atomic
 
-__all__ = ["Checkpoint", "Clock", "checkpoint_files", "load_newest", "remove_checkpoints", "save_checkpoint"]
+__all__ = ["Checkpoint", "load_newest", "save_checkpoint"]
 
 _logger = logging.getLogger(__name__)
 
 _MAGIC = b"fusion_env checkpoint 3 "
-_PATTERN = "checkpoint-*.pt"
 _KEPT = 2
 
 
@@ -42,7 +41,7 @@ class Checkpoint:
     log: str = "{}"
 
 
-def save_checkpoint(run_dir: Path, at: Checkpoint, agent: BaseAlgorithm, env: VecEnv) -> None:
+def save_checkpoint(directory: RunDirectory, at: Checkpoint, agent: BaseAlgorithm, env: VecEnv) -> None:
     """Write the agent and the state of its single environment, atomically, and keep the checkpoint before.
 
     Raises:
@@ -53,11 +52,11 @@ def save_checkpoint(run_dir: Path, at: Checkpoint, agent: BaseAlgorithm, env: Ve
     state = {
         **vars(at),
         "agent": torch.frombuffer(bytearray(agent_file.getvalue()), dtype=torch.uint8),
-        "env": env.unwrapped.envs[0].unwrapped.state_dict(),
+        "env": env.env_method("state_dict")[0],
     }
     torch.save(state, file)
     payload = file.getvalue()
-    path = run_dir / f"checkpoint-{at.rounds:08d}.pt"
+    path = directory.checkpoint(at.rounds)
     try:
         write_atomic(path, _MAGIC + hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
     except OSError as error:
@@ -65,11 +64,10 @@ def save_checkpoint(run_dir: Path, at: Checkpoint, agent: BaseAlgorithm, env: Ve
             f"checkpoint {path} cannot be written ({error.strerror}); those before it are intact: make room or set "
             "the rights, and resume"
         ) from error
-    for old in checkpoint_files(run_dir)[:-_KEPT]:
-        old.unlink(missing_ok=True)
+    directory.remove_checkpoints(but=_KEPT)
 
 
-def load_newest(run_dir: Path, agent_name: str, env: VecEnv) -> tuple[BaseAlgorithm, Checkpoint] | None:
+def load_newest(directory: RunDirectory, agent_name: str, env: VecEnv) -> tuple[BaseAlgorithm, Checkpoint] | None:
     """Put an environment into the newest intact saved state and return the saved agent, attached to it.
 
     Returns:
@@ -79,7 +77,7 @@ def load_newest(run_dir: Path, agent_name: str, env: VecEnv) -> tuple[BaseAlgori
         SnapshotError: There are checkpoints, and none of them is intact.
     """
     problems = []
-    for path in reversed(checkpoint_files(run_dir)):
+    for path in reversed(directory.checkpoints()):
         try:
             state = _read(path)
         except SnapshotError as error:
@@ -89,19 +87,8 @@ def load_newest(run_dir: Path, agent_name: str, env: VecEnv) -> tuple[BaseAlgori
             _logger.warning("%s; going on from %s", problem, path.name)
         return _restore(state, agent_name, env)
     if problems:
-        raise SnapshotError(f"{'; '.join(problems)}. Delete {run_dir} to start again")
+        raise SnapshotError(f"{'; '.join(problems)}. Delete {directory.path} to start again")
     return None
-
-
-def remove_checkpoints(run_dir: Path) -> None:
-    """Delete the checkpoints of a finished run."""
-    for path in checkpoint_files(run_dir):
-        path.unlink(missing_ok=True)
-
-
-def checkpoint_files(run_dir: Path) -> list[Path]:
-    """List the checkpoints of a run, the oldest first."""
-    return sorted(run_dir.glob(_PATTERN))
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -115,17 +102,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _restore(state: dict[str, Any], agent_name: str, env: VecEnv) -> tuple[BaseAlgorithm, Checkpoint]:
     env.reset()  # readies the wrappers; the environment's own state follows
-    env.unwrapped.envs[0].unwrapped.load_state_dict(state["env"])
+    env.env_method("load_state_dict", state["env"])
     agent = agents.load_state(agent_name, io.BytesIO(state["agent"].numpy().tobytes()), env)
     return agent, Checkpoint(state["rounds"], state["runs"], state["seconds"], state["log"])
-
-
-class Clock:
-    """Seconds of training, those of earlier attempts included."""
-
-    def __init__(self, before: float) -> None:
-        self._start = time.perf_counter() - before
-
-    def seconds(self) -> float:
-        """Return the seconds so far."""
-        return time.perf_counter() - self._start

@@ -4,91 +4,92 @@ import json
 import math
 import reprlib
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError, unknown_name
 from fusion_env.settings import type_name
-from student.files import write_atomic
 
-__all__ = ["PROTOCOLS", "RunConfig", "read_config", "write_config"]
+__all__ = ["PROTOCOLS", "RunConfig"]
 
-FILE = "config.json"
 # NumPy's global generator, from which Stable-Baselines3 draws, takes no higher one.
 _MAX_SEED = 2**32 - 1
 _VERSION = 3
 # Version 2 had neither `normalize` nor `checkpoint_every`; their defaults are what it did.
 _READABLE = (2, _VERSION)
+# NaN, the third constant of JSON in Python, is not among them: it equals nothing, not even itself in the file.
+_INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 PROTOCOLS = ("online", "across")
 """How an agent is judged: by the student that it trained while it learned itself, or by those that it trains after."""
 
 
+def _setting(default: Any, text: str, choices: tuple[str, ...] | None = None) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
 @dataclass(frozen=True)
 class RunConfig:
-    """An agent, a task and a protocol.
+    """An agent, a task and a protocol. Every field carries one sentence that is also its command-line help.
 
-    Attributes:
-        env: The distillation task.
-        preset: The preset that `env` started from, for people.
-        agent: Name known to `agents.make`.
-        agent_settings: Settings that replace those of the agent's file.
-        protocol: `online`: the agent learns in `runs` distillation runs, and the student of the last one is scored.
-            `across`: after its `runs` the agent is frozen and acts deterministically in `eval_runs` runs with unseen
-            seeds; only their students are scored.
-        runs: Distillation runs to learn in, each from the stage-0 student; 0 (only `across`) for an agent that does not
-            learn or is read from `policy`.
-        eval_runs: Runs of the frozen agent, for `across`.
-        policy: Saved agent to judge instead of a new one (`across` with 0 runs).
-        seed: Seed of agent and environment.
-        normalize: Let the agent learn on observations and rewards of one scale (`VecNormalize`), which goes with it
-            into its file. Everything that is recorded is what the environment said.
-        checkpoint_every: Rounds after which a checkpoint is written, as soon as the agent's state is complete.
-        details: Also train the guidance-only control and draw the pictures of the run; sweeps leave both out.
+    Raises:
+        ConfigError: A value has the wrong type, is out of range, or contradicts another one.
     """
 
-    env: DistillConfig
-    preset: str = "demo"
-    agent: str = "reinforce"
-    agent_settings: dict[str, Any] = field(default_factory=dict)
-    protocol: str = "online"
-    runs: int = 1
-    eval_runs: int = 0
-    policy: str | None = None
-    seed: int = 0
-    normalize: bool = False
-    checkpoint_every: int = 10
-    details: bool = True
+    env: DistillConfig = field(metadata={"help": "The distillation task."})
+    preset: str = _setting("demo", "The preset that the task started from, for people.")
+    agent: str = _setting("reinforce", "Name known to `agents.make`.")
+    agent_settings: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Settings that replace those of the agent's file."}
+    )
+    protocol: str = _setting(
+        PROTOCOLS[0],
+        "online: the student of the (last) run in which the agent learns is scored; across: the agent is frozen after "
+        "its runs and acts deterministically, and the students of new runs with unseen seeds are scored.",
+        PROTOCOLS,
+    )
+    runs: int = _setting(
+        1,
+        "Distillation runs in a row in which the agent learns, each from the stage-0 student; 0 (across only) for an "
+        "agent that does not learn or comes from a file.",
+    )
+    eval_runs: int = _setting(0, "Runs of the frozen agent (across only).")
+    policy: str | None = _setting(None, "Saved agent to judge as it is (across, 0 learning runs).")
+    seed: int = _setting(0, "Seed of agent and environment.")
+    normalize: bool = _setting(
+        False,
+        "Let the agent learn on observations and rewards of one scale (VecNormalize), which goes with it into its "
+        "file; records stay as they are.",
+    )
+    checkpoint_every: int = _setting(
+        10, "Rounds between checkpoints; each is written as soon as the agent's state is complete."
+    )
+    details: bool = _setting(True, "Also train the guidance-only control and draw pictures; sweeps leave both out.")
 
     def __post_init__(self) -> None:
         self._check_types()
         object.__setattr__(self, "agent_settings", _plain(self.agent_settings))
         if self.protocol not in PROTOCOLS:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
-        lowest = {
-            "runs": int(self.protocol == "online"),
-            "eval_runs": int(self.protocol == "across"),
-            "seed": 0,
-            "checkpoint_every": 1,
-        }
-        for name, low in lowest.items():
+        online = self.protocol == "online"
+        for name, low in {"runs": int(online), "eval_runs": int(not online), "seed": 0, "checkpoint_every": 1}.items():
             if getattr(self, name) < low:
                 raise ConfigError(
                     f"{name} must be at least {low} with protocol {self.protocol}. Got {getattr(self, name)}"
                 )
         if self.seed > _MAX_SEED:
             raise ConfigError(f"seed must be at most {_MAX_SEED}. Got {self.seed}")
-        if self.protocol == "online" and self.eval_runs:
+        if online and self.eval_runs:
             raise ConfigError(f"eval_runs={self.eval_runs} needs protocol 'across': online, the agent's own run counts")
-        if self.policy is not None and (self.protocol != "across" or self.runs):
+        if self.policy is not None and (online or self.runs):
             raise ConfigError("a saved policy is judged as it is: set protocol 'across' and 0 learning runs")
         if self.normalize and not self.runs:
             raise ConfigError("normalize needs learning runs: a saved agent brings the scale along that it learned on")
 
     def _check_types(self) -> None:
         for item in fields(self):
-            value, kind = getattr(self, item.name), _TYPES[item.name]
+            value = getattr(self, item.name)
+            kind: Any = dict if get_origin(item.type) is dict else item.type
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
                 raise ConfigError(f"{item.name} must be {type_name(item)}. Got {reprlib.repr(value)}")
 
@@ -116,25 +117,16 @@ class RunConfig:
         if not isinstance(values, dict):
             raise ConfigError(f"the description of a run must be a mapping. Got {type(values).__name__}")
         if values.get("version") not in _READABLE:
-            raise ConfigError(f"{FILE} has format version {values.get('version')!r}, this package reads {_VERSION}")
+            raise ConfigError(
+                f"config.json has format version {values.get('version')!r}, this package reads {_VERSION}"
+            )
         if "env" not in values:
             raise ConfigError("the description of a run needs env, the settings of its task")
         rest = {name: value for name, value in values.items() if name not in ("version", "env")}
-        for name in rest.keys() - _TYPES.keys():
-            raise unknown_name("setting of a run", name, _TYPES)
+        known = [item.name for item in fields(cls)]
+        for name in rest.keys() - set(known):
+            raise unknown_name("setting of a run", name, known)
         return cls(env=DistillConfig.from_dict(values["env"]), **rest)
-
-
-# NaN, the third constant of JSON in Python, is not among them: it equals nothing, not even itself in the file.
-_INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
-_TYPES: dict[str, Any] = {
-    "env": DistillConfig,
-    "agent_settings": dict,
-    "policy": (str, type(None)),
-    **dict.fromkeys(("preset", "agent", "protocol"), str),
-    **dict.fromkeys(("runs", "eval_runs", "seed", "checkpoint_every"), int),
-    **dict.fromkeys(("normalize", "details"), bool),
-}
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
@@ -145,23 +137,3 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"agent_settings must be numbers, texts, lists and mappings, not NaN. Got {reprlib.repr(settings)}"
         ) from error
-
-
-def write_config(config: RunConfig, run_dir: Path) -> None:
-    """Write ``config.json``."""
-    write_atomic(run_dir / FILE, json.dumps(config.to_dict(), indent=2).encode())
-
-
-def read_config(run_dir: Path) -> RunConfig:
-    """Read ``config.json`` of a run directory.
-
-    Raises:
-        ConfigError: It is missing or damaged.
-    """
-    path = run_dir / FILE
-    try:
-        return RunConfig.from_dict(json.loads(path.read_text()))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} does not exist: {run_dir} is not the directory of a run") from error
-    except (ValueError, OSError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read ({error})") from error

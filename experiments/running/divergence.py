@@ -8,27 +8,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
 from fusion_env.config import DistillConfig
-from fusion_env.errors import FusionEnvError
 
-__all__ = ["AgentDivergedError", "cannot_act", "has_finite_weights", "warn_of_divergence"]
+__all__ = ["cannot_act", "has_finite_weights", "warn_of_divergence"]
 
 _logger = logging.getLogger(__name__)
-
-
-class AgentDivergedError(FusionEnvError):
-    """An agent's weights or actions became non-finite while it learned.
-
-    Args:
-        summary: The content of ``summary.json``, which counts the run as diverged; its ``agent_diverged`` is the
-            message.
-    """
-
-    def __init__(self, summary: dict[str, Any]) -> None:
-        super().__init__(summary)
-        self.summary = summary
-
-    def __str__(self) -> str:
-        return self.summary["agent_diverged"]
 
 
 def has_finite_weights(agent: BaseAlgorithm) -> bool:
@@ -36,8 +19,8 @@ def has_finite_weights(agent: BaseAlgorithm) -> bool:
     return all(bool(parameter.isfinite().all()) for parameter in _network(agent).parameters())
 
 
-def cannot_act(agent: BaseAlgorithm, observation: np.ndarray) -> bool:
-    """Tell whether an agent has no finite action for observations [1, ...].
+def cannot_act(agent: BaseAlgorithm) -> bool:
+    """Tell whether an agent has no finite action for what it observed last.
 
     Finite weights can be so large that the distribution of the actions does not exist. Nothing random is drawn from
     the generators that learning uses, but for policies that draw whatever they are asked.
@@ -45,7 +28,7 @@ def cannot_act(agent: BaseAlgorithm, observation: np.ndarray) -> bool:
     if not has_finite_weights(agent):
         return True
     try:
-        action, _ = agent.predict(observation, deterministic=True)
+        action, _ = agent.predict(agent._last_obs, deterministic=True)  # type: ignore[arg-type]
     except ValueError:
         return next(_network(agent).parameters(), None) is not None  # PyTorch's distributions check their parameters
     return not bool(np.isfinite(action).all())

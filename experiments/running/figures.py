@@ -1,6 +1,6 @@
 """Pictures of a run."""
 
-import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from experiments.running.rounds import read_rounds
+from experiments.output import save_figure
+from experiments.running.rounds import Row
 from fusion_env.action import STRENGTHS
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.report import ReportSplit, model_input
-from student.files import write_atomic
 from student.weights import build_student
 
 __all__ = ["draw_preview", "draw_rewards"]
@@ -49,7 +49,7 @@ def draw_preview(report: ReportSplit, before: dict[str, Tensor], after: dict[str
             axis.imshow(_levels(picture))
             axis.set_title(title, fontsize=9)
             axis.set_axis_off()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _coloured(luma: Tensor, chroma: Tensor) -> Tensor:
@@ -60,9 +60,13 @@ def _levels(picture: Tensor) -> NDArray[np.uint8]:
     return picture[0].mul(255).add(0.5).clamp(0, 255).byte().permute(1, 2, 0).numpy()
 
 
-def draw_rewards(run_dir: Path) -> None:
-    """Draw ``rewards.png`` from ``rounds.csv``: reward and gap, loss weights, and the degradation strengths."""
-    rows = read_rounds(run_dir)
+def draw_rewards(rows: Sequence[Row], path: Path) -> None:
+    """Draw reward and gap, loss weights, and degradation strengths over the rounds.
+
+    Args:
+        rows: The rows of all rounds.
+        path: PNG file.
+    """
     rounds = np.arange(1, len(rows) + 1)
 
     def column(name: str) -> NDArray[np.float64]:
@@ -83,10 +87,4 @@ def draw_rewards(run_dir: Path) -> None:
     for axis in (top, middle, bottom):
         axis.legend(fontsize=8, loc="best")
         axis.grid(alpha=0.3)
-    _save(figure, run_dir / "rewards.png")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    write_atomic(path, buffer.getvalue())
+    save_figure(figure, path)

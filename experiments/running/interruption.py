@@ -1,13 +1,14 @@
 """End a run on SIGINT or SIGTERM at a moment from which it can go on."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 __all__ = ["Interrupted", "StopRequest", "interrupt_at_once", "stop_on_request"]
 
 # Seconds until a run that reaches no good moment is cut off all the same; its last checkpoint counts then.
 _PATIENCE_S = 2
+_REQUESTS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(Exception):
@@ -35,25 +36,24 @@ def stop_on_request() -> Iterator[StopRequest]:
 
     def handle(number: int, frame: object) -> None:
         if request.received and number == signal.SIGINT:
-            raise Interrupted("stopped in the middle of a round")
+            _cut_off(number, frame)
         request.received = True
         if hasattr(signal, "alarm"):
             signal.alarm(_PATIENCE_S)
 
-    def cut_off(number: int, frame: object) -> None:
-        raise Interrupted("stopped in the middle of a round")
-
-    handlers = {signal.SIGINT: handle, signal.SIGTERM: handle}
+    handlers = dict.fromkeys(_REQUESTS, handle)
     if hasattr(signal, "SIGALRM"):
-        handlers[signal.SIGALRM] = cut_off
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield request
-    finally:
-        if hasattr(signal, "alarm"):
-            signal.alarm(0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        handlers[signal.SIGALRM] = _cut_off
+    with _handled_by(handlers):
+        try:
+            yield request
+        finally:
+            if hasattr(signal, "alarm"):
+                signal.alarm(0)
+
+
+def _cut_off(number: int, frame: object) -> None:
+    raise Interrupted("stopped in the middle of a round")
 
 
 @contextmanager
@@ -66,7 +66,13 @@ def interrupt_at_once() -> Iterator[None]:
     def cut_off(number: int, frame: object) -> None:
         raise Interrupted("stopped")
 
-    before = {number: signal.signal(number, cut_off) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _handled_by(dict.fromkeys(_REQUESTS, cut_off)):
+        yield
+
+
+@contextmanager
+def _handled_by(handlers: Mapping[signal.Signals, Callable[[int, object], None]]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:

@@ -1,6 +1,5 @@
 """Let a frozen agent act in runs with seeds that it has not seen: the second half of the `across` protocol."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,23 +7,19 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
-from experiments.running.config import RunConfig
+from experiments.running.attempt import Attempt
 from experiments.running.divergence import warn_of_divergence
-from experiments.running.interruption import Interrupted, StopRequest
+from experiments.running.interruption import Interrupted
 from experiments.running.learn import make_env
 from experiments.running.normalisation import normalized_as_learned
-from experiments.running.result import read_result, write_result
-from experiments.running.rounds import RoundsFile, round_row
-from fusion_env.task import DistillationTask
+from experiments.running.rounds import round_row
 from student.weights import save_state
 
 __all__ = ["FrozenRun", "frozen_seed", "run_frozen"]
 
-FILE = "evaluation.json"
 # Learning uses the streams of the seed itself; these are children of it.
 _PURPOSE = 1
 
-_KEYS = ("seed", "rounds", "return", "diverged", "student", "teacher")
 FrozenRun = dict[str, Any]
 """``seed``, ``rounds``, ``return`` (sum of rewards), ``diverged``; report scores of ``student`` and ``teacher``."""
 
@@ -34,29 +29,16 @@ def frozen_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(_PURPOSE, index)).generate_state(1)[0])
 
 
-def run_frozen(
-    config: RunConfig,
-    task: DistillationTask,
-    agent: BaseAlgorithm,
-    run_dir: Path,
-    *,
-    learned_rounds: int,
-    stop: StopRequest,
-    show: bool,
-) -> list[FrozenRun]:
+def run_frozen(attempt: Attempt, agent: BaseAlgorithm, learned_rounds: int) -> list[FrozenRun]:
     """Run the agent `eval_runs` times, deterministically and without learning.
 
-    Run i of seed s has the same random streams whatever the agent, so that agents can be compared pair by pair. Each
-    finished run is written to ``evaluation.json`` and not repeated.
+    Run i of seed s has the same random streams whatever the agent, so that agents can be compared pair by pair. What
+    each finished run came to and its student are written down; it is not repeated.
 
     Args:
-        config: What to run.
-        task: Its task.
+        attempt: The run.
         agent: The agent; only its `predict` is used.
-        run_dir: Directory of the run; its ``student.safetensors`` becomes the student of the last run.
-        learned_rounds: Rows of ``rounds.csv`` that were written while the agent learned.
-        stop: Looked at after every round.
-        show: Show a progress bar.
+        learned_rounds: Rows that were written while the agent learned.
 
     Returns:
         One entry for each run.
@@ -64,35 +46,35 @@ def run_frozen(
     Raises:
         Interrupted: A stop was asked for.
     """
-    path = run_dir / FILE
-    results: list[FrozenRun] = read_result(path, list, _KEYS) if path.exists() else []
+    config, directory = attempt.config, attempt.directory
+    results: list[FrozenRun] = directory.evaluation.read() or []
     done = sum(result["rounds"] for result in results)
-    env, file = normalized_as_learned(make_env(task), agent), RoundsFile(run_dir, keep=learned_rounds + done)
-    with tqdm(total=config.eval_runs * config.env.rounds, initial=done, desc="frozen agent", disable=not show) as bar:
+    directory.rounds.keep(learned_rounds + done)
+    env, total = normalized_as_learned(make_env(attempt.task), agent), config.eval_runs * config.env.rounds
+    with tqdm(total=total, initial=done, desc="frozen agent", disable=not attempt.show) as bar:
         for index in range(len(results), config.eval_runs):
-            seed = frozen_seed(config.seed, index)
-            results.append(_run_once(env, agent, file, config.runs + index, seed, stop, bar))
-            file.sync()
-            save_state(env.unwrapped.envs[0].unwrapped.last_run.student, run_dir / "student.safetensors")
-            write_result(path, results)
+            results.append(_run_once(attempt, env, agent, index, bar))
+            directory.rounds.sync()
+            save_state(env.get_attr("last_run")[0].student, directory.student)
+            directory.evaluation.write(results)
     return results
 
 
-def _run_once(
-    env: VecEnv, agent: BaseAlgorithm, file: RoundsFile, run: int, seed: int, stop: StopRequest, bar: tqdm
-) -> FrozenRun:
+def _run_once(attempt: Attempt, env: VecEnv, agent: BaseAlgorithm, index: int, bar: tqdm) -> FrozenRun:
+    config, run, seed = attempt.config, attempt.config.runs + index, frozen_seed(attempt.config.seed, index)
     agent.set_random_seed(seed)  # for policies that draw; a run does not depend on how many went before
     env.seed(seed)
-    observation, state, starts, rewards = env.reset(), None, np.ones(1, bool), []
+    observation: Any = env.reset()
+    state, starts, rewards = None, np.ones(1, bool), []
     while True:
         action, state = agent.predict(observation, state=state, episode_start=starts, deterministic=True)
         observation, reward, starts, infos = env.step(action)
         rewards.append(float(reward[0]))
-        warn_of_divergence(run, infos[0], env.unwrapped.envs[0].unwrapped.config)
-        file.append(round_row("evaluate", run, np.clip(action[0], -1, 1), rewards[-1], infos[0]))
+        warn_of_divergence(run, infos[0], config.env)
+        attempt.directory.rounds.append(round_row("evaluate", run, np.clip(action[0], -1, 1), rewards[-1], infos[0]))
         bar.update()
         if starts[0]:
-            last = env.unwrapped.envs[0].unwrapped.last_run
+            last = env.get_attr("last_run")[0]
             return {
                 "seed": seed,
                 "rounds": len(rewards),
@@ -101,5 +83,5 @@ def _run_once(
                 "student": last.report,
                 "teacher": last.teacher_report,
             }
-        if stop:
+        if attempt.stop:
             raise Interrupted("stopped while the frozen agent was running; finished runs are kept")

@@ -1,9 +1,9 @@
 """Let an agent learn on one environment, writing every round down; stop and resume between rounds."""
 
 import io
+import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
@@ -11,13 +11,14 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from tqdm import tqdm
 
 import agents
-from experiments.running.checkpoint import Checkpoint, Clock, load_newest, save_checkpoint
+from experiments.running.attempt import Attempt
+from experiments.running.checkpoint import Checkpoint, load_newest, save_checkpoint
 from experiments.running.config import RunConfig
 from experiments.running.divergence import cannot_act, has_finite_weights, warn_of_divergence
-from experiments.running.interruption import Interrupted, StopRequest
+from experiments.running.interruption import Interrupted
 from experiments.running.log import open_log, pending_values
 from experiments.running.normalisation import keep_normalization
-from experiments.running.rounds import RoundsFile, round_row
+from experiments.running.rounds import round_row
 from fusion_env.env import FusionDistillEnv, LastRun
 from fusion_env.errors import ConfigError
 from fusion_env.task import DistillationTask
@@ -62,8 +63,9 @@ def new_agent(config: RunConfig, task: DistillationTask) -> BaseAlgorithm:
         ConfigError: The agent is unknown, or its settings cannot be used.
     """
     try:
-        agent = agents.make(config.agent, make_env(task, config.normalize), seed=config.seed, **config.agent_settings)
-        agent.env.seed(config.seed)  # an algorithm of somebody's own may have no use for a seed
+        env = make_env(task, config.normalize)
+        agent = agents.make(config.agent, env, seed=config.seed, **config.agent_settings)
+        env.seed(config.seed)  # an algorithm of somebody's own may have no use for a seed
         if config.runs:
             with warnings.catch_warnings():  # `learn` checks again, and warns
                 warnings.simplefilter("ignore")
@@ -75,28 +77,25 @@ def new_agent(config: RunConfig, task: DistillationTask) -> BaseAlgorithm:
     return agent
 
 
-def train_agent(
-    config: RunConfig, task: DistillationTask, agent: BaseAlgorithm, run_dir: Path, *, stop: StopRequest, show: bool
-) -> Training:
+def train_agent(attempt: Attempt, agent: BaseAlgorithm) -> Training:
     """Learn until the configured runs are finished, continuing from the directory's checkpoint where there is one.
 
+    Writes rows, TensorBoard events and checkpoints.
+
     Args:
-        config: What to run; at least one learning run.
-        task: Its task.
+        attempt: A run with at least one learning run.
         agent: The agent as `new_agent` made it; where there is a checkpoint, the agent in it takes its place.
-        run_dir: Gets ``rounds.csv``, TensorBoard events and checkpoints.
-        stop: Looked at after every round.
-        show: Show a progress bar.
 
     Raises:
         ConfigError: The agent's very first action is not finite.
         Interrupted: A stop was asked for; if the agent's state was complete, a checkpoint of this moment is written.
     """
-    saved = load_newest(run_dir, config.agent, make_env(task, config.normalize))
+    config, directory = attempt.config, attempt.directory
+    saved = load_newest(directory, config.agent, make_env(attempt.task, config.normalize))
     agent, at = saved or (agent, Checkpoint(0, 0, 0.0))
-    agent.set_logger(open_log(run_dir, at.rounds, at.log))
-    with tqdm(total=config.learning_rounds, initial=at.rounds, desc="rounds", disable=not show) as bar:
-        recorder, problem = _Recorder(config, run_dir, at, bar, stop), None
+    agent.set_logger(open_log(directory.path, at.rounds, at.log))
+    with tqdm(total=config.learning_rounds, initial=at.rounds, desc="rounds", disable=not attempt.show) as bar:
+        recorder, problem = _Recorder(attempt, at, bar), None
         try:
             agent.learn(
                 config.learning_rounds - at.rounds,
@@ -105,36 +104,40 @@ def train_agent(
                 reset_num_timesteps=at.rounds == 0,
             )
         except ValueError as error:
-            if not cannot_act(agent, agent._last_obs):
+            if not cannot_act(agent):
                 raise
             problem = recorder.problem()
             if not recorder.rounds:
                 raise ConfigError(problem) from error
         else:
-            if agents.gradient_updates(agent) and cannot_act(agent, agent._last_obs):
+            if agents.gradient_updates(agent) and cannot_act(agent):
                 problem = recorder.problem()
-    recorder.file.sync()
+    directory.rounds.sync()
     keep_normalization(agent)
-    env = agent.env.unwrapped.envs[0].unwrapped
+    env = recorder.training_env.get_attr("unwrapped")[0]
     last_run = env.last_run if recorder.runs == config.runs else env.abandon()
-    return Training(agent, last_run, recorder.rounds, recorder.clock.seconds(), problem)
+    return Training(agent, last_run, recorder.rounds, recorder.seconds(), problem)
 
 
 class _Recorder(agents.CompleteStateCallback):
     """Writes every round down, keeps checkpoints, and ends learning when the runs are done or a stop is asked for."""
 
-    def __init__(self, config: RunConfig, run_dir: Path, at: Checkpoint, bar: tqdm, stop: StopRequest) -> None:
+    def __init__(self, attempt: Attempt, at: Checkpoint, bar: tqdm) -> None:
         super().__init__()
-        self.rounds, self.runs, self.clock = at.rounds, at.runs, Clock(at.seconds)
-        self._saved = at.rounds
-        self._config, self._run_dir, self._bar, self._stop = config, run_dir, bar, stop
-        self.file = RoundsFile(run_dir, keep=at.rounds)
+        self.rounds, self.runs = at.rounds, at.runs
+        self._saved, self._began = at.rounds, time.perf_counter() - at.seconds
+        self._config, self._directory, self._stop, self._bar = attempt.config, attempt.directory, attempt.stop, bar
+        self._directory.rounds.keep(at.rounds)
+
+    def seconds(self) -> float:
+        """Return the seconds of training, those of earlier attempts included."""
+        return time.perf_counter() - self._began
 
     def _on_step(self) -> bool:
         info = self.locals["infos"][0]
         reward = self._reward()
         action = agents.executed_actions(self.model, self.locals)[0]
-        self.file.append(round_row("learn", self.runs, action, reward, info))
+        self._directory.rounds.append(round_row("learn", self.runs, action, reward, info))
         warn_of_divergence(self.runs, info, self._config.env)
         self.rounds += 1
         self.runs += int(self.locals["dones"][0])
@@ -166,9 +169,9 @@ class _Recorder(agents.CompleteStateCallback):
         if self.runs == self._config.runs:
             return
         if self.rounds > self._saved and (self._stop or self.rounds - self._saved >= self._config.checkpoint_every):
-            self.file.sync()  # a checkpoint stands for all rows up to it
-            at = Checkpoint(self.rounds, self.runs, self.clock.seconds(), pending_values(self.logger))
-            save_checkpoint(self._run_dir, at, self.model, self.training_env)
+            self._directory.rounds.sync()  # a checkpoint stands for all rows up to it
+            at = Checkpoint(self.rounds, self.runs, self.seconds(), pending_values(self.logger))
+            save_checkpoint(self._directory, at, self.model, self.training_env)
             self._saved = self.rounds
         if self._stop:
             raise Interrupted(f"stopped after {self.rounds} of {self._config.total_rounds} rounds")

@@ -3,6 +3,7 @@
 import json
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -20,7 +21,8 @@ def open_log(run_dir: Path, rounds: int, pending: str) -> Logger:
     """
     output = TensorBoardOutputFormat(str(run_dir))
     start = SessionLog(status=SessionLog.START)
-    output.writer.file_writer.add_event(Event(step=rounds + 1, session_log=start))
+    writer: Any = output.writer
+    writer.file_writer.add_event(Event(step=rounds + 1, session_log=start))
     logger = Logger(str(run_dir), [output])
     for name, (value, count, excluded) in json.loads(pending).items():
         logger.name_to_value[name], logger.name_to_count[name] = value, count

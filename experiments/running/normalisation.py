@@ -1,5 +1,7 @@
 """Observations and rewards brought to one scale while an agent learns, and the scale that it keeps afterwards."""
 
+from typing import Any
+
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -18,7 +20,8 @@ def keep_normalization(agent: BaseAlgorithm) -> None:
     """
     wrapper = agent.get_vec_normalize_env()
     if wrapper is not None:
-        moments = {"mean": wrapper.obs_rms.mean.tolist(), "var": wrapper.obs_rms.var.tolist()}
+        seen: Any = wrapper.obs_rms
+        moments = {"mean": seen.mean.tolist(), "var": seen.var.tolist()}
         setattr(agent, ATTRIBUTE, {**moments, "epsilon": wrapper.epsilon, "clip": wrapper.clip_obs})
 
 
@@ -33,5 +36,6 @@ def normalized_as_learned(env: VecEnv, agent: BaseAlgorithm) -> VecEnv:
     if kept is None:
         return env
     wrapper = VecNormalize(env, training=False, norm_reward=False, epsilon=kept["epsilon"], clip_obs=kept["clip"])
-    wrapper.obs_rms.mean, wrapper.obs_rms.var = np.array(kept["mean"]), np.array(kept["var"])
+    seen: Any = wrapper.obs_rms
+    seen.mean, seen.var = np.array(kept["mean"]), np.array(kept["var"])
     return wrapper

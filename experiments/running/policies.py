@@ -1,23 +1,71 @@
 """What a policy's name means in an experiment: agent, settings, and what it changes in the task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import agents
+from experiments.running.config import RunConfig
 from fusion_env.action import encode_action, even_action, even_degradation
-from fusion_env.config import DistillConfig
+from fusion_env.config import DistillConfig, preset
 from fusion_env.errors import ConfigError
 
-__all__ = ["GUIDANCE_ONLY", "PolicySetup", "policy_setup"]
+__all__ = ["EVAL_RUNS", "PolicySetup", "names", "policy_setup", "run_config"]
 
-GUIDANCE_ONLY = "guidance-only"
-"""The control: `constant` on a task without self-learning loss."""
+EVAL_RUNS = 5
+"""Runs of a frozen agent unless told otherwise."""
+
+# The control: `constant` on a task without self-learning loss.
+_GUIDANCE_ONLY = "guidance-only"
 
 # Shares of each degradation's range.
 _GENTLE, _MEDIUM = 0.25, 0.5
 
 # Guidance weight of a start that is mostly imitation.
 _IMITATING = 0.9
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all policies that come with the package."""
+    return (*agents.names(), _GUIDANCE_ONLY)
+
+
+def run_config(
+    name: str,
+    preset_name: str,
+    settings: Mapping[str, Any],
+    *,
+    learning_runs: int = 1,
+    agent_settings: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> RunConfig:
+    """Return the configuration of a run of a policy.
+
+    Args:
+        name: The policy's; see `policy_setup`.
+        preset_name: Starting point of the task's settings.
+        settings: Fields of `DistillConfig` that differ from it, but for those that the policy itself sets.
+        learning_runs: What `runs` is where it is not among `fields`; under `across` a policy that cannot learn has 0.
+        agent_settings: Settings of the agent that differ from the policy's.
+        **fields: Other fields of `RunConfig`.
+
+    Raises:
+        FusionEnvError: There is nothing of a name, or a value is out of range.
+    """
+    env = preset(preset_name, **settings)
+    setup = policy_setup(name, env)
+    if fields.get("protocol") == "across":
+        defaults = {"runs": learning_runs if setup.learns else 0, "eval_runs": EVAL_RUNS}
+    else:
+        defaults = {"runs": learning_runs}
+    return RunConfig(
+        env=env.replace(**setup.env),
+        preset=preset_name,
+        agent=setup.agent,
+        # A saved agent has settings of its own.
+        agent_settings={} if fields.get("policy") else {**setup.settings, **(agent_settings or {})},
+        **defaults | fields,
+    )
 
 
 @dataclass(frozen=True)
@@ -55,12 +103,12 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
         ConfigError: There is nothing of this name.
     """
     try:
-        found = agents.algorithm("constant" if name == GUIDANCE_ONLY else name)
+        found = agents.algorithm("constant" if name == _GUIDANCE_ONLY else name)
     except (ValueError, ImportError) as error:
         raise ConfigError(str(error)) from error
     gentle, medium = (vars(even_degradation(share)) for share in (_GENTLE, _MEDIUM))
     middle = encode_action(guidance=0.5, **gentle, logit_scale=config.logit_scale).tolist()
-    if name == GUIDANCE_ONLY:
+    if name == _GUIDANCE_ONLY:
         return PolicySetup("constant", {"action": middle}, {"self_learning": False}, learns=False)
     if name == "constant":
         return PolicySetup(name, {"action": middle}, learns=False)

@@ -11,9 +11,10 @@ from fusion_env.action import ACTION_NAMES
 from fusion_env.errors import ConfigError
 from student.files import write_atomic
 
-__all__ = ["RoundsFile", "read_rounds", "round_row"]
+__all__ = ["RoundsFile", "Row", "round_row"]
 
-FILE = "rounds.csv"
+Row = dict[str, str]
+"""A row as it is read back."""
 
 
 def round_row(phase: str, run: int, action: Sequence[float], reward: float, info: dict[str, Any]) -> dict[str, Any]:
@@ -39,28 +40,31 @@ def round_row(phase: str, run: int, action: Sequence[float], reward: float, info
 
 
 class RoundsFile:
-    """Appends rows, each on disk before the next round begins.
+    """The rows of a run, each on disk before the next round begins.
 
     Args:
-        run_dir: Directory of the run.
-        keep: Rows to keep of an earlier attempt; later ones are computed again.
-
-    Raises:
-        ConfigError: The earlier attempt left fewer whole rows.
+        path: The file.
     """
 
-    def __init__(self, run_dir: Path, keep: int = 0) -> None:
-        self.path = run_dir / FILE
-        if keep:
-            lines = self._lines()
-            if len(lines) <= keep:
-                raise ConfigError(
-                    f"{self.path} holds {max(len(lines) - 1, 0)} of the {keep} rounds that were done: rows were lost "
-                    f"or cut off. Put them back, or delete {run_dir} to start again"
-                )
-            write_atomic(self.path, "".join(lines[: keep + 1]).encode())
-        else:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def keep(self, count: int) -> None:
+        """Keep so many rows of an earlier attempt; later ones are computed again.
+
+        Raises:
+            ConfigError: The earlier attempt left fewer whole rows.
+        """
+        if not count:
             self.path.unlink(missing_ok=True)
+            return
+        lines = self._lines() if self.path.exists() else []
+        if len(lines) <= count:
+            raise ConfigError(
+                f"{self.path} holds {max(len(lines) - 1, 0)} of the {count} rounds that were done: rows were lost "
+                f"or cut off. Put them back, or delete {self.path.parent} to start again"
+            )
+        write_atomic(self.path, "".join(lines[: count + 1]).encode())
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one row; the first one also writes the header."""
@@ -77,13 +81,11 @@ class RoundsFile:
         with self.path.open("a") as file:
             os.fsync(file.fileno())
 
+    def read(self) -> list[Row]:
+        """Read all whole rows: a crash of the machine can leave a part of the last one."""
+        return list(csv.DictReader(self._lines()))
+
     def _lines(self) -> list[str]:
-        """Return the whole lines of an earlier attempt, the header among them."""
-        text = self.path.read_text(errors="replace") if self.path.exists() else ""
-        return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def read_rounds(run_dir: Path) -> list[dict[str, str]]:
-    """Read all rows."""
-    with (run_dir / FILE).open() as file:
-        return list(csv.DictReader(file))
+        """Return the whole lines, the header among them."""
+        lines = self.path.read_text(errors="replace").splitlines(keepends=True)
+        return [line for line in lines if line.endswith("\n")]

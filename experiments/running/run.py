@@ -1,11 +1,9 @@
 """`run`: one agent, one task, one directory."""
 
-import errno
 import logging
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,48 +11,52 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import agents
-from experiments.running.checkpoint import remove_checkpoints
-from experiments.running.config import FILE as CONFIG_FILE
-from experiments.running.config import RunConfig, read_config, write_config
-from experiments.running.divergence import AgentDivergedError, has_finite_weights
+from experiments.running.attempt import Attempt
+from experiments.running.config import RunConfig
+from experiments.running.directory import RunDirectory
+from experiments.running.divergence import has_finite_weights
 from experiments.running.figures import draw_preview, draw_rewards
-from experiments.running.interruption import Interrupted, StopRequest, stop_on_request
+from experiments.running.interruption import Interrupted, stop_on_request
 from experiments.running.judge import FrozenRun, frozen_seed, run_frozen
 from experiments.running.learn import make_env, new_agent, train_agent
-from experiments.running.result import read_result, write_result
-from experiments.running.rounds import read_rounds
 from fusion_env.data import Progress, no_progress
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import GUIDANCE_ONLY
-from fusion_env.errors import ConfigError
+from fusion_env.errors import ConfigError, FusionEnvError
 from fusion_env.report import Report
 from fusion_env.task import DistillationTask, build_task
 from fusion_env.version import __version__
 from student import FusionStudent
 from student.weights import build_student, load_state, save_state
 
-__all__ = ["run", "summary_table"]
+__all__ = ["AgentDivergedError", "run", "summary_table"]
 
 _logger = logging.getLogger(__name__)
 
-SUMMARY_FILE = "summary.json"
-LEARNING_FILE = "learning.json"
-AGENT_FILE = "agent.zip"
-STUDENT_FILE = "student.safetensors"
-PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy", "open_clip_torch")
+_PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy", "open_clip_torch")
 
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-# How long to wait for another process to leave the directory: one that was killed takes a moment to go.
-_LOCK_TIMEOUT_S = 20
-
-_LEARNING_KEYS = ("rounds", "updates", "seconds", "diverged_runs", "agent_diverged")
 Learning = dict[str, Any]
 """``rounds``, ``diverged_runs``, ``agent_diverged`` (None, or what to say), ``updates``, ``seconds`` of all runs;
 ``last_rounds``, ``return`` and ``report`` of the last one."""
+
+
+class AgentDivergedError(FusionEnvError):
+    """An agent's weights or actions became non-finite while it learned.
+
+    Args:
+        summary: The content of ``summary.json``, which counts the run as diverged; its ``agent_diverged`` is the
+            message.
+    """
+
+    def __init__(self, summary: dict[str, Any]) -> None:
+        super().__init__(summary)
+        self.summary = summary
+
+    def __str__(self) -> str:
+        return self.summary["agent_diverged"]
 
 
 def run(config: RunConfig, run_dir: Path, *, show: bool = False, progress: Progress = no_progress) -> dict[str, Any]:
@@ -75,96 +77,55 @@ def run(config: RunConfig, run_dir: Path, *, show: bool = False, progress: Progr
         AgentDivergedError: The agent broke; the error holds the content of ``summary.json``.
         Interrupted: SIGINT or SIGTERM came; the directory can be resumed.
     """
-    summary = _earlier_result(config, run_dir) or _new_result(config, run_dir, show, progress)
+    directory = RunDirectory(run_dir)
+    summary = directory.earlier_result(config) or _new_result(config, directory, show, progress)
     if summary["agent_diverged"]:
         raise AgentDivergedError(summary)
     return summary
 
 
-def _new_result(config: RunConfig, run_dir: Path, show: bool, progress: Progress) -> dict[str, Any]:
+def _new_result(config: RunConfig, directory: RunDirectory, show: bool, progress: Progress) -> dict[str, Any]:
     with stop_on_request() as stop:
         start = time.perf_counter()
         task = build_task(config.env, progress)
         agent = new_agent(config, task)
         seconds = {"setup": time.perf_counter() - start}
-        with _sole_writer(run_dir):
-            write_config(config, run_dir)
-            learning = _learn(config, task, agent, run_dir, stop, show)
+        attempt = Attempt(config, task, directory, stop, show, progress)
+        with directory.sole_writer():
+            directory.write_config(config)
+            learning = _learn(attempt, agent)
             seconds["training"] = learning["seconds"]
             start = time.perf_counter()
-            frozen = _judge(config, task, run_dir, learning, stop, show)
+            frozen = _judge(attempt, learning)
             seconds["frozen"] = time.perf_counter() - start
             start = time.perf_counter()
-            reports = _reports(config, task, run_dir, learning, frozen, stop, progress)
+            reports = _reports(attempt, learning, frozen)
             seconds["evaluation"] = time.perf_counter() - start
-            summary = _summary(config, task, learning, frozen, reports, seconds)
-            write_result(run_dir / SUMMARY_FILE, summary)
+            summary = _summary(attempt, learning, frozen, reports, seconds)
+            directory.summary.write(summary)
             if not summary["agent_diverged"]:
-                remove_checkpoints(run_dir)
+                directory.remove_checkpoints()
     return summary
 
 
-def _earlier_result(config: RunConfig, run_dir: Path) -> dict[str, Any] | None:
-    try:
-        entries = {path.name for path in run_dir.iterdir()}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{run_dir} cannot be a directory for results ({_reason(error)}): choose another") from error
-    if CONFIG_FILE in entries:
-        if read_config(run_dir) != config:
-            raise ConfigError(f"{run_dir} holds a run of another configuration: choose another --out")
-        if SUMMARY_FILE in entries:
-            return read_result(run_dir / SUMMARY_FILE, dict, ("agent_diverged",))
-    elif entries - {".lock"}:
-        raise ConfigError(f"{run_dir} is not empty and not the directory of a run: choose another --out")
-    return None
-
-
-@contextmanager
-def _sole_writer(run_dir: Path) -> Iterator[None]:
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{run_dir} cannot be made ({_reason(error)}): choose another directory") from error
-    try:
-        with FileLock(run_dir / ".lock", timeout=_LOCK_TIMEOUT_S):
-            for part in run_dir.glob(".*.part"):  # what a process that was killed while it wrote left behind
-                part.unlink()
-            yield
-    except Timeout as error:
-        raise ConfigError(f"another process is running in {run_dir}: wait for it, or choose another --out") from error
-    except OSError as error:
-        if error.errno not in _UNWRITABLE:
-            raise
-        raise ConfigError(
-            f"{run_dir} cannot be written to ({_reason(error)}): what it holds is intact; make room or set "
-            "the rights, and resume"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
-def _learn(
-    config: RunConfig, task: DistillationTask, agent: BaseAlgorithm, run_dir: Path, stop: StopRequest, show: bool
-) -> Learning:
-    """Train the agent, or read what an earlier attempt came to; ``agent.zip`` is written before the result."""
-    path = run_dir / LEARNING_FILE
-    if path.exists():
-        return read_result(path, dict, _LEARNING_KEYS)
+def _learn(attempt: Attempt, agent: BaseAlgorithm) -> Learning:
+    """Train the agent, or read what an earlier attempt came to; the agent's file is written before the result."""
+    config, directory = attempt.config, attempt.directory
+    learning = directory.learning.read()
+    if learning is not None:
+        return learning
     if config.runs:
-        training = train_agent(config, task, agent, run_dir, stop=stop, show=show)
+        training = train_agent(attempt, agent)
         last = training.last_run
-        save_state(last.student, run_dir / STUDENT_FILE)
+        save_state(last.student, directory.student)
         if not training.agent_diverged:
-            training.agent.save(run_dir / AGENT_FILE)
+            training.agent.save(directory.agent)
+        diverged = sum(row["diverged"] == "True" for row in directory.rounds.read())
         learning = {
             "rounds": training.rounds,
             "last_rounds": len(last.actions),
             "return": sum(last.rewards),
-            "diverged_runs": _diverged_runs(run_dir) + (training.agent_diverged is not None),
+            "diverged_runs": diverged + (training.agent_diverged is not None),
             "agent_diverged": training.agent_diverged,
             "updates": agents.gradient_updates(training.agent),
             "seconds": training.seconds,
@@ -172,26 +133,19 @@ def _learn(
         }
     else:
         if config.policy is None:
-            agent.save(run_dir / AGENT_FILE)
+            agent.save(directory.agent)
         learning = {"rounds": 0, "updates": 0, "seconds": 0.0, "diverged_runs": 0, "agent_diverged": None}
-    write_result(path, learning)
+    directory.learning.write(learning)
     return learning
 
 
-def _diverged_runs(run_dir: Path) -> int:
-    return sum(row["diverged"] == "True" for row in read_rounds(run_dir))
-
-
-def _judge(
-    config: RunConfig, task: DistillationTask, run_dir: Path, learning: Learning, stop: StopRequest, show: bool
-) -> list[FrozenRun]:
+def _judge(attempt: Attempt, learning: Learning) -> list[FrozenRun]:
     """Run the frozen agent; always the one read from its file, so that a resumed run does the same."""
-    if config.protocol == "online":
+    if attempt.config.protocol == "online":
         return []
     if learning["agent_diverged"]:
-        return _lost_runs(config, task)
-    agent = _load_agent(config, task, run_dir)
-    return run_frozen(config, task, agent, run_dir, learned_rounds=learning["rounds"], stop=stop, show=show)
+        return _lost_runs(attempt.config, attempt.task)
+    return run_frozen(attempt, _saved_agent(attempt), learned_rounds=learning["rounds"])
 
 
 def _lost_runs(config: RunConfig, task: DistillationTask) -> list[FrozenRun]:
@@ -206,8 +160,9 @@ def _lost_runs(config: RunConfig, task: DistillationTask) -> list[FrozenRun]:
     return [{"seed": frozen_seed(config.seed, index), **lost} for index in range(config.eval_runs)]
 
 
-def _load_agent(config: RunConfig, task: DistillationTask, run_dir: Path) -> BaseAlgorithm:
-    path = run_dir / AGENT_FILE if config.policy is None else Path(config.policy)
+def _saved_agent(attempt: Attempt) -> BaseAlgorithm:
+    config = attempt.config
+    path = attempt.directory.agent if config.policy is None else Path(config.policy)
     if not path.is_file():
         raise ConfigError(f"there is no saved agent {path}: name the agent.zip of a run")
     try:
@@ -218,46 +173,35 @@ def _load_agent(config: RunConfig, task: DistillationTask, run_dir: Path) -> Bas
     if not has_finite_weights(agent):
         raise ConfigError(f"the agent {path} has weights that are not finite: train it with a lower learning_rate")
     for space, ours in ((agent.observation_space, "observation_space"), (agent.action_space, "action_space")):
-        wanted = getattr(make_env(task), ours)
+        wanted = getattr(make_env(attempt.task), ours)
         if space != wanted:
             raise ConfigError(f"the agent {path} was made for the {ours} {space}; this task has {wanted}")
     return agent
 
 
-def _reports(
-    config: RunConfig,
-    task: DistillationTask,
-    run_dir: Path,
-    learning: Learning,
-    frozen: list[FrozenRun],
-    stop: StopRequest,
-    progress: Progress,
-) -> dict[str, Report]:
+def _reports(attempt: Attempt, learning: Learning, frozen: list[FrozenRun]) -> dict[str, Report]:
+    task, directory = attempt.task, attempt.directory
     if frozen:
-        reports = {
-            "teacher": frozen[0]["teacher"],
-            "final": {
-                name: float(np.mean([result["student"][name] for result in frozen])) for name in frozen[0]["student"]
-            },
-        }
+        names = frozen[0]["student"]
+        means = {name: float(np.mean([result["student"][name] for result in frozen])) for name in names}
+        reports = {"teacher": frozen[0]["teacher"], "final": means}
     else:
         reports = dict(learning["report"])
     reports["stage0"] = task.report.score(_student(task, task.stage0))
-    if config.details and not learning["agent_diverged"]:
-        draw_rewards(run_dir)
-        control = _guidance_only(config, task, stop, progress)
-        draw_preview(task.report, task.stage0, load_state(run_dir / STUDENT_FILE), run_dir / "preview.png")
+    if attempt.config.details and not learning["agent_diverged"]:
+        draw_rewards(directory.rounds.read(), directory.rewards_figure)
+        control = _guidance_only(attempt)
+        draw_preview(task.report, task.stage0, load_state(directory.student), directory.preview_figure)
         reports["guidance_only"] = task.report.score(_student(task, control))
     return reports
 
 
-def _guidance_only(
-    config: RunConfig, task: DistillationTask, stop: StopRequest, progress: Progress
-) -> dict[str, torch.Tensor]:
+def _guidance_only(attempt: Attempt) -> dict[str, torch.Tensor]:
     """Train the control: the same start and as many iterations, with the guidance loss only."""
+    config, task = attempt.config, attempt.task
     engine = task.new_run(config.seed, config.seed)
-    for done in progress(range(config.env.rounds), "guidance only"):
-        if stop:
+    for done in attempt.progress(range(config.env.rounds), "guidance only"):
+        if attempt.stop:
             raise Interrupted("stopped while the control was training; what was learnt is kept")
         diverged = engine.run_round(GUIDANCE_ONLY, Degradation()).diverged
         # Like the environment: finite weights can be so large that nothing finite comes out of them.
@@ -273,16 +217,16 @@ def _student(task: DistillationTask, state: dict[str, torch.Tensor]) -> FusionSt
 
 
 def _summary(
-    config: RunConfig,
-    task: DistillationTask,
+    attempt: Attempt,
     learning: Learning,
     frozen: list[FrozenRun],
     reports: dict[str, Report],
     seconds: dict[str, float],
 ) -> dict[str, Any]:
+    task = attempt.task
     judged = frozen or [{"rounds": learning["last_rounds"], "return": learning["return"]}]
     summary = {
-        "protocol": config.protocol,
+        "protocol": attempt.config.protocol,
         "report_pairs": len(task.splits.report),
         "report": reports,
         "closer_to_teacher": reports["final"]["mae"] < reports["stage0"]["mae"],
@@ -305,29 +249,31 @@ def _summary(
 
 def _versions() -> dict[str, str]:
     versions = {"fusion_env": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
+    for name in _PACKAGES:
         with suppress(PackageNotFoundError):  # some are needed by some agents only
             versions[name] = version(name)
     return versions | {"opencv": cv2.__version__}  # four distributions provide it, opencv-python-headless among them
 
 
 def summary_table(summary: dict[str, Any]) -> str:
-    """Write the summary of a run with details for people: a table of the report split and what it says."""
+    """Write the summary of a run for people: a table of the report split and what it says."""
     columns = ("e", "mae", "ssim_teacher", "ag", "ei", "sd", "en", "vif", "ssim", "iqa")
     titles = {"e": "E", "mae": "MAE", "ssim_teacher": "SSIM(teacher)"}
     names = {"teacher": "teacher", "stage0": "stage 0", "guidance_only": "guidance only", "final": "with agent"}
     width = {column: max(8, len(titles.get(column, column)) + 1) for column in columns}
     lines = [" " * 14 + "".join(f"{titles.get(column, column.upper()):>{width[column]}}" for column in columns)]
     for key, name in names.items():
+        if key not in summary["report"]:
+            continue
         values = summary["report"][key]
         lines.append(f"{name:<14}" + "".join(f"{values[column]:>{width[column]}.4f}" for column in columns))
     word = {True: "closer", False: "NOT closer"}
-    start, control = word[summary["closer_to_teacher"]], word[summary["closer_than_guidance_only"]]
     whose = "the student is" if summary["protocol"] == "online" else "the frozen agent's students are, on average,"
-    lines.append(
-        f"\nOn {summary['report_pairs']} report pairs {whose} {start} to the teacher than the stage-0 start, "
-        f"and {control} than one trained for as many iterations with guidance only (by MAE)."
-    )
+    verdict = f"{word[summary['closer_to_teacher']]} to the teacher than the stage-0 start"
+    if "guidance_only" in summary["report"]:
+        control = word[summary["closer_than_guidance_only"]]
+        verdict += f", and {control} than one trained for as many iterations with guidance only"
+    lines.append(f"\nOn {summary['report_pairs']} report pairs {whose} {verdict} (by MAE).")
     if summary["diverged_runs"]:
         lines.append(f"{summary['diverged_runs']} run(s) diverged; their students are the last finite ones.")
     return "\n".join(lines)

@@ -9,28 +9,26 @@ python experiments/studies/action_signal.py --preset bench
 """
 
 import argparse
-import csv
-import io
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from experiments.command_line import add_settings, exit_on_error, given_settings, progress_bar
+from experiments.command_line import add_settings, exit_on_error, given_settings, make_parser, progress_bar
+from experiments.output import markdown_table, save_figure, write_csv, write_text
 from experiments.running.policies import policy_setup
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE
 from fusion_env.config import PRESETS, preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
-from student.files import write_atomic
 
 __all__ = ["Shares", "action_signal", "explained_by_weight", "main", "variance_shares"]
 
@@ -154,33 +152,27 @@ def _play(env: FusionDistillEnv, action: NDArray[np.float32], horizon: int, befo
 
 def returns_by_snapshot(rows: Sequence[dict[str, Any]]) -> dict[tuple[float, str], NDArray[np.float64]]:
     """Arrange the returns of each snapshot and kind of reward as a table [actions, streams]."""
-    tables = {}
-    for fraction in FRACTIONS:
-        here = [row for row in rows if row["fraction"] == fraction]
-        shape = (1 + max(row["action"] for row in here), 1 + max(row["stream"] for row in here))
-        for reward in REWARDS:
-            table = tables[fraction, reward] = np.full(shape, np.nan)
-            for row in here:
-                table[row["action"], row["stream"]] = row[reward]
-    return tables
+    frame = pd.DataFrame(rows).set_index(["fraction", "action", "stream"])
+    return {
+        (fraction, reward): frame.loc[fraction, reward].unstack().to_numpy()
+        for fraction in FRACTIONS
+        for reward in REWARDS
+    }
 
 
 def _weights(rows: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
-    by_action = {row["action"]: row["guidance_weight"] for row in rows}
-    return np.array([by_action[number] for number in sorted(by_action)])
+    return pd.DataFrame(rows).groupby("action")["guidance_weight"].first().to_numpy()
 
 
 def _table(name: str, rows: Sequence[dict[str, Any]]) -> str:
     titles = ["preset", "snapshot", "reward", "action", "stream", "rest", "std of return", "weights alone"]
-    lines = [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
+    lines = []
     for (fraction, reward), table in returns_by_snapshot(rows).items():
         share, by_weight = variance_shares(table), explained_by_weight(table, _weights(rows))
-        lines.append(
-            f"| {name} | {fraction:.0%} | {reward} | {share.action:.2f} | {share.stream:.2f} | {share.rest:.2f} "
-            f"| {share.deviation:.4f} | {by_weight:.2f} |"
-        )
+        parts = (share.action, share.stream, share.rest, f"{share.deviation:.4f}", by_weight)
+        lines.append([name, f"{fraction:.0%}", reward, *parts])
     note = "*weights alone*: share of the variance between the actions that a parabola in the guidance weight explains"
-    return "\n".join([*lines, "", f"{note} (adjusted R squared)."])
+    return f"{markdown_table(titles, lines, decimals=2)}\n\n{note} (adjusted R squared)."
 
 
 def _draw(rows: Sequence[dict[str, Any]], horizon: int, title: str, path: Path) -> None:
@@ -196,9 +188,7 @@ def _draw(rows: Sequence[dict[str, Any]], horizon: int, title: str, path: Path) 
     points.legend(fontsize=8, title="snapshot", title_fontsize=8)
     points.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    write_atomic(path, buffer.getvalue())
+    save_figure(figure, path, dpi=110)
 
 
 def _draw_shares(axis: Axes, shares: dict[tuple[float, str], Shares]) -> None:
@@ -216,14 +206,7 @@ def _draw_shares(axis: Axes, shares: dict[tuple[float, str], Shares]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        arguments: Command line without the program's name; None takes the process's.
-
-    Returns:
-        Exit status: 0.
-    """
+    """Run the command."""
     args = _parser().parse_args(arguments)
     env = FusionDistillEnv.from_task(
         build_task(preset(args.preset, **given_settings(args), reward="gap"), progress_bar)
@@ -232,21 +215,17 @@ def main(arguments: list[str] | None = None) -> int:
         env, actions=args.actions, streams=args.streams, horizon=args.horizon, seed=args.seed, show=True
     )
     table = _table(args.preset, rows)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     out = args.out or Path("runs") / f"action-signal-{args.preset}"
     title = f"{args.preset}: {args.actions} actions x {args.streams} streams, held for {args.horizon} rounds"
-    write_atomic(out / "action_signal.csv", text.getvalue().encode())
-    write_atomic(out / "action_signal.md", f"{title}\n\n{table}\n".encode())
+    write_csv(out / "action_signal.csv", rows)
+    write_text(out / "action_signal.md", f"{title}\n\n{table}\n")
     _draw(rows, args.horizon, title, out / "action_signal.png")
     print(f"{title}\n\n{table}\n\nWritten to {out}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--preset", choices=PRESETS.names(), default="bench", help="starting point of all settings")
     parser.add_argument("--actions", type=int, default=16, help="actions to try at each snapshot")
     parser.add_argument("--streams", type=int, default=4, help="random streams for each action")
@@ -258,4 +237,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

@@ -7,11 +7,8 @@ inputs of the report split are degraded, and the student's image is compared wit
 clean pair.
 """
 
-import argparse
-import csv
-import io
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.benchmarking.uncertainty import interquartile_mean, interval
-from experiments.command_line import exit_on_error, progress_bar
-from experiments.running.config import FILE as CONFIG_FILE
-from experiments.running.config import read_config
-from experiments.running.run import STUDENT_FILE, SUMMARY_FILE
+from experiments.benchmarking.uncertainty import interquartile_mean, interval, make_strata
+from experiments.command_line import exit_on_error, make_parser, progress_bar
+from experiments.output import markdown_table, write_csv, write_text
+from experiments.running.directory import RunDirectory
 from fusion_env.action import even_degradation
+from fusion_env.data import Progress, no_progress
 from fusion_env.degradation import degrade, draw_noise
 from fusion_env.errors import ConfigError
 from fusion_env.report import model_input
 from fusion_env.scoring import indicator_values
 from fusion_env.task import DistillationTask, build_task
-from student.files import write_atomic
-from student.weights import build_student, load_state
+from student.weights import load_student
 
 __all__ = ["STRENGTHS", "main", "robustness", "score_degraded"]
 
@@ -72,9 +68,7 @@ def score_degraded(task: DistillationTask, fuse: Fuse, strength: float, draws: i
     return {"mae": means["mae"], "gap": task.scorer.score_e(means) - task.report.teacher()["e"]}
 
 
-def robustness(
-    folder: Path, draws: int, progress: Callable[[Iterable, str], Iterable] = lambda items, _: items
-) -> list:
+def robustness(folder: Path, draws: int, progress: Progress = no_progress) -> list[Row]:
     """Score every finished run of a benchmark, and the teacher, at all of `STRENGTHS`.
 
     Args:
@@ -88,16 +82,17 @@ def robustness(
     Raises:
         ConfigError: There is no finished run.
     """
-    run_dirs = sorted(path.parent for path in folder.glob(f"runs/*/*/{CONFIG_FILE}"))
-    run_dirs = [path for path in run_dirs if (path / SUMMARY_FILE).exists()]
-    if not run_dirs:
+    directories = [RunDirectory(path) for path in sorted(folder.glob("runs/*/*"))]
+    finished = [directory for directory in directories if directory.is_finished]
+    if not finished:
         raise ConfigError(f"{folder} holds no finished run (runs/NAME/SEED): give the directory of a benchmark")
+    task_of = lru_cache(maxsize=4)(build_task)  # as many as there are stage-0 students, mostly, which take turns
     rows: list[Row] = []
-    for run_dir in progress(run_dirs, "runs"):
-        config = read_config(run_dir)
-        task = build_task(config.env)
-        student = build_student(load_state(run_dir / STUDENT_FILE), str(run_dir)).to(task.device).eval()
-        labels = {"policy": run_dir.parent.name, "seed": config.seed, "stage0_seed": config.env.stage0_seed}
+    for directory in progress(finished, "runs"):
+        config = directory.read_config()
+        task = task_of(config.env)
+        student = load_student(directory.student).to(task.device).eval()
+        labels = {"policy": directory.path.parent.name, "seed": config.seed, "stage0_seed": config.env.stage0_seed}
         rows += [{**labels, "strength": s, **score_degraded(task, student, s, draws)} for s in STRENGTHS]
     labels = {"policy": TEACHER, "seed": 0, "stage0_seed": 0}
     for strength in progress(STRENGTHS, "teacher"):
@@ -107,43 +102,25 @@ def robustness(
 
 def results_table(rows: Sequence[Row]) -> str:
     """Write both measures as Markdown: interquartile means with 95 % intervals, stratified by stage-0 seed."""
+    header = ["policy", "n", *(f"{strength:.0%}" if strength else "clean" for strength in STRENGTHS)]
     parts = []
     for measure, title in (("mae", "MAE to the teacher's clean image"), ("gap", "E - E(teacher, clean)")):
-        parts += [f"{title}:\n", f"| policy | n | {' | '.join(_title(s) for s in STRENGTHS)} |"]
-        parts.append("|---" * (2 + len(STRENGTHS)) + "|")
+        lines = []
         for policy in dict.fromkeys(row["policy"] for row in rows):
-            cells = [
-                f"{interval(interquartile_mean, _strata(rows, policy, strength, measure)):.3f}"
-                for strength in STRENGTHS
-            ]
-            count = len({row["seed"] for row in rows if row["policy"] == policy})
-            parts.append(f"| {policy} | {count} | {' | '.join(cells)} |")
-        parts.append("")
+            own = [row for row in rows if row["policy"] == policy]
+            lines.append([policy, len({row["seed"] for row in own}), *(_estimate(own, s, measure) for s in STRENGTHS)])
+        parts.append(f"{title}:\n\n{markdown_table(header, lines)}\n")
     return "\n".join(parts)
 
 
-def _title(strength: float) -> str:
-    return f"{strength:.0%}" if strength else "clean"
-
-
-def _strata(rows: Sequence[Row], policy: str, strength: float, measure: str) -> list[np.ndarray]:
-    groups: dict[int, list[float]] = {}
-    for row in rows:
-        if row["policy"] == policy and row["strength"] == strength:
-            groups.setdefault(row["stage0_seed"], []).append(row[measure])
-    return [np.array(groups[key]) for key in sorted(groups)]
+def _estimate(rows: Sequence[Row], strength: float, measure: str) -> str:
+    strata = make_strata((row for row in rows if row["strength"] == strength), measure, ["stage0_seed"])
+    return f"{interval(interquartile_mean, strata):.3f}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        arguments: Command line without the program's name; None takes the process's.
-
-    Returns:
-        Exit status: 0.
-    """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Run the command."""
+    parser = make_parser(__doc__)
     parser.add_argument("folder", type=Path, help="directory of a benchmark, with its runs")
     parser.add_argument("--draws", type=int, default=3, help="random parts of the degradations for each image")
     parser.add_argument("--out", type=Path, help="directory for robustness.csv and robustness.md (default: the first)")
@@ -151,17 +128,13 @@ def main(arguments: list[str] | None = None) -> int:
     if args.draws < 1:
         raise ConfigError(f"--draws must be at least 1. Got {args.draws}")
     rows = robustness(args.folder, args.draws, progress_bar)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     out = args.out or args.folder
     table = results_table(rows)
-    write_atomic(out / "robustness.csv", text.getvalue().encode())
-    write_atomic(out / "robustness.md", f"# Degraded input\n\n{table}".encode())
+    write_csv(out / "robustness.csv", rows)
+    write_text(out / "robustness.md", f"# Degraded input\n\n{table}")
     print(f"{table}\nWritten to {out}: robustness.csv, robustness.md")
     return 0
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

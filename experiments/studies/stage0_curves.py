@@ -3,19 +3,16 @@
 Usage: ``python experiments/studies/stage0_curves.py --out docs/results``
 """
 
-import argparse
-import io
-import sys
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.command_line import exit_on_error, progress_bar
+from experiments.command_line import exit_on_error, make_parser, progress_bar
+from experiments.output import markdown_table, save_figure, write_text
 from fusion_env.config import preset
 from fusion_env.stage0 import Stage0Settings, initial_student, train_stage0
 from fusion_env.task import build_task
-from student.files import write_atomic
 
 __all__ = ["main"]
 
@@ -25,7 +22,7 @@ SHOWN = (1, 5, 10, 25, 50)
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/results"), help="folder for stage0-curves.png and .md")
     parser.add_argument("--rounds", type=int, default=60, help="rounds of stage 0, of four iterations each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -54,24 +51,22 @@ def _write(curves: dict[str, np.ndarray], out: Path, seeds: list[int]) -> None:
     axis.set(xlabel="round of stage 0 (4 iterations)", ylabel="guidance loss (Eq. 1)", yscale="log")
     axis.legend()
     axis.grid(alpha=0.3)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    write_atomic(out / "stage0-curves.png", buffer.getvalue())
+    save_figure(figure, out / "stage0-curves.png")
     shown = [r for r in SHOWN if r <= next(iter(curves.values())).shape[1]]
-    lines = [f"| start | {' | '.join(f'round {r}' for r in shown)} |", "|---|" + "---|" * len(shown)]
+    rows = []
     for start, runs in curves.items():
-        cells = [f"{runs[:, r - 1].mean():.4f} ({runs[:, r - 1].min():.4f}-{runs[:, r - 1].max():.4f})" for r in shown]
-        lines.append(f"| {start} | {' | '.join(cells)} |")
+        losses = [runs[:, r - 1] for r in shown]
+        rows.append([start, *(f"{loss.mean():.4f} ({loss.min():.4f}-{loss.max():.4f})" for loss in losses)])
     text = (
         "# Stage 0: pruned against random start\n\n"
         "Guidance loss (Eq. 1, embedded feature network, embedded teacher) in a round of four mini-batches, mean and "
         f"range over {len(seeds)} seeds.\n`python experiments/studies/stage0_curves.py --out docs/results`\n\n"
-        + "\n".join(lines)
+        + markdown_table(["start", *(f"round {r}" for r in shown)], rows)
         + "\n\n![loss curves](stage0-curves.png)\n"
     )
-    write_atomic(out / "stage0-curves.md", text.encode())
+    write_text(out / "stage0-curves.md", text)
     print(text)
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

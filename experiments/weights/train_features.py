@@ -10,27 +10,19 @@ Usage::
 
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from experiments.weights.embedded_common import (
-    Image,
-    Lumas,
-    Program,
-    add_noise,
-    compress,
-    gaussian_blur,
-    markdown_table,
-    median_ms,
-    run_program,
-    scale_contrast,
-    spearman,
-    to_batch,
-)
+from experiments.command_line import exit_on_error
+from experiments.output import markdown_table
+from experiments.weights.changes import add_noise, compress, gaussian_blur, scale_contrast, shift, shrink, warp
+from experiments.weights.images import Image, Lumas, draw_crop, to_batch
+from experiments.weights.measures import median_ms, spearman
+from experiments.weights.program import Program, run_program
+from experiments.weights.training import train_from_scratch
 from fusion_env.losses import guidance_loss
 from fusion_env.metrics.similarity import ssim_index
 from fusion_env.perception.embedded_features import EmbeddedFeatures, load_embedded_features
@@ -41,28 +33,6 @@ LEARNING_RATE = 2e-3
 SMALLEST_DISTANCE = 1e-6
 LUMA_SHARE = 0.4
 """Share of the luma in the mean distance: with 0.02 free images do not recover their brightness, with 0.4 they do."""
-
-
-def warp(image: Image, noise: Image, distance_px: float) -> Image:
-    """Displace pixels by a smooth random field of up to ``distance_px``."""
-    field = gaussian_blur(noise, 6.0)
-    field *= np.float32(distance_px) / np.abs(field).max()
-    rows, columns = np.indices(image.shape, dtype=np.float32)
-    return cv2.remap(image, columns + field, rows + field[::-1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-
-
-def shift(image: Image, distance_px: float) -> Image:
-    """Move the image to the right and half as far down."""
-    matrix = np.float32([[1, 0, distance_px], [0, 1, distance_px / 2]])
-    size = image.shape[::-1]
-    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-
-
-def shrink(image: Image, factor: float) -> Image:
-    """Lose resolution: shrink by ``factor`` and enlarge again."""
-    height, width = image.shape
-    small = cv2.resize(image, (round(width / factor), round(height / factor)), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 CHANGES: dict[str, Callable[[Image, Image, Image, float], Image]] = {
@@ -84,14 +54,8 @@ CHANGES: dict[str, Callable[[Image, Image, Image, float], Image]] = {
 
 def draw_group(lumas: Lumas, rng: np.random.Generator) -> tuple[Image, list[Image]]:
     """Draw one crop and `VERSIONS` changed versions of it, three in ten of them changed twice."""
-    scene = int(rng.integers(len(lumas["ir"])))
-    height, width = lumas["ir"][scene].shape
-    top, left = int(rng.integers(height - CROP_SIZE + 1)), int(rng.integers(width - CROP_SIZE + 1))
-    kind, other_kind = rng.choice(list(lumas), size=2, replace=False)
-    image, other = (
-        np.ascontiguousarray(lumas[name][scene][top : top + CROP_SIZE, left : left + CROP_SIZE])
-        for name in (str(kind), str(other_kind))
-    )
+    crops = draw_crop(lumas, CROP_SIZE, rng)
+    image, other = (np.ascontiguousarray(crops[str(kind)]) for kind in rng.choice(list(crops), size=2, replace=False))
     versions = []
     for _ in range(VERSIONS):
         version = image
@@ -154,7 +118,7 @@ def train(lumas: Lumas, iterations: int, seed: int) -> EmbeddedFeatures:
     """Train from scratch; deterministic for one number of threads.
 
     Args:
-        lumas: From `embedded_common.load_lumas`.
+        lumas: From `load_lumas`.
         iterations: Steps of `GROUPS` groups.
         seed: Of the initial weights and of all draws.
 
@@ -162,25 +126,12 @@ def train(lumas: Lumas, iterations: int, seed: int) -> EmbeddedFeatures:
         The trained network with calibrated taps, in evaluation mode.
     """
     rng = np.random.default_rng(seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = EmbeddedFeatures()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=iterations, pct_start=0.1)
-    progress = tqdm(range(iterations), desc="feature network", mininterval=1.0)
-    mean_loss = 0.0
-    for step in progress:
+
+    def loss(network: EmbeddedFeatures) -> Tensor:
         images, versions = draw_batch(lumas, rng)
-        loss = agreement_loss(tap_distances(network, images, versions), dissimilarity(images, versions))
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        mean_loss += (loss.item() - mean_loss) / min(step + 1, 100)
-        if step % 20 == 0:
-            progress.set_postfix(loss=f"{mean_loss:.3f}")
-    network.eval().requires_grad_(False)
+        return agreement_loss(tap_distances(network, images, versions), dissimilarity(images, versions))
+
+    network = train_from_scratch(EmbeddedFeatures, loss, LEARNING_RATE, iterations, seed, "feature network")
     calibrate_taps(network, lumas, rng)
     return network
 
@@ -192,7 +143,7 @@ def calibrate_taps(network: EmbeddedFeatures, lumas: Lumas, rng: np.random.Gener
     for _ in range(20):
         images, versions = draw_batch(lumas, rng)
         means.append(tap_distances(network, images, versions).mean(dim=0))
-        luma_means.append((images - versions).square().mean() / network.stages[1][1].in_channels)
+        luma_means.append((images - versions).square().mean() / network.stages[1][1].in_channels)  # type: ignore[index]
     taps, luma = torch.stack(means).mean(dim=0), torch.stack(luma_means).mean()
     taps[0] -= luma
     network.tap_scale.copy_(((1 - LUMA_SHARE) / (len(taps) * taps)).sqrt())
@@ -204,34 +155,38 @@ EVALUATED_LEVELS = (0.05, 0.3, 0.6, 0.9)
 
 
 @torch.inference_mode()
+def change_distances(
+    network: EmbeddedFeatures, images: Sequence[Image], others: Sequence[Image], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the distance and 1 - SSIM of images and their changed versions, [images, changes, levels] each."""
+    distances, targets = [], []
+    for image, other in zip(images, others, strict=True):
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        versions = to_batch(
+            [change(image, other, noise, level) for change in CHANGES.values() for level in EVALUATED_LEVELS]
+        )
+        originals = to_batch([image]).expand_as(versions)
+        distances.append(tap_distances(network, originals, versions).sum(dim=1))
+        targets.append(1 - ssim_index(originals, versions))
+    shape = (len(images), len(CHANGES), len(EVALUATED_LEVELS))
+    return torch.cat(distances).reshape(shape).numpy(), torch.cat(targets).reshape(shape).numpy()
+
+
 def rank_agreement(network: EmbeddedFeatures, lumas: Lumas) -> str:
     """Tabulate Spearman's correlation of distance and 1 - SSIM over all `CHANGES` at four levels, per kind of image."""
     rng = np.random.default_rng(7)
-    rows, names = [], [name for name in CHANGES for _ in EVALUATED_LEVELS]
+    rows = []
     for kind, images in lumas.items():
-        other_kind = "vis" if kind == "ir" else "ir"
-        distances, targets = [], []
-        for image, other in zip(images, lumas[other_kind], strict=True):
-            noise = rng.standard_normal(image.shape, dtype=np.float32)
-            versions = to_batch(
-                [change(image, other, noise, level) for change in CHANGES.values() for level in EVALUATED_LEVELS]
-            )
-            originals = to_batch([image]).expand_as(versions)
-            distances.append(tap_distances(network, originals, versions).sum(dim=1).numpy())
-            targets.append((1 - ssim_index(originals, versions)).numpy())
-        per_image = [spearman(*pair) for pair in zip(distances, targets, strict=True)]
-        by_type = _group_by(names, distances), _group_by(names, targets)
-        worst = min((spearman(by_type[0][name], by_type[1][name]), name) for name in CHANGES)
-        pooled = spearman(np.concatenate(distances), np.concatenate(targets))
+        distances, targets = change_distances(network, images, lumas["vis" if kind == "ir" else "ir"], rng)
+        per_image = [spearman(*(values.ravel() for values in pair)) for pair in zip(distances, targets, strict=True)]
+        worst = min(
+            (spearman(distances[:, index].ravel(), targets[:, index].ravel()), name)
+            for index, name in enumerate(CHANGES)
+        )
+        pooled = spearman(distances.ravel(), targets.ravel())
         rows.append([kind, pooled, float(np.mean(per_image)), min(per_image), f"{worst[0]:.3f} ({worst[1]})"])
     head = ["image", "pooled", "per image, mean", "per image, lowest", "pooled within one change, lowest"]
-    return markdown_table(head, rows)
-
-
-def _group_by(names: list[str], values: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Collect the values of all images by change."""
-    table = np.stack(values)
-    return {name: table[:, [index for index, own in enumerate(names) if own == name]].ravel() for name in CHANGES}
+    return markdown_table(head, rows, decimals=3)
 
 
 def recover_images(network: EmbeddedFeatures, targets: Tensor, start: Tensor, steps: int = 200) -> Tensor:
@@ -268,7 +223,7 @@ def recovery(network: EmbeddedFeatures, lumas: Lumas) -> str:
         errors = recover_images(network, targets, start)
         before = (start - targets).abs().mean()
         rows.append([name, float(before), float(errors.mean()), float(errors.max())])
-    return markdown_table(["start", "MAE before", "MAE after 200 steps", "worst image"], rows)
+    return markdown_table(["start", "MAE before", "MAE after 200 steps", "worst image"], rows, decimals=3)
 
 
 def shares(network: EmbeddedFeatures, lumas: Lumas) -> str:
@@ -277,7 +232,7 @@ def shares(network: EmbeddedFeatures, lumas: Lumas) -> str:
     with torch.inference_mode():
         means = torch.stack([tap_distances(network, *draw_batch(lumas, rng)).mean(dim=0) for _ in range(10)]).mean(0)
     cells = (means / means.sum()).tolist()
-    return markdown_table([f"stride {2**index}" for index in range(len(cells))], [cells])
+    return markdown_table([f"stride {2**index}" for index in range(len(cells))], [cells], decimals=3)
 
 
 def measure(network: EmbeddedFeatures, lumas: Lumas) -> str:
@@ -302,7 +257,6 @@ def _middle(image: Image) -> Image:
 
 
 PROGRAM = Program(
-    script="train_features.py",
     asset="features",
     title="Embedded feature network",
     about="""\
@@ -319,10 +273,10 @@ brightness of its teacher. It shares no weights with the embedded quality score.
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    run_program(PROGRAM, arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run_program(PROGRAM, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_error(main)

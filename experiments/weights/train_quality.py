@@ -13,25 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from experiments.weights.embedded_common import (
-    FUSIONS,
-    Image,
-    Lumas,
-    Program,
-    add_noise,
-    compress,
-    gaussian_blur,
-    markdown_table,
-    median_ms,
-    run_program,
-    scale_contrast,
-    spearman,
-    to_batch,
-)
+from experiments.command_line import exit_on_error
+from experiments.output import markdown_table
+from experiments.weights.changes import add_noise, compress, gaussian_blur, scale_contrast
+from experiments.weights.images import FUSIONS, Image, Lumas, draw_crop, to_batch
+from experiments.weights.measures import median_ms, spearman
+from experiments.weights.program import Program, run_program
+from experiments.weights.training import train_from_scratch
 from fusion_env.perception.embedded_quality import EmbeddedQuality, load_embedded_quality
 
 CROP_SIZES = (48, 64, 80)
@@ -113,14 +105,12 @@ def draw_damages(rng: np.random.Generator) -> list[Damage]:
 
 def draw_chain(lumas: Lumas, size: int, rng: np.random.Generator) -> tuple[list[Image], list[float]]:
     """Draw one crop in `LEVELS` versions of falling quality, and their target scores."""
-    scene = int(rng.integers(len(lumas["ir"])))
-    height, width = lumas["ir"][scene].shape
-    top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+    crops = draw_crop(lumas, size, rng)
     mirror = -1 if rng.random() < 0.5 else 1
     noise = rng.standard_normal((size, size), dtype=np.float32)
 
     def crop(kind: str) -> Image:
-        return np.ascontiguousarray(lumas[kind][scene][top : top + size, left : left + size][:, ::mirror])
+        return np.ascontiguousarray(crops[kind][:, ::mirror])
 
     if rng.random() < 0.15:
         good = str(rng.choice([name for name in FUSIONS if name in lumas and name not in ("average", "maximum")]))
@@ -161,35 +151,22 @@ def train(lumas: Lumas, iterations: int, seed: int) -> EmbeddedQuality:
         The trained score, in evaluation mode.
     """
     rng = np.random.default_rng(seed)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        score = EmbeddedQuality()
-    optimiser = torch.optim.AdamW(score.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=iterations, pct_start=0.1)
-    progress = tqdm(range(iterations), desc="quality score", mininterval=1.0)
-    mean_loss = 0.0
-    for step in progress:
+
+    def loss(score: EmbeddedQuality) -> Tensor:
         size = int(rng.choice(CROP_SIZES))
         chains = [draw_chain(lumas, size, rng) for _ in range(CHAINS)]
         images = to_batch([image for versions, _ in chains for image in versions])
         targets = torch.tensor([values for _, values in chains])
-        loss = ranking_loss(score.logits(images).view(CHAINS, LEVELS), targets)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(score.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        mean_loss += (loss.item() - mean_loss) / min(step + 1, 100)
-        if step % 20 == 0:
-            progress.set_postfix(loss=f"{mean_loss:.3f}")
-    return score.eval().requires_grad_(False)
+        return ranking_loss(score.logits(images).view(CHAINS, LEVELS), targets)
+
+    return train_from_scratch(EmbeddedQuality, loss, LEARNING_RATE, iterations, seed, "quality score")
 
 
 def _tone_chain(kind: str) -> Callable[[Image, float, Image], Image]:
     return lambda image, severity, _: change_tone(image, kind, severity)
 
 
-EVALUATED: dict[str, tuple[Sequence[float], Callable[[Image, float, Image], Image]]] = {
+EVALUATED: dict[str, tuple[Sequence[float] | NDArray[np.float64], Callable[[Image, float, Image], Image]]] = {
     "Gaussian blur, sigma 0.5 to 4 px": (np.geomspace(0.5, 4, 8), lambda image, sigma, _: gaussian_blur(image, sigma)),
     "JPEG, quality 50 to 5": (
         (-50, -40, -32, -25, -20, -15, -10, -5),
@@ -227,7 +204,7 @@ def rank_correlations(score: EmbeddedQuality, lumas: Lumas) -> str:
         curve = np.mean(curves, axis=0)
         rows.append([name, *cells, *(float(curve[index]) for index in (0, 1, 4, 8))])
     head = ["change", *lumas, "score unchanged", "strength 1", "strength 4", "strength 8"]
-    return markdown_table(head, rows)
+    return markdown_table(head, rows, decimals=3)
 
 
 @torch.inference_mode()
@@ -257,8 +234,9 @@ def side_checks(score: EmbeddedQuality, lumas: Lumas) -> str:
                 float(score(to_batch([best]))) > float(score(to_batch([rival])))
                 for best, rival in zip(lumas[good], rivals, strict=True)
             ]
-            rows.append([f"share of scenes where {good} outscores the average, blurred by {sigma} px", np.mean(wins)])
-    return markdown_table(["check", "value"], rows)
+            share = float(np.mean(wins))
+            rows.append([f"share of scenes where {good} outscores the average, blurred by {sigma} px", share])
+    return markdown_table(["check", "value"], rows, decimals=3)
 
 
 def measure(score: EmbeddedQuality, lumas: Lumas) -> str:
@@ -274,7 +252,6 @@ def measure(score: EmbeddedQuality, lumas: Lumas) -> str:
 
 
 PROGRAM = Program(
-    script="train_quality.py",
     asset="quality",
     title="Embedded quality score",
     about="""\
@@ -290,10 +267,10 @@ knows nothing of what is shown, and an image is not better for containing more o
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    run_program(PROGRAM, arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run_program(PROGRAM, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_error(main)

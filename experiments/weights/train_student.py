@@ -5,17 +5,15 @@
 It is the code that trains stage 0 in every run, with the settings below.
 """
 
-import argparse
-import sys
 from pathlib import Path
 
 import torch
 
-from experiments.command_line import exit_on_error, progress_bar
+from experiments.command_line import exit_on_error, make_parser, progress_bar
+from experiments.output import markdown_table, write_text
 from fusion_env.config import preset
 from fusion_env.task import build_task
 from student import FusionStudent
-from student.files import write_atomic
 from student.weights import load_into, load_state, save_state
 
 __all__ = ["main"]
@@ -25,7 +23,7 @@ SETTINGS = {"student_init": "prune", "stage0_rounds": 15, "scenes": 120, "bank_s
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/student"), help="folder for the weights and their card")
     args = parser.parse_args(arguments)
     task = build_task(preset("demo", **SETTINGS), progress_bar)
@@ -34,8 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     student = FusionStudent()
     load_into(student, load_state(path), str(path))
     report, teacher = task.report.score(student.eval()), task.report.teacher()
-    rows = "\n".join(f"| {name} | {report[name]:.4f} | {teacher[name]:.4f} |" for name in report)
-    settings = "\n".join(f"| {name} | {value} |" for name, value in SETTINGS.items())
+    rows = [[name, report[name], teacher[name]] for name in report]
     text = f"""# student.safetensors
 
 The demo's stage-0 student (0.652385 M parameters), stored as float16, loaded as float32: pruned from the embedded
@@ -45,20 +42,16 @@ improved, not a finished student. Data: procedural scenes. Licence: Apache-2.0.
 Command: `python experiments/weights/train_student.py --out fusion_env/assets` (torch {torch.__version__});
 preset demo with
 
-| setting | value |
-|---|---|
-{settings}
+{markdown_table(["setting", "value"], SETTINGS.items())}
 
 Measured on this file, report split ({len(task.splits.report)} unseen scenes):
 
-| | student | teacher |
-|---|---|---|
-{rows}
+{markdown_table(["", "student", "teacher"], rows, decimals=4)}
 """
-    write_atomic(args.out / "student.md", text.encode())
+    write_text(args.out / "student.md", text)
     print(text)
     return 0
 
 
 if __name__ == "__main__":
-    exit_on_error(lambda: main(sys.argv[1:]))
+    exit_on_error(main)

@@ -8,8 +8,9 @@ visual information fidelity to both sources, and in a short refinement of the st
 interrupted training continues from its checkpoint beside the output; ``--refine`` starts at the refinement.
 """
 
-import argparse
-from dataclasses import dataclass, fields
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -17,7 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from experiments.weights.fusion_quality import compare_with_averaging, markdown_comparison
+from experiments.command_line import exit_on_error, make_parser
+from experiments.output import markdown_table, write_text
+from experiments.weights.against_averaging import compare_with_averaging, comparison_table
+from experiments.weights.training import fit, one_cycle, seeded
 from fusion_env.data import PairedFolder, ProceduralScenes, luma_levels, make_splits
 from fusion_env.filters import gaussian_window, halve, local_moments, stack_rows_first
 from fusion_env.metrics import ssim_index
@@ -85,7 +89,7 @@ def visual_information(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
         The sum for both sources, a mean over the batch.
     """
     images = stack_rows_first(fused, vis, ir) * 255
-    kept = available = 0.0
+    kept = available = torch.zeros(())
     for scale, size in enumerate((17, 9, 5, 3)):
         window = gaussian_window(size, size / 5)
         if scale > 0:
@@ -136,13 +140,9 @@ def draw_batch(images: Tensor, batch: int, size: int, generator: torch.Generator
 def train(settings: Settings, checkpoint: Path) -> LDFusion:
     """Train the network, continuing from `checkpoint` where it exists."""
     torch.set_num_threads(settings.threads)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        network = LDFusion()
+    network = seeded(LDFusion, settings.seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.iterations, pct_start=0.05
-    )
+    schedule = one_cycle(optimizer, settings.iterations, warm_up=0.05)
     generator = torch.Generator().manual_seed(settings.seed)
     start = 0
     if checkpoint.exists():
@@ -153,61 +153,52 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
         generator.set_state(state["generator"])
         start = state["iteration"]
     images = load_images(settings)
-    smoothed = None
-    bar = tqdm(range(start, settings.iterations), desc="teacher", initial=start, total=settings.iterations)
-    for iteration in bar:
+
+    def loss_at(iteration: int) -> Tensor:
         small = iteration < SMALL_CROPS_UNTIL * settings.iterations
         batch = settings.batch_size if small else settings.last_batch_size
         size = settings.crop_size if small else settings.last_crop_size
-        vis, ir = draw_batch(images, batch, size, generator).split(1, dim=1)
         fidelity = next(weight for share, weight in FIDELITY_WEIGHTS if iteration >= share * settings.iterations)
-        loss = training_step(network, optimizer, ir=ir, vis=vis, fidelity=fidelity)
-        schedule.step()
-        smoothed = loss if smoothed is None else 0.98 * smoothed + 0.02 * loss
-        bar.set_postfix(loss=f"{smoothed:.4f}")
-        if (iteration + 1) % CHECKPOINT_EVERY == 0:
+        return batch_loss(network, draw_batch(images, batch, size, generator), fidelity)
+
+    def keep(done: int) -> None:
+        if done % CHECKPOINT_EVERY == 0:
             state = {
                 "network": network.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": {k: v for k, v in schedule.state_dict().items() if not callable(v)},
                 "generator": generator.get_state(),
-                "iteration": iteration + 1,
+                "iteration": done,
             }
-            part = checkpoint.with_suffix(".part")
-            torch.save(state, part)
-            part.replace(checkpoint)
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            write_atomic(checkpoint, buffer.getvalue())
+
+    fit(network, optimizer, schedule, loss_at, "teacher", start=start, after_step=keep)
     return network.eval()
 
 
-def training_step(
-    network: LDFusion, optimizer: torch.optim.Optimizer, *, ir: Tensor, vis: Tensor, fidelity: float
-) -> float:
-    """Take one step on a batch; return its loss."""
+def batch_loss(network: LDFusion, crops: Tensor, fidelity: float) -> Tensor:
+    """Return the loss of a batch [B, 2, S, S] of `draw_batch`."""
+    vis, ir = crops.split(1, dim=1)
     fused = network.forward_signed(ir=ir, vis=vis)[..., : vis.shape[-2], : vis.shape[-1]]
     loss = objective(fused, LaplacianTeacher().fuse_luma(ir=ir, vis=vis))
-    if fidelity > 0:
-        loss = loss - fidelity * visual_information(fused, ir=ir, vis=vis)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimizer.step()
-    return loss.item()
+    return loss - fidelity * visual_information(fused, ir=ir, vis=vis) if fidelity > 0 else loss
 
 
 def refine(network: LDFusion, settings: Settings) -> LDFusion:
     """Go on from trained weights with small steps and a high weight of the fidelity to both sources."""
     torch.set_num_threads(settings.threads)
-    total, rate = settings.refine_iterations, settings.refine_learning_rate
-    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total, pct_start=0.05)
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.refine_learning_rate)
+    schedule = one_cycle(optimizer, settings.refine_iterations, warm_up=0.05)
     generator = torch.Generator().manual_seed(settings.seed + 1)
     images = load_images(settings)
-    bar = tqdm(range(total), desc="refinement")
-    for _ in bar:
+
+    def loss_at(_: int) -> Tensor:
         crops = draw_batch(images, settings.refine_batch_size, settings.refine_crop_size, generator)
-        loss = training_step(network.train(), optimizer, *crops.split(1, dim=1), REFINE_FIDELITY_WEIGHT)
-        schedule.step()
-        bar.set_postfix(loss=f"{loss:.4f}")
+        return batch_loss(network, crops, REFINE_FIDELITY_WEIGHT)
+
+    fit(network, optimizer, schedule, loss_at, "refinement")
     return network.eval()
 
 
@@ -221,32 +212,30 @@ def stored(path: Path) -> LDFusion:
 def evaluate(network: LDFusion, data: Path | None) -> str:
     """Compare the teacher with averaging on unseen scenes and, where given, on the report split of a folder."""
     unseen = ProceduralScenes(24, 192, 256, seed=90_001)
-    tables = ["Unseen procedural scenes (24, 192x256):", ""]
-    tables.append(markdown_comparison(compare_with_averaging(unseen, range(len(unseen)), {"teacher": network})))
+    table = comparison_table(compare_with_averaging(unseen, range(len(unseen)), {"teacher": network}))
+    text = f"Unseen procedural scenes (24, 192x256):\n\n{table}"
     if data is not None:
         folder = PairedFolder(data)
         indices = make_splits(folder, 0).report
-        tables += ["", f"{data.name}, report split ({len(indices)} pairs):", ""]
-        tables.append(markdown_comparison(compare_with_averaging(folder, indices, {"teacher": network})))
-    return "\n".join(tables)
+        table = comparison_table(compare_with_averaging(folder, indices, {"teacher": network}))
+        text += f"\n\n{data.name}, report split ({len(indices)} pairs):\n\n{table}"
+    return text
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Train, store and evaluate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/teacher"), help="folder for teacher.safetensors and its card"
-    )
+    parser = make_parser(__doc__)
+    text = "folder for teacher.safetensors and its card"
+    parser.add_argument("--out", type=Path, default=Path("runs/teacher"), help=text)
     parser.add_argument("--data", type=Path, help="folder of real pairs to evaluate on as well")
     parser.add_argument("--evaluate", action="store_true", help="only evaluate the stored file")
     parser.add_argument("--refine", action="store_true", help="only refine the stored file")
     for item in fields(Settings):
         parser.add_argument(f"--{item.name.replace('_', '-')}", type=item.type, default=item.default)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     settings = Settings(**{item.name: getattr(args, item.name) for item in fields(Settings)})
     path = args.out / "teacher.safetensors"
     if not (args.evaluate or args.refine):
-        args.out.mkdir(parents=True, exist_ok=True)
         checkpoint = args.out / "teacher.checkpoint.pt"
         save_state(train(settings, checkpoint).state_dict(), path, half=True)
         checkpoint.unlink(missing_ok=True)
@@ -255,12 +244,12 @@ def main() -> None:
     table = evaluate(stored(path), args.data)
     print(table)
     if not args.evaluate:
-        write_atomic(args.out / "teacher.md", card(settings, table).encode())
+        write_text(args.out / "teacher.md", card(settings, table))
+    return 0
 
 
 def card(settings: Settings, table: str) -> str:
     """Write the card that lies beside the weights."""
-    rows = "\n".join(f"| {item.name} | {getattr(settings, item.name)} |" for item in fields(settings))
     return f"""# teacher.safetensors
 
 LDFusion architecture (5.776977 M parameters), stored as float16, loaded as float32. Trained by this project on its own
@@ -268,17 +257,14 @@ procedural scenes; no published weights and no real images are in it. Licence: A
 
 Command: `python experiments/weights/train_teacher.py --out fusion_env/assets`
 
-| setting | value |
-|---|---|
-{rows}
+{markdown_table(["setting", "value"], asdict(settings).items())}
 
 Measured on this file (`python experiments/weights/train_teacher.py --evaluate --out fusion_env/assets [--data DIR]`);
-all
-metrics higher is better, VIF and SSIM are sums over both sources:
+higher is better for all metrics, VIF and SSIM are sums over both sources:
 
 {table}
 """
 
 
 if __name__ == "__main__":
-    main()
+    exit_on_error(main)

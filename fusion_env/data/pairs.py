@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,13 +12,13 @@ from fusion_env.errors import DataError
 
 __all__ = ["ImagePair", "PairSource", "Progress", "joint_error", "no_progress", "printable"]
 
-Progress = Callable[[Iterable[int], str], Iterable[int]]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 """Wraps an iterable, given a title, in a progress display."""
 
 _LISTED_PROBLEMS = 20
 
 
-def no_progress(items: Iterable[int], title: str) -> Iterable[int]:
+def no_progress(items: Iterable[Any], title: str) -> Iterable[Any]:
     """Return `items` unchanged: the progress display of library code."""
     return items
 

@@ -1,8 +1,6 @@
 import csv
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,11 +10,12 @@ from PIL import Image
 
 from experiments.benchmark import main
 from experiments.benchmarking.grid import Grid, parse_seeds
+from experiments.running.directory import RunDirectory
 from fusion_env.errors import ConfigError, FusionEnvError
+from tests.experiments.processes import start, wait_until, workers_of
 
-SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "benchmark.py"
 ALGOS = ("reinforce", "constant", "random")
-ROUNDS = 12
+ROUNDS = 6
 
 POLICY = """
 import numpy as np
@@ -34,11 +33,6 @@ class Alternating:
 """
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
-
-
 def arguments(cache: str, out: Path, *more: str, algos: tuple[str, ...] = ALGOS, rounds: int = ROUNDS) -> list[str]:
     common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", str(rounds), "--seeds", "0-2", "--out", str(out)]
     return [*common, "--algos", *algos, *more]
@@ -48,6 +42,11 @@ def raw(out: Path) -> list[dict[str, str]]:
     with (out / "raw.csv").open() as file:
         rows = list(csv.DictReader(file))
     return [{name: value for name, value in row.items() if not name.startswith("seconds")} for row in rows]
+
+
+def steps_of(row: dict[str, str], out: Path) -> list[dict[str, str]]:
+    folder = out / "runs" / f"{row['policy']}-laplacian-procedural"
+    return RunDirectory(folder / row["seed"]).rounds.read()
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +75,7 @@ def test_outputs(inline: Path) -> None:
 
 def test_raw_rows_are_what_the_runs_left(inline: Path) -> None:
     for row in raw(inline):
-        run_dir = inline / "runs" / f"{row['policy']}-laplacian-procedural" / row["seed"]
-        with (run_dir / "rounds.csv").open() as file:
-            rewards = [float(step["reward"]) for step in csv.DictReader(file)]
+        rewards = [float(step["reward"]) for step in steps_of(row, inline)]
         assert float(row["mean_reward"]) == pytest.approx(np.mean(rewards))
 
 
@@ -97,35 +94,12 @@ def test_ray_gives_the_same_numbers(cache: str, inline: Path, tmp_path: Path) ->
     assert raw(tmp_path) == expected
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the process ids of the Python workers below a process (Linux)."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == pid and b"spawn_main" in (stat.parent / "cmdline").read_bytes():
-                found.append(int(stat.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def wait_until(condition, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers through /proc")
 def test_pool_gives_the_same_numbers_whoever_is_killed(cache: str, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     grid = {"algos": ("reinforce", "ppo"), "rounds": 30}
-    assert main(arguments(cache, whole, "--seeds", "0-1", **grid)) == 0
-    command = [sys.executable, str(SCRIPT)]
-    command += arguments(cache, cut, "--seeds", "0-1", "--executor", "pool", "--workers", "2", **grid)
+    command = arguments(cache, cut, "--seeds", "0-1", "--executor", "pool", "--workers", "2", **grid)
 
     def finished() -> int:
         return len(list(cut.glob("runs/*/*/summary.json")))
@@ -133,42 +107,38 @@ def test_pool_gives_the_same_numbers_whoever_is_killed(cache: str, tmp_path: Pat
     def running() -> int:
         return len(list(cut.glob("runs/*/*/rounds.csv")))
 
-    options = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    driver = subprocess.Popen(command, text=True, **options)
+    driver = start("benchmark.py", command)
     wait_until(lambda: finished() >= 1 and running() > finished(), driver)
-    workers = descendants(driver.pid)
+    workers = workers_of(driver.pid)
     assert workers
     driver.kill()
     driver.communicate(timeout=60)
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline, "the workers outlive their driver"
-        time.sleep(0.1)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))  # or they outlive their driver
     before = finished()
     assert before < 4
 
-    driver = subprocess.Popen(command, text=True, **options)
-    wait_until(lambda: len(descendants(driver.pid)) == 2 and running() > finished(), driver)
+    driver = start("benchmark.py", command)
+    wait_until(lambda: len(workers_of(driver.pid)) == 2 and running() > finished(), driver)
     time.sleep(1)
-    os.kill(descendants(driver.pid)[0], signal.SIGKILL)
+    os.kill(workers_of(driver.pid)[0], signal.SIGKILL)
     printed, _ = driver.communicate(timeout=180)
     assert driver.returncode == 0, printed
     assert "a worker process died" in printed
+    assert main(arguments(cache, whole, "--seeds", "0-1", **grid)) == 0
     assert raw(cut) == raw(whole)
 
 
 def test_across(cache: str, tmp_path: Path) -> None:
     algos = ("reinforce", "random-search", "linear")
     more = ["--protocol", "across", "--runs", "2", "--eval-runs", "2"]
-    assert main(arguments(cache, tmp_path, *more, "--seeds", "0-1", algos=algos, rounds=4)) == 0
+    assert main(arguments(cache, tmp_path, *more, "--seeds", "0", algos=algos, rounds=4)) == 0
     rows = raw(tmp_path)
     learning = {row["policy"]: row["learning_rounds"] for row in rows}
     assert learning == {"reinforce": "8", "random-search": "8", "linear": "0"}
     assert {row["judged_rounds"] for row in rows} == {"8"}
     assert "protocol `across`" in (tmp_path / "results.md").read_text()
     for row in rows:
-        with (tmp_path / "runs" / f"{row['policy']}-laplacian-procedural" / row["seed"] / "rounds.csv").open() as file:
-            steps = [step for step in csv.DictReader(file) if step["phase"] == "evaluate"]
+        steps = [step for step in steps_of(row, tmp_path) if step["phase"] == "evaluate"]
         assert float(row["mean_reward"]) == pytest.approx(np.mean([float(step["reward"]) for step in steps]))
         if row["policy"] == "random-search":  # frozen: one constant action, the same in both runs
             assert len({step["action_blur"] for step in steps}) == 1
@@ -184,9 +154,9 @@ def test_a_policy_of_unknown_class(cache: str, tmp_path: Path) -> None:
     assert main(arguments(cache, tmp_path / "out", "--seeds", "0", algos=algos, rounds=4)) == 0
     own = raw(tmp_path / "out")[0]
     assert own["policy"] == f"{file}:Alternating"
-    (rounds,) = (tmp_path / "out" / "runs").glob("*Alternating*/0/rounds.csv")
-    with rounds.open() as table:
-        assert [float(row["action_noise"]) for row in csv.DictReader(table)] == [-1.0, 0.5, -1.0, 0.5]
+    (folder,) = (tmp_path / "out" / "runs").glob("*Alternating*")
+    steps = RunDirectory(folder / "0").rounds.read()
+    assert [float(step["action_noise"]) for step in steps] == [-1.0, 0.5, -1.0, 0.5]
 
 
 def test_a_failing_run_is_named(cache: str, tmp_path: Path) -> None:
@@ -251,7 +221,7 @@ def test_tasks_of_one_name_are_kept_apart(tmp_path: Path) -> None:
 
 
 def test_several_tasks_have_a_table_each_and_one_together(cache: str, tmp_path: Path) -> None:
-    more = ["--teachers", "laplacian", "embedded", "--seeds", "0-2"]
+    more = ["--teachers", "laplacian", "embedded", "--seeds", "0-2", "--stage0-seeds", "0"]
     assert main(arguments(cache, tmp_path, *more, algos=("constant",), rounds=2)) == 0
     results = (tmp_path / "results.md").read_text()
     assert results.count("| constant |") == 3

@@ -1,9 +1,14 @@
 import argparse
 import dataclasses
+import importlib.util
+import re
+import sys
+from pathlib import Path
 
 import pytest
 
-from experiments.command_line import add_settings, exit_on_error, given_settings
+import experiments
+from experiments.command_line import add_settings, exit_on_error, given_settings, named_values, run_moved
 from fusion_env.config import DistillConfig, preset
 from fusion_env.errors import ConfigError
 
@@ -26,8 +31,9 @@ def test_only_given_settings_are_returned() -> None:
 def test_every_field_has_an_option() -> None:
     parser = argparse.ArgumentParser()
     add_settings(parser)
-    options = {action.dest for action in parser._actions}
-    assert {item.name for item in dataclasses.fields(DistillConfig)} <= options
+    options = parser.format_help()
+    for item in dataclasses.fields(DistillConfig):
+        assert f"--{item.name.replace('_', '-')} " in options or f"--{item.name.replace('_', '-')}," in options
 
 
 def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture) -> None:
@@ -49,3 +55,29 @@ def test_errors_become_one_line(capsys: pytest.CaptureFixture) -> None:
 def test_bugs_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_on_error(lambda: 1 // 0)
+
+
+def test_a_moved_script_says_where_it_is_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "new_place.py").write_text("import sys\nif __name__ == '__main__':\n    sys.exit(len(sys.argv))\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["old.py", "--option"])
+    run_moved("old", "new_place")
+    assert not any(capsys.readouterr())
+    with pytest.raises(SystemExit, match="2"):
+        run_moved("__main__", "new_place")
+    assert capsys.readouterr().err.startswith("old.py is now new_place.py")
+
+
+def test_moved_scripts_are_where_they_are_said_to_be() -> None:
+    root = Path(experiments.__file__).parent.glob("*.py")
+    calls = [re.search(r"run_moved\(__name__, \"(.+)\"\)", path.read_text()) for path in root]
+    modules = [call[1] for call in calls if call]
+    assert "experiments.measurements.soak" in modules
+    assert all(importlib.util.find_spec(module) for module in modules)
+
+
+def test_numbers_with_an_exponent_are_numbers() -> None:
+    pairs = ["a=1e6", "b=-2E-3", "c=1.5e+1", "d='1e6'", "e=1e", "f=3"]
+    assert named_values(pairs) == {"a": 1e6, "b": -2e-3, "c": 15.0, "d": "1e6", "e": "1e", "f": 3}

@@ -1,5 +1,4 @@
 import csv
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.replay import main, replay
-from experiments.run_agent import main as run_agent
-from experiments.running.rounds import read_rounds
+from experiments.running.directory import RunDirectory
 from fusion_env.action import ACTION_NAMES
 from fusion_env.errors import ConfigError
 from student.weights import load_state, save_state
@@ -25,40 +23,18 @@ class Uneven:
 """
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-def run(cache: str, out: Path, *more: str) -> Path:
-    assert run_agent(["--preset", "tiny", "--cache-dir", cache, "--threads", "1", "--out", str(out), *more]) == 0
-    return out
-
-
-@pytest.fixture(scope="module")
-def finished(cache: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two learning runs and one of the frozen agent, of three rounds each."""
-    out = tmp_path_factory.mktemp("run") / "across"
-    return run(cache, out, "--protocol", "across", "--runs", "2", "--eval-runs", "1", "--rounds", "3", "--seed", "7")
-
-
-@pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "copy"))
-
-
-def rewrite(run_dir: Path, change: Callable[[list[dict[str, str]]], object]) -> None:
-    rows = read_rounds(run_dir)
+def rewrite(run: RunDirectory, change: Callable[[list[dict[str, str]]], object]) -> None:
+    rows = run.rounds.read()
     change(rows)
-    with (run_dir / "rounds.csv").open("w") as file:
+    with run.rounds.path.open("w") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def test_a_finished_run_is_replayed_to_the_last_digit(finished: Path, capsys: pytest.CaptureFixture) -> None:
-    before = {path: path.read_bytes() for path in finished.iterdir()}
-    assert main([str(finished)]) == 0
+def test_a_finished_run_is_replayed_to_the_last_digit(across: RunDirectory, capsys: pytest.CaptureFixture) -> None:
+    before = {path: path.read_bytes() for path in across.path.iterdir()}
+    assert main([str(across.path)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed == [
         "learn run 0: 3 rounds as recorded",
@@ -66,33 +42,34 @@ def test_a_finished_run_is_replayed_to_the_last_digit(finished: Path, capsys: py
         "evaluate run 2: 3 rounds as recorded",
         "student: as recorded",
     ]
-    assert before == {path: path.read_bytes() for path in finished.iterdir()}
+    assert before == {path: path.read_bytes() for path in across.path.iterdir()}
 
 
-def test_actions_are_written_with_all_digits(finished: Path) -> None:
-    for row in read_rounds(finished):
+def test_actions_are_written_with_all_digits(across: RunDirectory) -> None:
+    for row in across.rounds.read():
         for name in ACTION_NAMES:
             value = float(row[f"action_{name}"])
             assert float(np.float32(value)) == value
             assert repr(value) == row[f"action_{name}"]
 
 
-def test_policies_without_a_seed_of_their_own(cache: str, tmp_path: Path) -> None:
+def test_policies_without_a_seed_of_their_own(finished, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(POLICY)
-    runs = [run(cache, tmp_path / name, "--algo", f"{file}:Uneven", "--rounds", "2", "--runs", "2") for name in "ab"]
-    assert read_rounds(runs[0]) == read_rounds(runs[1])
-    assert replay(runs[0]).equal
+    more = ["--algo", f"{file}:Uneven", "--rounds", "2", "--runs", "2"]
+    one, other = (finished(tmp_path / name, *more) for name in "ab")
+    assert one.rounds.read() == other.rounds.read()
+    assert replay(one.path).equal
 
 
-def test_the_first_difference_is_named(copy: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_first_difference_is_named(copy: RunDirectory, capsys: pytest.CaptureFixture) -> None:
     def change(rows: list[dict[str, str]]) -> None:
         rows[4]["reward"] = "-0.25"
         rows[5]["gap"] = "0.0"
 
-    original = read_rounds(copy)[4]["reward"]
+    original = copy.rounds.read()[4]["reward"]
     rewrite(copy, change)
-    assert main([str(copy)]) == 1
+    assert main([str(copy.path)]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "learn run 0: 3 rounds as recorded",
         "learn run 1: 1 rounds as recorded",
@@ -101,9 +78,9 @@ def test_the_first_difference_is_named(copy: Path, capsys: pytest.CaptureFixture
     ]
 
 
-def test_another_action_shows_in_its_round(copy: Path) -> None:
+def test_another_action_shows_in_its_round(copy: RunDirectory) -> None:
     rewrite(copy, lambda rows: rows[6].update(action_guidance_logit="0.987"))
-    found = replay(copy)
+    found = replay(copy.path)
     assert (found.mismatch.phase, found.mismatch.run, found.mismatch.round) == ("evaluate", 2, 1)
     assert {"weight_guidance", "reward", "loss_total"} <= set(found.mismatch.values)
     assert found.student is None
@@ -116,39 +93,39 @@ def test_another_action_shows_in_its_round(copy: Path) -> None:
         (lambda rows: rows.insert(3, dict(rows[2])), "round", "the run is over"),
     ],
 )
-def test_missing_and_surplus_rounds(copy: Path, change: Callable, column: str, message: str) -> None:
+def test_missing_and_surplus_rounds(copy: RunDirectory, change: Callable, column: str, message: str) -> None:
     rewrite(copy, change)
-    found = replay(copy)
+    found = replay(copy.path)
     assert found.mismatch.values[column][1] == message
     assert not found.equal
 
 
-def test_an_unfinished_run_with_half_a_row(copy: Path) -> None:
-    text = (copy / "rounds.csv").read_text()
-    (copy / "rounds.csv").write_text("\n".join(text.splitlines()[:6])[:-40])
-    (copy / "summary.json").unlink()
-    found = replay(copy)
+def test_an_unfinished_run_with_half_a_row(copy: RunDirectory) -> None:
+    text = copy.rounds.path.read_text()
+    copy.rounds.path.write_text("\n".join(text.splitlines()[:6])[:-40])
+    copy.summary.path.unlink()
+    found = replay(copy.path)
     assert found.matched == {("learn", 0): 3, ("learn", 1): 1}
     assert found.equal
     assert found.student is None
 
 
-def test_another_student_is_noticed(copy: Path, capsys: pytest.CaptureFixture) -> None:
-    state = load_state(copy / "student.safetensors")
+def test_another_student_is_noticed(copy: RunDirectory, capsys: pytest.CaptureFixture) -> None:
+    state = load_state(copy.student)
     name = next(iter(state))
     state[name].view(-1)[0] += 1e-6
-    save_state(state, copy / "student.safetensors")
-    assert main([str(copy)]) == 1
+    save_state(state, copy.student)
+    assert main([str(copy.path)]) == 1
     assert "student: not the one" in capsys.readouterr().out
 
 
-def test_tolerance(copy: Path) -> None:
+def test_tolerance(copy: RunDirectory) -> None:
     rewrite(copy, lambda rows: rows[1].update(gap=repr(float(rows[1]["gap"]) * (1 + 1e-9))))
-    assert not replay(copy).equal
-    assert replay(copy, tolerance=1e-6).equal
+    assert not replay(copy.path).equal
+    assert replay(copy.path, tolerance=1e-6).equal
     for tolerance in (-1.0, float("nan")):
         with pytest.raises(ConfigError, match="tolerance must be"):
-            replay(copy, tolerance=tolerance)
+            replay(copy.path, tolerance=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -161,18 +138,18 @@ def test_tolerance(copy: Path) -> None:
         (lambda text: "", "no finished round"),
     ],
 )
-def test_damaged_files_are_one_line(copy: Path, damage: Callable[[str], str], message: str) -> None:
-    path = copy / "rounds.csv"
+def test_damaged_files_are_one_line(copy: RunDirectory, damage: Callable[[str], str], message: str) -> None:
+    path = copy.rounds.path
     path.write_text(damage(path.read_text()))
     with pytest.raises(ConfigError, match=message) as caught:
-        replay(copy)
+        replay(copy.path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_run(tmp_path: Path, copy: Path) -> None:
+def test_what_is_no_run(tmp_path: Path, copy: RunDirectory) -> None:
     with pytest.raises(ConfigError, match=r"config\.json does not exist"):
         main([str(tmp_path)])
-    (copy / "rounds.csv").unlink()
+    copy.rounds.path.unlink()
     with pytest.raises(ConfigError, match="no round of this run"):
-        main([str(copy)])
+        main([str(copy.path)])

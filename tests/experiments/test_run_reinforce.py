@@ -1,23 +1,20 @@
-import csv
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import agents
+from experiments.command_line import exit_on_error
+from experiments.measurements.kill_and_resume import differences
 from experiments.run_reinforce import main
+from experiments.running.directory import RunDirectory
 from fusion_env.action import ACTION_NAMES
+from fusion_env.errors import ConfigError
 from student.weights import load_student
+from tests.experiments.processes import recorded, start, wait_until
 
-SCRIPT = Path(__file__).resolve().parents[2] / "experiments" / "run_reinforce.py"
 OUTPUTS = {
     "config.json",
     "rounds.csv",
@@ -29,40 +26,26 @@ OUTPUTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-def tiny(cache: str, out: Path, *more: str) -> list[str]:
-    return ["--preset", "tiny", "--cache-dir", cache, "--threads", "1", "--out", str(out), *more]
-
-
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    with (run_dir / "rounds.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def test_a_run_writes_everything(cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    out = tmp_path / "run"
-    assert main(tiny(cache, out, "--rounds", "6")) == 0
-    names = {path.name for path in out.iterdir()}
+def test_a_run_writes_everything(tiny, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run = RunDirectory(tmp_path / "run")
+    assert main(tiny(run.path, "--rounds", "6", "--details")) == 0
+    names = {path.name for path in run.path.iterdir()}
     assert names >= OUTPUTS
     assert any("tfevents" in name for name in names)
-    assert "checkpoint.pt" not in names
+    assert not run.checkpoints()
 
     printed = capsys.readouterr().out
-    for part in ("laplacian", "embedded", "procedural", "cpu", str(out), "closer to the teacher"):
+    for part in ("laplacian", "embedded", "procedural", "cpu", str(run.path), "closer to the teacher"):
         assert part in printed
 
-    table = rows(out)
+    table = run.rounds.read()
     assert len(table) == 6
     assert [row["round"] for row in table] == [str(i) for i in range(1, 7)]
     columns = {f"action_{name}" for name in ACTION_NAMES} | {"reward", "gap", "weight_guidance", "jpeg_quality"}
     assert columns | {"loss_guidance", "student_vif", "teacher_iqa", "guidance_share", "fused_std"} <= set(table[0])
     assert all(-1 <= float(row[f"action_{name}"]) <= 1 for row in table for name in ACTION_NAMES)
 
-    summary = json.loads((out / "summary.json").read_text())
+    summary = run.summary.read()
     assert set(summary["report"]) == {"teacher", "stage0", "guidance_only", "final"}
     final, stage0 = summary["report"]["final"], summary["report"]["stage0"]
     assert summary["closer_to_teacher"] == (final["mae"] < stage0["mae"])
@@ -71,60 +54,40 @@ def test_a_run_writes_everything(cache: str, tmp_path: Path, capsys: pytest.Capt
     assert summary["iterations_per_round"] == 1
     assert "torch" in summary["versions"]
     assert summary["return"] == pytest.approx(sum(float(row["reward"]) for row in table))
-    for name in ("preview.png", "rewards.png"):
-        assert np.asarray(Image.open(out / name)).std() > 10
+    for picture in (run.preview_figure, run.rewards_figure):
+        assert np.asarray(Image.open(picture)).std() > 10
 
-    load_student(out / "student.safetensors")
-    agents.algorithm("reinforce").load(out / "agent.zip")
-
-
-def test_the_result_is_reproducible_and_finished_runs_are_not_repeated(cache: str, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        main(tiny(cache, tmp_path / name, "--rounds", "3"))
-    assert rows(tmp_path / "a") == rows(tmp_path / "b")
-    assert (tmp_path / "a" / "student.safetensors").read_bytes() == (
-        tmp_path / "b" / "student.safetensors"
-    ).read_bytes()
-    before = (tmp_path / "a" / "student.safetensors").stat().st_mtime_ns
-    assert main(tiny(cache, tmp_path / "a", "--rounds", "3")) == 0
-    assert (tmp_path / "a" / "student.safetensors").stat().st_mtime_ns == before
+    load_student(run.student)
+    agents.algorithm("reinforce").load(run.agent)
 
 
-def test_several_runs_in_a_row(cache: str, tmp_path: Path) -> None:
-    main(tiny(cache, tmp_path / "run", "--rounds", "3", "--runs", "2"))
-    assert [row["run"] for row in rows(tmp_path / "run")] == ["0", "0", "0", "1", "1", "1"]
+def test_the_result_is_reproducible_and_finished_runs_are_not_repeated(finished, tmp_path: Path) -> None:
+    one, other = (finished(tmp_path / name, "--rounds", "3") for name in ("a", "b"))
+    assert one.rounds.read() == other.rounds.read()
+    assert one.student.read_bytes() == other.student.read_bytes()
+    before = one.student.stat().st_mtime_ns
+    assert finished(one.path, "--rounds", "3").student.stat().st_mtime_ns == before
 
 
-def test_ctrl_c_then_resume_gives_the_uninterrupted_result(cache: str, tmp_path: Path) -> None:
-    arguments = ["--rounds", "40"]
-    main(tiny(cache, tmp_path / "whole", *arguments))
-    stopped = tmp_path / "stopped"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *tiny(cache, stopped, *arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while not (stopped / "rounds.csv").exists() or len(rows(stopped)) < 3:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def test_several_runs_in_a_row(finished, tmp_path: Path) -> None:
+    run = finished(tmp_path, "--rounds", "3", "--runs", "2")
+    assert [row["run"] for row in run.rounds.read()] == ["0", "0", "0", "1", "1", "1"]
+
+
+def test_ctrl_c_then_resume_gives_the_uninterrupted_result(finished, tiny, tmp_path: Path) -> None:
+    stopped = RunDirectory(tmp_path / "stopped")
+    process = start("run_reinforce.py", tiny(stopped.path, "--rounds", "40"))
+    wait_until(lambda: recorded(stopped.path) >= 3, process)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"--resume {stopped}" in printed
-    assert 3 <= len(rows(stopped)) < 40
-    assert not (stopped / "summary.json").exists()
+    assert f"--resume {stopped.path}" in printed
+    assert 3 <= recorded(stopped.path) < 40
+    assert not stopped.is_finished
 
-    assert main(["--resume", str(stopped)]) == 0
-    assert rows(stopped) == rows(tmp_path / "whole")
-    expected, got = (
-        torch.cat([p.flatten() for p in load_student(d / "student.safetensors").parameters()])
-        for d in (tmp_path / "whole", stopped)
-    )
-    assert torch.equal(expected, got)
+    assert main(["--resume", str(stopped.path)]) == 0
+    whole = finished(tmp_path / "whole", "--rounds", "40")
+    assert differences(whole.path, stopped.path, "reinforce") == ()
 
 
 @pytest.mark.parametrize(
@@ -140,44 +103,40 @@ def test_ctrl_c_then_resume_gives_the_uninterrupted_result(cache: str, tmp_path:
     ],
 )
 def test_errors_are_one_line_with_exit_code_2_and_nothing_written(
-    arguments: list[str], message: str, tmp_path: Path
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    out = [] if "--resume" in arguments else ["--out", str(tmp_path / "out")]
-    result = subprocess.run(
-        [
-            sys.executable,
-            str(SCRIPT),
-            *arguments,
-            *out,
-            *([] if "--resume" in arguments else ["--cache-dir", str(tmp_path / "cache")]),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    assert message in result.stderr
+    monkeypatch.chdir(tmp_path)
+    if "--resume" not in arguments:
+        arguments = [*arguments, "--out", str(tmp_path / "out"), "--cache-dir", str(tmp_path / "cache")]
+    with pytest.raises(SystemExit) as caught:
+        exit_on_error(lambda: main(arguments))
+    assert caught.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
+    assert message in printed
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_directory_of_something_else_is_refused(cache: str, tmp_path: Path) -> None:
-    main(tiny(cache, tmp_path / "run", "--rounds", "2"))
-    from fusion_env.errors import ConfigError
+def test_a_process_ends_with_the_line_and_the_exit_code() -> None:
+    process = start("run_reinforce.py", ["--resume", "/no/such/run"])
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert printed.startswith("error: /no/such/run/config.json does not exist")
+    assert printed.count("\n") == 1
 
+
+def test_a_directory_of_something_else_is_refused(finished, tiny, tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", "--rounds", "2")
     with pytest.raises(ConfigError, match="another configuration"):
-        main(tiny(cache, tmp_path / "run", "--rounds", "3"))
+        main(tiny(run.path, "--rounds", "3"))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("x")
     with pytest.raises(ConfigError, match="not empty"):
-        main(tiny(cache, tmp_path / "other"))
+        main(tiny(tmp_path / "other"))
 
 
-def test_real_pairs(cache: str, tmp_path: Path, reference_dir: Path) -> None:
-    data = str(reference_dir / "data" / "mini")
-    assert main(tiny(cache, tmp_path / "run", "--rounds", "2", "--data", data)) == 0
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert summary["report_pairs"] == 1
+def test_real_pairs(finished, tmp_path: Path, reference_dir: Path) -> None:
+    run = finished(tmp_path, "--rounds", "2", "--data", str(reference_dir / "data" / "mini"))
+    assert run.summary.read()["report_pairs"] == 1

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from experiments.benchmarking.executors import Job
-from experiments.benchmarking.figures import _judged, _mean, _rewards, _table, draw_learning_curves, draw_schedules
+from experiments.benchmarking.figures import draw_learning_curves, draw_schedules
 from experiments.benchmarking.grid import Cell
+from experiments.benchmarking.series import judged_means, judged_table, phase_rewards, phase_table
 from experiments.running.config import RunConfig
-from experiments.running.rounds import RoundsFile
+from experiments.running.directory import RunDirectory
 from fusion_env.action import ACTION_NAMES
 from fusion_env.config import preset
 
@@ -37,38 +38,38 @@ def row(phase: str, run: int, number: int, reward: float, diverged: bool = False
 
 def test_a_run_that_diverged_keeps_its_return_round_by_round(tmp_path: Path) -> None:
     rows = [row("learn", 0, 1, -0.2), row("learn", 0, 2, -3.0, diverged=True)]
-    rewards = _rewards(cell(tmp_path), rows, "learn")
+    rewards = phase_rewards(cell(tmp_path), rows, "learn")
     assert rewards.tolist() == [[-0.2, -1, -1, -1]]
     assert rewards.sum() == pytest.approx(sum(float(one["reward"]) for one in rows))
 
 
 def test_what_a_broken_agent_did_not_play_is_lost(tmp_path: Path) -> None:
     rows = [row("learn", 0, 1, -0.2), row("learn", 0, 2, -0.3)]
-    rewards = _rewards(cell(tmp_path, runs=2, eval_runs=1, divergence_reward=-2.0), rows, "learn")
+    rewards = phase_rewards(cell(tmp_path, runs=2, eval_runs=1, divergence_reward=-2.0), rows, "learn")
     assert rewards.tolist() == [[-0.2, -0.3, -2, -2], [-2, -2, -2, -2]]
-    frozen = _rewards(cell(tmp_path, runs=2, eval_runs=1), rows, "evaluate")
+    frozen = phase_rewards(cell(tmp_path, runs=2, eval_runs=1), rows, "evaluate")
     assert frozen.tolist() == [[-1, -1, -1, -1]]
 
 
 def test_a_run_that_reached_parity_earns_nothing_more(tmp_path: Path) -> None:
     rows = [row("learn", 0, 1, -0.2), row("learn", 0, 2, 0.1), row("learn", 1, 1, -4.0, diverged=True)]
-    rewards = _rewards(cell(tmp_path, runs=2, stop_at_parity=True), rows, "learn")
+    rewards = phase_rewards(cell(tmp_path, runs=2, stop_at_parity=True), rows, "learn")
     assert rewards.tolist() == [[-0.2, 0.1, 0, 0], [-1, -1, -1, -1]]
 
 
 def test_judged_are_the_last_run_or_the_frozen_ones(tmp_path: Path) -> None:
     rows = [row("learn", run, number, -run) for run in range(2) for number in range(1, ROUNDS + 1)]
     rows += [row("evaluate", 2, number, -0.5) for number in range(1, ROUNDS)]
-    assert _judged(cell(tmp_path, runs=2), rows[:8], "reward").tolist() == [[-1, -1, -1, -1]]
-    (frozen,) = _judged(cell(tmp_path, runs=2, eval_runs=1), rows, "reward")
+    assert judged_table(cell(tmp_path, runs=2), rows[:8], "reward").tolist() == [[-1, -1, -1, -1]]
+    (frozen,) = judged_table(cell(tmp_path, runs=2, eval_runs=1), rows, "reward")
     np.testing.assert_array_equal(frozen, [-0.5, -0.5, -0.5, np.nan])
-    assert _table(cell(tmp_path, runs=2), rows, "learn", "reward").shape == (2, ROUNDS)
+    assert phase_table(cell(tmp_path, runs=2), rows, "learn", "reward").shape == (2, ROUNDS)
 
 
 def test_actions_are_averaged_over_the_runs_that_had_the_round(tmp_path: Path) -> None:
     long = [row("learn", 0, number, -1.0) for number in range(1, ROUNDS)]
     short = [{**row("learn", 0, 1, -1.0), "action_blur": "0.5"}]
-    means = _mean([(cell(tmp_path), long), (cell(tmp_path), short)], "action_blur")
+    means = judged_means([(cell(tmp_path), long), (cell(tmp_path), short)], "action_blur")
     np.testing.assert_allclose(means, [0.3, 0.2, 0.3, np.nan])
 
 
@@ -76,7 +77,7 @@ def test_actions_are_averaged_over_the_runs_that_had_the_round(tmp_path: Path) -
 def test_drawn_without_a_warning_whatever_is_missing(tmp_path: Path, eval_runs: int) -> None:
     cells = [cell(tmp_path / name, name, runs=2, eval_runs=eval_runs) for name in ("ppo", "broken", "linear")]
     for index, one in enumerate(cells):
-        file = RoundsFile(one.job.run_dir)
+        file = RunDirectory(one.job.run_dir).rounds
         one.job.run_dir.mkdir()
         file.append(row("learn", 0, 1, -0.5))
         for run in range(2 * (index != 1)):

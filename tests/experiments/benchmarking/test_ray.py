@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,17 +11,14 @@ import pytest
 
 from experiments.benchmarking.executors import Job, Resources, map_runs
 from experiments.running.config import RunConfig
+from experiments.running.directory import RunDirectory
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError, FusionEnvError
+from tests.experiments.processes import wait_until
 
 pytestmark = pytest.mark.slow
 ray = pytest.importorskip("ray")
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +60,7 @@ def test_relative_paths_are_those_of_the_driver(cluster, cache, tmp_path, monkey
     )
     ((_, summary),) = map_runs([job(Path("out"), cache, "mine.py:Zero")], "ray", Resources(address=cluster))
     assert summary["learning_rounds"] == 3
-    assert (tmp_path / "out" / "summary.json").exists()
+    assert RunDirectory(tmp_path / "out").is_finished
 
 
 def test_a_run_that_fits_no_node_is_an_error(cluster, cache, tmp_path) -> None:
@@ -83,9 +79,7 @@ def test_a_failing_run_reads_as_it_does_here(cluster, cache, tmp_path) -> None:
 
 def end_worker(run_dir: Path, how: int) -> int:
     """End the worker once it has left a checkpoint; it is the one that stands in this directory."""
-    deadline = time.monotonic() + 120
-    while not list(run_dir.glob("checkpoint-*.pt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(RunDirectory(run_dir).checkpoints)
     ended = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -110,7 +104,7 @@ def test_a_worker_that_is_ended_is_replaced(cluster, cache, tmp_path, how, caplo
         list(map_runs([cut], "ray", Resources(address=cluster)))
     assert ended.result() == 1
     assert "died; starting the run again" in caplog.text
-    assert (cut.run_dir / "rounds.csv").read_text() == (whole.run_dir / "rounds.csv").read_text()
+    assert RunDirectory(cut.run_dir).rounds.read() == RunDirectory(whole.run_dir).rounds.read()
 
 
 def test_no_cluster_at_the_address(cache, tmp_path) -> None:

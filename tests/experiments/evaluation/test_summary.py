@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.evaluation.summary import bootstrap_interval, markdown_table, summarise
+from experiments.evaluation.summary import bootstrap_interval, summarise, summary_table
 
 UP = SimpleNamespace(name="up", higher_is_better=True)
 DOWN = SimpleNamespace(name="down", higher_is_better=False)
@@ -91,7 +91,7 @@ def test_a_single_method_and_nan_have_no_place() -> None:
 def test_markdown_marks_best_and_second() -> None:
     summary = summarise(frame(a=[(1, 0.5), (1, 0.5)], b=[(30, 0.25), (31, 0.25)], c=[(2, 9), (2, 9)]), [UP, DOWN], 50)
     summary.loc[(summary.method == "b") & (summary.metric == "up"), ["ci_low", "ci_high"]] = 30.123, 30.987
-    assert markdown_table(summary, [UP, DOWN]).splitlines() == [
+    assert summary_table(summary, [UP, DOWN]).splitlines() == [
         "| method | n | up | down |",
         "|---|---:|---:|---:|",
         "| a | 2 | 1.00 [1.00, 1.00] | *0.500* [0.500, 0.500] |",
@@ -102,12 +102,12 @@ def test_markdown_marks_best_and_second() -> None:
 
 def test_markdown_shows_small_and_large_means() -> None:
     summary = summarise(frame(a=[(0.0041234, 23456.7)]), [UP, DOWN], 50)
-    assert markdown_table(summary, [UP, DOWN]).splitlines()[-1] == "| a | 1 | 0.004123 | 23457 |"
+    assert summary_table(summary, [UP, DOWN]).splitlines()[-1] == "| a | 1 | 0.004123 | 23457 |"
 
 
 def test_markdown_of_odd_values() -> None:
     summary = summarise(frame(**{"a|b": [(np.nan, 0)], "c": [(np.inf, 0)]}), [UP, DOWN], 50)
-    assert markdown_table(summary, [UP, DOWN]).splitlines()[2:] == [
+    assert summary_table(summary, [UP, DOWN]).splitlines()[2:] == [
         "| a\\|b | 1 | nan | **0.000** |",
         "| c | 1 | **inf** | **0.000** |",
     ]

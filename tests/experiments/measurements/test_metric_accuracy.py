@@ -42,7 +42,7 @@ def test_page_has_every_metric_and_source(small_reference, tmp_path):
     page = tmp_path / "accuracy.md"
     assert main(["--reference", str(small_reference), "--out", str(page)]) == 0
     text = page.read_text()
-    expected = {(row.metric, row.source) for row in read_rows(small_reference)}
+    expected = {(row.metric, row.source) for row in read_rows(small_reference).itertuples()}
     assert len(expected) > 30
     for metric, source in expected:
         assert f"| {metric} | {source} |" in text

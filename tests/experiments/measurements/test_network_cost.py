@@ -53,7 +53,7 @@ def test_live_tensors_by_hand() -> None:
         given += third
     assert live.peak == 2 * 4000
     del second, third
-    assert live._live == 0
+    assert live.current == 0
 
 
 def test_out_of_memory_is_said_and_the_others_go_on() -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.running.config import RunConfig, read_config, write_config
+from experiments.running.config import RunConfig
+from experiments.running.directory import RunDirectory
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError, FusionEnvError, UnknownNameError
 
@@ -29,21 +30,22 @@ def test_round_trip(tmp_path: Path) -> None:
         normalize=True,
         checkpoint_every=3,
     )
-    write_config(config, tmp_path)
-    assert read_config(tmp_path) == config
+    RunDirectory(tmp_path).write_config(config)
+    assert RunDirectory(tmp_path).read_config() == config
     assert config.agent_settings == {"start": [0.5, -0.5], "3": None}  # as JSON has it
 
 
 def test_files_of_the_version_before_are_read(tmp_path: Path) -> None:
-    write_config(CONFIG, tmp_path)
-    values = json.loads((tmp_path / "config.json").read_text())
+    directory = RunDirectory(tmp_path)
+    directory.write_config(CONFIG)
+    values = json.loads(directory.config_file.read_text())
     del values["normalize"], values["checkpoint_every"]
-    (tmp_path / "config.json").write_text(json.dumps({**values, "version": 2}))
-    assert read_config(tmp_path) == CONFIG
+    directory.config_file.write_text(json.dumps({**values, "version": 2}))
+    assert directory.read_config() == CONFIG
     for version in (1, 4, None, "3", [3]):
-        (tmp_path / "config.json").write_text(json.dumps({**values, "version": version}))
+        directory.config_file.write_text(json.dumps({**values, "version": version}))
         with pytest.raises(ConfigError, match="format version"):
-            read_config(tmp_path)
+            directory.read_config()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_any_description_is_a_run_or_one_clear_error(change: object) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{}", b"\xff\xfe", b"\0", b"[" * 200_000, b'{"version": 3}'])
 def test_damaged_files_are_one_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "config.json").write_bytes(content)
+    RunDirectory(tmp_path).config_file.write_bytes(content)
     with pytest.raises(ConfigError, match=r"config\.json cannot be read") as caught:
-        read_config(tmp_path)
+        RunDirectory(tmp_path).read_config()
     assert "\n" not in str(caught.value)

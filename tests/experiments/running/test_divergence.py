@@ -1,5 +1,5 @@
 import csv
-import json
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ from experiments.benchmarking.table import raw_row
 from experiments.command_line import exit_on_error
 from experiments.replay import replay
 from experiments.run_agent import main
-from experiments.running.divergence import AgentDivergedError
+from experiments.running.directory import RunDirectory
+from experiments.running.run import AgentDivergedError
 from fusion_env.config import preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
@@ -47,104 +48,91 @@ class Wrong:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("policies") / "policies.py"
     file.write_text(POLICIES)
     return file
 
 
-def tiny(cache: str, out: Path, *more: str) -> list[str]:
-    return ["--preset", "tiny", "--cache-dir", cache, "--threads", "1", "--out", str(out), *more]
-
-
-def summary(run_dir: Path) -> dict:
-    return json.loads((run_dir / "summary.json").read_text())
-
-
-def test_student_with_a_huge_learning_rate(cache: str, tmp_path: Path) -> None:
-    assert main(tiny(cache, tmp_path, "--learning-rate", "1e6", "--rounds", "5")) == 0
-    load_state(tmp_path / "student.safetensors")  # refuses what is not finite
-    assert all(float(row["reward"]) >= -5 for row in csv.DictReader((tmp_path / "rounds.csv").open()))
+def test_student_with_a_huge_learning_rate(finished, tmp_path: Path) -> None:
+    run = finished(tmp_path, "--learning-rate", "1e6", "--rounds", "5")
+    load_state(run.student)  # refuses what is not finite
+    assert all(float(row["reward"]) >= -5 for row in run.rounds.read())
 
 
 def test_students_that_diverge_are_counted_and_the_last_finite_ones_kept(
-    cache: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
+    finished, cache: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
 ) -> None:
-    diverging = ["--student-init", "embedded", "--stage0-rounds", "0", "--learning-rate", "1e30"]
+    diverging = ["--student-init", "embedded", "--stage0-rounds", "0", "--learning-rate", "1e30", "--details"]
     more = ["--algo", "constant", "--rounds", "5", "--protocol", "across", "--runs", "2", "--eval-runs", "1"]
-    assert main(tiny(cache, tmp_path, *more, *diverging)) == 0
-    rows = list(csv.DictReader((tmp_path / "rounds.csv").open()))
-    assert [(row["phase"], row["run"], row["diverged"], row["reward"]) for row in rows] == [
+    run = finished(tmp_path, *more, *diverging)
+    assert [(row["phase"], row["run"], row["diverged"], row["reward"]) for row in run.rounds.read()] == [
         ("learn", "0", "True", "-5.0"),
         ("learn", "1", "True", "-5.0"),
         ("evaluate", "2", "True", "-5.0"),
     ]
-    assert summary(tmp_path)["diverged_runs"] == 3
+    summary = run.summary.read()
+    assert summary["diverged_runs"] == 3
     assert "3 run(s) diverged" in capsys.readouterr().out
-    for run in range(3):
-        assert f"run {run}: the student diverged in round 1 of 5 with learning_rate=1e+30" in caplog.text
+    for number in range(3):
+        assert f"run {number}: the student diverged in round 1 of 5 with learning_rate=1e+30" in caplog.text
     assert "the guidance-only control diverged in round 1" in caplog.text
-    report = summary(tmp_path)["report"]
+    report = summary["report"]
     for name in ("guidance_only", "final"):
         assert report[name] == pytest.approx(report["stage0"], rel=1e-4)
     task = build_task(preset("tiny", cache_dir=cache, student_init="embedded", stage0_rounds=0))
-    kept = load_state(tmp_path / "student.safetensors")
+    kept = load_state(run.student)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in task.stage0.items())
-    assert replay(tmp_path).equal
+    assert replay(run.path).equal
 
 
-@pytest.mark.parametrize(("algo", "rate"), [("ppo", "1e6"), ("sac", "1e6"), ("td3", "1e6"), ("reinforce", "1e38")])
+@pytest.mark.parametrize(("algo", "rate"), [("ppo", 1e6), ("sac", 1e6), ("td3", 1e6), ("reinforce", 1e38)])
 def test_agents_that_diverge_are_one_clear_line(
-    cache: str, tmp_path: Path, algo: str, rate: str, capsys: pytest.CaptureFixture
+    tiny, tmp_path: Path, algo: str, rate: float, capsys: pytest.CaptureFixture
 ) -> None:
-    rate = f"{float(rate):.1f}"
-    arguments = tiny(cache, tmp_path, "--algo", algo, "--rounds", "20", "--agent-settings", f"learning_rate={rate}")
+    arguments = tiny(tmp_path, "--algo", algo, "--rounds", "20", "--agent-settings", f"learning_rate={rate:.1f}")
     with pytest.raises(SystemExit) as caught:
         exit_on_error(lambda: main(arguments))
     assert caught.value.code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert line.rpartition("\r")[2].strip().startswith("error: agent " + algo + " diverged after ")
-    assert f"lower its learning_rate ({float(rate)})" in line
-    load_state(tmp_path / "student.safetensors")
-    assert not (tmp_path / "agent.zip").exists()
-    result = summary(tmp_path)
+    assert f"lower its learning_rate ({rate})" in line
+    run = RunDirectory(tmp_path)
+    load_state(run.student)
+    assert not run.agent.exists()
+    result, rows = run.summary.read(), run.rounds.read()
     assert result["diverged_runs"] == 1
-    rows = list(csv.DictReader((tmp_path / "rounds.csv").open()))
     lost = 20 - len(rows)
     assert result["return"] == pytest.approx(sum(float(row["reward"]) for row in rows) - lost)
-    assert replay(tmp_path).equal
+    assert replay(run.path).equal
 
 
-def test_reinforce_is_bounded(cache: str, tmp_path: Path) -> None:
-    assert main(tiny(cache, tmp_path, "--rounds", "8", "--agent-settings", "learning_rate=1000000.0")) == 0
-    assert summary(tmp_path)["agent_diverged"] is None
+def test_reinforce_is_bounded(finished, tmp_path: Path) -> None:
+    run = finished(tmp_path, "--rounds", "8", "--agent-settings", "learning_rate=1000000.0")
+    assert run.summary.read()["agent_diverged"] is None
 
 
-def test_the_last_checkpoint_stays_and_the_verdict_is_final(cache: str, tmp_path: Path, policies: Path) -> None:
-    arguments = tiny(cache, tmp_path, "--algo", f"{policies}:Breaking", "--rounds", "9", "--runs", "3")
+def test_the_last_checkpoint_stays_and_the_verdict_is_final(tiny, tmp_path: Path, policies: Path) -> None:
+    arguments = tiny(tmp_path, "--algo", f"{policies}:Breaking", "--rounds", "9", "--runs", "3")
     for command in (arguments, ["--resume", str(tmp_path)], arguments):
         with pytest.raises(AgentDivergedError, match="after 12 of 27 rounds.*correct the policy; the checkpoint of"):
             main(command)
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000010.pt"]
+    run = RunDirectory(tmp_path)
+    assert run.checkpoints() == [run.checkpoint(10)]
     # Of the second run, three rounds were done and six are lost.
-    rows = list(csv.DictReader((tmp_path / "rounds.csv").open()))
-    assert summary(tmp_path)["return"] == pytest.approx(sum(float(row["reward"]) for row in rows[9:]) - 6)
+    rewards = [float(row["reward"]) for row in run.rounds.read()]
+    assert run.summary.read()["return"] == pytest.approx(sum(rewards[9:]) - 6)
 
 
-def test_a_policy_that_never_acted_is_a_wrong_setting(cache: str, tmp_path: Path, policies: Path) -> None:
+def test_a_policy_that_never_acted_is_a_wrong_setting(tiny, tmp_path: Path, policies: Path) -> None:
     with pytest.raises(ConfigError, match="after 0 of 3 rounds"):
-        main(tiny(cache, tmp_path, "--algo", f"{policies}:Breaking", "--rounds", "3", "--agent-settings", "after=0"))
-    assert not (tmp_path / "summary.json").exists()
+        main(tiny(tmp_path, "--algo", f"{policies}:Breaking", "--rounds", "3", "--agent-settings", "after=0"))
+    assert not RunDirectory(tmp_path).is_finished
 
 
-def test_a_policys_own_error_is_not_divergence(cache: str, tmp_path: Path, policies: Path) -> None:
+def test_a_policys_own_error_is_not_divergence(tiny, tmp_path: Path, policies: Path) -> None:
     with pytest.raises(ValueError, match="^my own mistake$"):
-        main(tiny(cache, tmp_path, "--algo", f"{policies}:Wrong", "--rounds", "3"))
+        main(tiny(tmp_path, "--algo", f"{policies}:Wrong", "--rounds", "3"))
 
 
 def test_the_benchmark_counts_broken_agents(cache: str, tmp_path: Path, policies: Path) -> None:
@@ -161,15 +149,15 @@ def test_a_broken_agent_loses_all_runs_that_it_is_judged_by(cache: str, tmp_path
     (cell,) = Grid("across", ("ppo",), seeds=(0,), preset="tiny", settings=settings, runs=2, eval_runs=2).cells(
         tmp_path
     )
-    config = cell.job.config
-    broken = type(config)(**{**vars(config), "agent_settings": {"learning_rate": 1e6, "n_steps": 4, "batch_size": 4}})
+    settings = {"learning_rate": 1e6, "n_steps": 4, "batch_size": 4}
+    broken = dataclasses.replace(cell.job.config, agent_settings=settings)
     ((_, result),) = map_runs([Job(broken, cell.job.run_dir)])
     row = raw_row(cell, result)
     assert (row["mean_reward"], row["diverged_runs"]) == (-1.0, 3)
     assert row["report_gap"] == row["stage0_gap"]
 
 
-def test_a_saved_agent_with_weights_that_are_not_finite(cache: str, tmp_path: Path) -> None:
+def test_a_saved_agent_with_weights_that_are_not_finite(tiny, cache: str, tmp_path: Path) -> None:
     env = FusionDistillEnv(preset="tiny", cache_dir=cache)
     agent = agents.make("ppo", env)
     with torch.no_grad():
@@ -177,4 +165,4 @@ def test_a_saved_agent_with_weights_that_are_not_finite(cache: str, tmp_path: Pa
     agent.save(tmp_path / "agent.zip")
     more = ["--eval-policy", str(tmp_path / "agent.zip"), "--algo", "ppo", "--eval-runs", "1"]
     with pytest.raises(ConfigError, match=r"agent\.zip has weights that are not finite"):
-        main(tiny(cache, tmp_path / "out", *more))
+        main(tiny(tmp_path / "out", *more))

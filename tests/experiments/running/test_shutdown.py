@@ -1,10 +1,8 @@
 """A stop that is asked for is quick, keeps what was done, and leaves no process behind."""
 
-import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,27 +13,14 @@ import pytest
 
 from experiments.benchmark import main as benchmark
 from experiments.run_agent import main
+from experiments.running.directory import RunDirectory
 from experiments.running.interruption import Interrupted, interrupt_at_once, stop_on_request
-from experiments.running.rounds import read_rounds
+from tests.experiments.processes import recorded, start, wait_until, workers_of
 
-SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "benchmark.py"
 LIMIT_S = 5
 # Python and PyTorch take a moment to leave, longer on a busy machine.
 PROCESS_LIMIT_S = LIMIT_S + 5
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs the signals of POSIX")
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-def tiny(cache: str, out: Path, *more: str) -> list[str]:
-    return ["--preset", "tiny", "--cache-dir", cache, "--threads", "1", "--out", str(out), *more]
-
-
-def recorded(out: Path) -> int:
-    return sum(path.read_text().count("\n") - 1 for path in out.rglob("rounds.csv"))
 
 
 @contextmanager
@@ -54,23 +39,23 @@ def signalled(number: int, when: Callable[[], bool]) -> Iterator[list[float]]:
 
 
 @pytest.mark.parametrize("algo", ["reinforce", "ppo"])
-def test_sigterm_ends_a_run_with_a_checkpoint_of_this_moment(cache: str, tmp_path: Path, algo: str) -> None:
-    arguments = tiny(cache, tmp_path, "--algo", algo, "--rounds", "200", "--agent-settings")
+def test_sigterm_ends_a_run_with_a_checkpoint_of_this_moment(tiny, tmp_path: Path, algo: str) -> None:
+    arguments = tiny(tmp_path, "--algo", algo, "--rounds", "200", "--agent-settings")
     arguments += ["n_steps=4", "batch_size=4"] if algo == "ppo" else ["horizon=5"]
     with signalled(signal.SIGTERM, lambda: recorded(tmp_path) >= 13) as sent:
         assert main(arguments) == 130
     assert time.monotonic() - sent[0] < LIMIT_S
-    newest = sorted(tmp_path.glob("checkpoint-*.pt"))[-1].name
-    assert newest == f"checkpoint-{recorded(tmp_path):08d}.pt"
+    run = RunDirectory(tmp_path)
+    assert run.checkpoints()[-1] == run.checkpoint(recorded(tmp_path))
     assert recorded(tmp_path) < 30
-    assert not list(tmp_path.glob(".*.part"))
+    assert not run.partial_files()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_in_a_long_round_the_last_checkpoint_counts(
-    cache: str, tmp_path: Path, number: int, capsys: pytest.CaptureFixture
+    tiny, tmp_path: Path, number: int, capsys: pytest.CaptureFixture
 ) -> None:
-    arguments = tiny(cache, tmp_path, "--rounds", "5", "--iterations", "2000", "--stage0-rounds", "0")
+    arguments = tiny(tmp_path, "--rounds", "5", "--iterations", "2000", "--stage0-rounds", "0")
 
     def is_training() -> bool:
         return any(time.time() - path.stat().st_ctime > 0.5 for path in tmp_path.glob("events*"))
@@ -79,46 +64,44 @@ def test_in_a_long_round_the_last_checkpoint_counts(
         assert main(arguments) == 130
     assert time.monotonic() - sent[0] < LIMIT_S
     assert "stopped in the middle of a round" in capsys.readouterr().out
-    assert not (tmp_path / "rounds.csv").exists()
+    assert not RunDirectory(tmp_path).rounds.path.exists()
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
-def test_in_a_long_rollout_the_last_checkpoint_counts(cache: str, tmp_path: Path) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
+def test_in_a_long_rollout_the_last_checkpoint_counts(finished, tiny, tmp_path: Path) -> None:
+    cut = RunDirectory(tmp_path / "cut")
     more = ["--algo", "ppo", "--rounds", "24", "--agent-settings", "n_steps=12", "batch_size=12"]
-    assert main(tiny(cache, whole, *more)) == 0
+    whole = finished(tmp_path / "whole", *more)
     # A second Ctrl-C does not wait for the end of the rollout.
     with (
-        signalled(signal.SIGINT, lambda: recorded(cut) >= 15),
-        signalled(signal.SIGINT, lambda: recorded(cut) >= 16),
+        signalled(signal.SIGINT, lambda: recorded(cut.path) >= 15),
+        signalled(signal.SIGINT, lambda: recorded(cut.path) >= 16),
     ):
-        assert main(tiny(cache, cut, *more)) == 130
-    assert [path.name for path in cut.glob("checkpoint-*.pt")] == ["checkpoint-00000012.pt"]
-    assert 16 <= recorded(cut) < 24
-    assert main(["--resume", str(cut)]) == 0
-    assert read_rounds(cut) == read_rounds(whole)
+        assert main(tiny(cut.path, *more)) == 130
+    assert cut.checkpoints() == [cut.checkpoint(12)]
+    assert 16 <= recorded(cut.path) < 24
+    assert main(["--resume", str(cut.path)]) == 0
+    assert cut.rounds.read() == whole.rounds.read()
 
 
-def test_a_stop_after_learning_keeps_what_was_learnt(cache: str, tmp_path: Path) -> None:
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    more = ["--rounds", "12"]
-    assert main(tiny(cache, whole, *more)) == 0
-    with signalled(signal.SIGTERM, (cut / "learning.json").exists) as sent:
-        assert main(tiny(cache, cut, *more)) == 130
+def test_a_stop_after_learning_keeps_what_was_learnt(finished, tiny, tmp_path: Path) -> None:
+    more = ["--rounds", "6", "--details"]
+    whole, cut = finished(tmp_path / "whole", *more), RunDirectory(tmp_path / "cut")
+    with signalled(signal.SIGTERM, cut.learning.path.exists) as sent:
+        assert main(tiny(cut.path, *more)) == 130
     assert time.monotonic() - sent[0] < LIMIT_S
-    assert not (cut / "summary.json").exists()
-    learnt = (cut / "learning.json").read_bytes()
-    assert main(["--resume", str(cut)]) == 0
-    assert (cut / "learning.json").read_bytes() == learnt
-    results = [json.loads((out / "summary.json").read_text()) for out in (whole, cut)]
-    assert results[0]["report"] == results[1]["report"]
+    assert not cut.is_finished
+    learnt = cut.learning.path.read_bytes()
+    assert main(["--resume", str(cut.path)]) == 0
+    assert cut.learning.path.read_bytes() == learnt
+    assert cut.summary.read()["report"] == whole.summary.read()["report"]
 
 
-def test_a_stop_during_the_set_up_leaves_nothing(cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_stop_during_the_set_up_leaves_nothing(tiny, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     fresh, out = tmp_path / "cache", tmp_path / "out"
     with signalled(signal.SIGINT, lambda: any(fresh.rglob("*"))) as sent:
         try:
-            status = main(tiny(str(fresh), out, "--stage0-rounds", "2000"))
+            status = main(tiny(out, "--cache-dir", str(fresh), "--stage0-rounds", "2000"))
         except KeyboardInterrupt:
             pytest.fail("Ctrl-C during the set-up is a traceback")
     assert status == 130
@@ -139,41 +122,17 @@ def test_the_inline_benchmark_stops_and_goes_on(cache: str, tmp_path: Path, caps
     assert benchmark(arguments) == 0
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the process ids of the Python workers below a process (Linux)."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            if parent == pid and b"spawn_main" in (stat.parent / "cmdline").read_bytes():
-                found.append(int(stat.parent.name))
-        except OSError:
-            continue
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers through /proc")
 @pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
 def test_the_workers_of_the_pool_end_with_their_driver(
     cache: str, tmp_path: Path, number: int, whole_group: bool
 ) -> None:
-    command = [sys.executable, str(SCRIPT), *tiny(cache, tmp_path, "--executor", "pool", "--workers", "2")]
-    command += ["--algos", "reinforce", "random", "--seeds", "0-3", "--rounds", "300"]
-    driver = subprocess.Popen(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.rglob("rounds.csv"))) < 2 or recorded(tmp_path) < 25:
-        assert driver.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    workers, runs = descendants(driver.pid), len(list(tmp_path.rglob("config.json")))
+    arguments = ["--preset", "tiny", "--cache-dir", cache, "--out", str(tmp_path), "--executor", "pool"]
+    arguments += ["--workers", "2", "--algos", "reinforce", "random", "--seeds", "0-3", "--rounds", "300"]
+    driver = start("benchmark.py", arguments, start_new_session=True)
+    wait_until(lambda: len(list(tmp_path.rglob("rounds.csv"))) == 2 and recorded(tmp_path) >= 25, driver)
+    workers, runs = workers_of(driver.pid), len(list(tmp_path.rglob("config.json")))
     assert len(workers) == 2
     sent = time.monotonic()
     # A terminal sends Ctrl-C to the driver and its workers alike.
@@ -192,8 +151,8 @@ def test_the_workers_of_the_pool_end_with_their_driver(
     # Every run that had begun was saved at this moment, and no other one was begun.
     assert len(list(tmp_path.rglob("config.json"))) == runs == 2
     for table in tmp_path.rglob("rounds.csv"):
-        newest = sorted(table.parent.glob("checkpoint-*.pt"))[-1].name
-        assert newest == f"checkpoint-{recorded(table.parent):08d}.pt"
+        run = RunDirectory(table.parent)
+        assert run.checkpoints()[-1] == run.checkpoint(recorded(run.path))
 
 
 def test_a_block_that_does_not_look_is_cut_off() -> None:

@@ -14,7 +14,10 @@ from fusion_env.task import build_task
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
     folder = tmp_path_factory.mktemp("benchmark")
-    grid = Grid("online", ("constant", "guidance-only"), seeds=(0, 1), stage0_seeds=(0,), preset="tiny")
+    settings = {"rounds": 2, "threads": 1}
+    grid = Grid(
+        "online", ("constant", "guidance-only"), seeds=(0, 1), stage0_seeds=(0,), preset="tiny", settings=settings
+    )
     rows = benchmark(grid, folder)
     assert main([str(folder), "--draws", "1"]) == 0
     return folder, rows

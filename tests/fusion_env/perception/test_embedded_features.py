@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.weights.embedded_common import Lumas, load_lumas, spearman, to_batch
-from experiments.weights.train_features import CHANGES, EVALUATED_LEVELS, draw_batch, recover_images, tap_distances
+from experiments.weights.images import Lumas, load_lumas, to_batch
+from experiments.weights.measures import spearman
+from experiments.weights.train_features import change_distances, draw_batch, recover_images, tap_distances
 from fusion_env.data import PairedFolder, ProceduralScenes
 from fusion_env.losses import guidance_loss
-from fusion_env.metrics import ssim_index
 from fusion_env.perception import load_features, load_quality
 from fusion_env.perception.embedded_features import EmbeddedFeatures
 from fusion_env.perception.local_moments import local_moments
@@ -26,18 +26,9 @@ def scenes() -> Lumas:
 
 def rank_agreement(network: EmbeddedFeatures, lumas: Lumas) -> tuple[float, float]:
     """Spearman of distance and 1 - SSIM: pooled, and mean per image."""
-    rng = np.random.default_rng(0)
-    distances, targets = [], []
-    for image, other in zip(lumas["average"], lumas["ir"], strict=True):
-        noise = rng.standard_normal(image.shape, dtype=np.float32)
-        changed = [change(image, other, noise, level) for change in CHANGES.values() for level in EVALUATED_LEVELS]
-        versions = to_batch(changed)
-        originals = to_batch([image]).expand_as(versions)
-        with torch.no_grad():
-            distances.append(tap_distances(network, originals, versions).sum(1).numpy())
-            targets.append((1 - ssim_index(originals, versions)).numpy())
-    single = [spearman(*pair) for pair in zip(distances, targets, strict=True)]
-    return spearman(np.concatenate(distances), np.concatenate(targets)), float(np.mean(single))
+    distances, targets = change_distances(network, lumas["average"], lumas["ir"], np.random.default_rng(0))
+    single = [spearman(*(values.ravel() for values in pair)) for pair in zip(distances, targets, strict=True)]
+    return spearman(distances.ravel(), targets.ravel()), float(np.mean(single))
 
 
 def test_distance_ranks_changes_as_ssim_does(network: EmbeddedFeatures, scenes: Lumas) -> None:

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.weights.embedded_common import Lumas, gaussian_blur, load_lumas, spearman, to_batch
+from experiments.weights.changes import gaussian_blur
+from experiments.weights.images import Lumas, load_lumas, to_batch
+from experiments.weights.measures import spearman
 from experiments.weights.train_quality import EVALUATED, Damage, train
 from fusion_env.data import PairedFolder, ProceduralScenes
 from fusion_env.perception import load_quality

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from experiments.weights.fusion_quality import compare_with_averaging
+from experiments.weights.against_averaging import compare_with_averaging
 from fusion_env import teachers
 from fusion_env.data import PairedFolder, PairSource, ProceduralScenes, make_splits
 

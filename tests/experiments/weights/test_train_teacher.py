@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from experiments.weights.fusion_quality import METRICS, compare_with_averaging, markdown_comparison
+from experiments.weights.against_averaging import METRICS, compare_with_averaging, comparison_table
 from experiments.weights.train_teacher import draw_batch, visual_information
 from fusion_env.data import ProceduralScenes, luma_levels, rgb_to_luma
 from fusion_env.metrics import vif
@@ -13,7 +13,7 @@ def test_averaging_compared_with_itself() -> None:
     table = compare_with_averaging(source, range(2), methods)
     assert list(table) == ["average", "mean"]
     assert table["average"] == pytest.approx(table["mean"], rel=0.02)
-    assert markdown_comparison(table).count("|") == (len(METRICS) + 2) * 4
+    assert comparison_table(table).count("|") == (len(METRICS) + 2) * 4
 
 
 def test_training_objective_holds_the_published_vif() -> None:

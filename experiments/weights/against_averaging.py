@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from experiments.output import markdown_table
 from fusion_env import metrics
 from fusion_env.data import PairSource, luma_levels
 
-__all__ = ["METRICS", "Comparison", "compare_with_averaging", "markdown_comparison"]
+__all__ = ["METRICS", "Comparison", "compare_with_averaging", "comparison_table"]
 
 METRICS = ("ag", "ei", "sd", "en", "vif", "ssim")
 
@@ -43,9 +44,7 @@ def compare_with_averaging(source: PairSource, indices: Sequence[int], methods: 
     return sums
 
 
-def markdown_comparison(comparison: Comparison) -> str:
+def comparison_table(comparison: Comparison) -> str:
     """Write a comparison as a Markdown table, methods as rows."""
-    lines = [f"| | {' | '.join(name.upper() for name in METRICS)} |", f"|---|{'---|' * len(METRICS)}"]
-    for name, values in comparison.items():
-        lines.append(f"| {name} | {' | '.join(f'{values[metric]:.3f}' for metric in METRICS)} |")
-    return "\n".join(lines)
+    rows = [[method, *(values[metric] for metric in METRICS)] for method, values in comparison.items()]
+    return markdown_table(["", *(name.upper() for name in METRICS)], rows, decimals=3)

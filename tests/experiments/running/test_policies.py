@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.running.policies import policy_setup
+from experiments.running.policies import policy_setup, run_config
 from fusion_env.action import decode_action, even_degradation
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError
@@ -45,3 +45,31 @@ def test_unknown_names_suggest_the_nearest() -> None:
         policy_setup("reinforced", preset("tiny"))
     with pytest.raises(ConfigError, match="no module 'nosuch'"):
         policy_setup("nosuch:Policy", preset("tiny"))
+
+
+def test_a_run_of_a_policy() -> None:
+    config = run_config("ppo", "tiny", {"rounds": 3}, agent_settings={"n_steps": 3}, seed=4)
+    assert (config.agent, config.env, config.preset) == ("ppo", preset("tiny", rounds=3), "tiny")
+    assert (config.protocol, config.runs, config.eval_runs, config.seed) == ("online", 1, 0, 4)
+    assert config.agent_settings == {"n_steps": 3}
+    control = run_config("guidance-only", "tiny", {})
+    assert (control.agent, control.env.self_learning) == ("constant", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "runs"),
+    [
+        ("ppo", {}, 1),
+        ("ppo", {"learning_runs": 20}, 20),
+        ("linear", {"learning_runs": 20}, 0),
+        ("linear", {"runs": 2}, 2),
+    ],
+)
+def test_runs_across(name: str, fields: dict, runs: int) -> None:
+    config = run_config(name, "tiny", {}, protocol="across", **fields)
+    assert (config.runs, config.eval_runs) == (runs, 5)
+
+
+def test_a_saved_agent_keeps_its_settings() -> None:
+    config = run_config("linear", "tiny", {}, protocol="across", runs=0, policy="agent.zip")
+    assert config.agent_settings == {}

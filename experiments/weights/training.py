@@ -1,0 +1,71 @@
+"""The training loop of the networks that the package trains for itself."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+from tqdm import tqdm
+
+__all__ = ["fit", "one_cycle", "seeded", "train_from_scratch"]
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def seeded(build: Callable[[], N], seed: int) -> N:
+    """Make a network with the initial weights of a seed; the global random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def one_cycle(optimiser: torch.optim.Optimizer, steps: int, warm_up: float) -> OneCycleLR:
+    """Let the learning rate rise to the optimiser's own over a share `warm_up` of the steps, and fall to nothing."""
+    return OneCycleLR(optimiser, optimiser.defaults["lr"], total_steps=steps, pct_start=warm_up)
+
+
+def fit(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    schedule: OneCycleLR,
+    loss_at: Callable[[int], Tensor],
+    title: str,
+    *,
+    start: int = 0,
+    after_step: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Minimise a loss, with gradients of norm 1 at most, until the schedule ends.
+
+    Args:
+        network: What is trained; set to training mode.
+        optimiser: Of its parameters.
+        schedule: Of its learning rate.
+        loss_at: Returns the loss of a step, counted from 0.
+        title: Of the progress bar.
+        start: Steps that are done already.
+        after_step: Called with the number of steps done, after each.
+    """
+    network.train()
+    mean_loss = None
+    steps = range(start, schedule.total_steps)
+    for step in (bar := tqdm(steps, title, initial=start, total=schedule.total_steps, mininterval=1.0)):
+        loss = loss_at(step)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        mean_loss = loss.item() if mean_loss is None else 0.98 * mean_loss + 0.02 * loss.item()
+        bar.set_postfix(loss=f"{mean_loss:.4f}", refresh=False)
+        after_step(step + 1)
+
+
+def train_from_scratch(
+    build: Callable[[], N], loss_of: Callable[[N], Tensor], learning_rate: float, steps: int, seed: int, title: str
+) -> N:
+    """Train a network from a seed with AdamW; return it in evaluation mode, without gradients."""
+    network = seeded(build, seed)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
+    fit(network, optimiser, one_cycle(optimiser, steps, warm_up=0.1), lambda _: loss_of(network), title)
+    return network.eval().requires_grad_(False)
