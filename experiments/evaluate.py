@@ -51,11 +51,11 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    ir: str | Path,
-    vis: str | Path,
     fused: Mapping[str, str | Path],
     metrics: Sequence[str | Score] = DEFAULT_METRICS,
     *,
+    ir: str | Path,
+    vis: str | Path,
     allow_missing: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -68,10 +68,10 @@ def evaluate(
     anything is scored.
 
     Args:
-        ir: Folder of infrared images.
-        vis: Folder of visible images.
         fused: Folders of fused images (grey or colour) by name of the method.
         metrics: Names known to `fusion_env.metrics`, or metrics.
+        ir: Folder of infrared images.
+        vis: Folder of visible images.
         allow_missing: Compare only the pairs whose files are all there and usable, and log a warning that names the
             others; without it they are an error.
         resamples: Number of bootstrap samples, at least 1.
@@ -91,7 +91,7 @@ def evaluate(
     _check_bootstrap(resamples, seed)
     scores = resolve_scores(metrics)
     images = find_images(
-        ir, vis, fused, minimum_size=_minimum_size(scores), allow_missing=allow_missing, progress=progress
+        fused, ir=ir, vis=vis, minimum_size=_minimum_size(scores), allow_missing=allow_missing, progress=progress
     )
     if images.left_out:
         _logger.warning("%s", "\n".join(_left_out_lines(images)))
@@ -117,9 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = str(resolve_device(args.device))
     scores = _selected_scores(args, device)
     images = find_images(
-        args.ir,
-        args.vi,
         _methods(args.fused),
+        ir=args.ir,
+        vis=args.vi,
         minimum_size=_minimum_size(scores),
         allow_missing=args.allow_missing,
         progress=progress_bar,

@@ -8,6 +8,7 @@ cut from its fused whole images. Training and scoring read banks only: they neve
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from fusion_env.config import TeacherSettings
 from fusion_env.data import PairSource, Progress, joint_error, luma_levels, no_progress, rgb_to_ycbcr
 from fusion_env.teachers import Teacher
 
-__all__ = ["NOT_IN_KEY", "CropBank", "CropPlan", "bank_key", "build_bank", "plan_crops"]
+__all__ = ["NOT_IN_KEY", "Batch", "CropBank", "CropPlan", "bank_key", "build_bank", "plan_crops"]
 
 _VERSION = 2
 
@@ -32,6 +33,16 @@ NOT_IN_KEY = frozenset(
     }
 )
 """Settings of the teacher that are left out of a bank's key."""
+
+
+class Batch(NamedTuple):
+    """Crops, float32 [B, 1, S, S] in 0..1."""
+
+    ir: Tensor
+    vis: Tensor
+    """Visible luma."""
+    target: Tensor
+    """The teacher's fused luma."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +134,11 @@ class CropBank:
     def __len__(self) -> int:
         return len(self.ir)
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return infrared, visible luma and target of some crops, float32 [B, 1, S, S] in 0..1."""
+    def batch(self, index: Tensor) -> Batch:
+        """Return some crops."""
         ir = self.ir[index].float().div_(255)
         vis = self.vis[index].float().div_(255)
-        return ir, vis, self.target[index].float()
+        return Batch(ir, vis, self.target[index].float())
 
 
 def build_bank(

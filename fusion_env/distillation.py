@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fusion_env.action import LossWeights
 from fusion_env.config import DataSettings, MachineSettings, TrainingSettings
-from fusion_env.crop_bank import CropBank
+from fusion_env.crop_bank import Batch, CropBank
 from fusion_env.degradation import Degradation, degrade, draw_noise
 from fusion_env.errors import SnapshotError
 from fusion_env.losses import LossScales, guidance_loss, self_learning_loss, total_loss
@@ -165,7 +165,7 @@ class Distillation:
         sums = torch.zeros(3, device=self._device)
         share = float("nan")
         for iteration in range(self._iterations):
-            losses = self.losses(weights, degradation, *self.next_batch())
+            losses = self.losses(weights, degradation, **self.next_batch()._asdict())
             if iteration == 0:
                 share = self._backward_with_share(weights, *losses)
             else:
@@ -195,12 +195,12 @@ class Distillation:
         values = []
         with torch.no_grad():
             for _ in range(batches):
-                values.append(torch.stack(self.losses(both, degradation, *self.next_batch())))
+                values.append(torch.stack(self.losses(both, degradation, **self.next_batch()._asdict())))
         guidance, self_learning = torch.stack(values).mean(0).tolist()
         return guidance, self_learning
 
-    def next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return infrared, visible luma and target of the next mini-batch."""
+    def next_batch(self) -> Batch:
+        """Return the next mini-batch."""
         with self.timed("data"):
             index = torch.from_numpy(self._order.take(self._settings.batch_size)).to(self._device)
             return self._bank.batch(index)
@@ -215,7 +215,7 @@ class Distillation:
             return bad_ir, bad_vis
 
     def losses(
-        self, weights: LossWeights, degradation: Degradation, ir: Tensor, vis: Tensor, target: Tensor
+        self, weights: LossWeights, degradation: Degradation, *, ir: Tensor, vis: Tensor, target: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return Eq. 1 and Eq. 2 of one mini-batch; a loss of weight 0 is not computed and 0."""
         count = len(ir)

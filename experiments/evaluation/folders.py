@@ -39,10 +39,10 @@ class ComparedImages:
 
 
 def find_images(
-    ir: str | Path,
-    vis: str | Path,
     fused: Mapping[str, str | Path],
     *,
+    ir: str | Path,
+    vis: str | Path,
     minimum_size: int = 1,
     allow_missing: bool = False,
     progress: Progress = no_progress,
@@ -50,9 +50,9 @@ def find_images(
     """Pair images by file name without extension and decode every file once to check it.
 
     Args:
+        fused: Folders of fused images by name of the method.
         ir: Folder of infrared images.
         vis: Folder of visible images.
-        fused: Folders of fused images by name of the method.
         minimum_size: Smallest height and width in pixels that the metrics need.
         allow_missing: Leave out pairs with a file that is missing or unusable, for all methods alike, instead of
             refusing to compare.

@@ -114,7 +114,7 @@ def measure(name: str, variant: str, rounds: int, device: torch.device, cache_di
     """
     # The student's start does not matter for time; this one needs no stage 0.
     overrides = {"student_init": "random", "stage0_rounds": 0, "cache_dir": cache_dir, "rounds": rounds + 2}
-    config = preset(name, **PRESETS.get(name) | VARIANTS[variant] | overrides, device=str(device))
+    config = preset(name, **VARIANTS[variant] | overrides, device=str(device))
     env = FusionDistillEnv(config=config)
     env.reset(seed=0)
     env.step(ACTION)
@@ -128,7 +128,7 @@ def measure(name: str, variant: str, rounds: int, device: torch.device, cache_di
         steps.append(seconds(lambda: env.step(ACTION), device))
         if device.type == "cuda":
             memory = max(memory, torch.cuda.max_memory_allocated(device))
-        plain.append(seconds(lambda: plain_round(other), device) + seconds(other._score, device))
+        plain.append(seconds(lambda: plain_round(other), device) + seconds(other.run.score, device))
     rate = matrix_rate(device, torch.bfloat16 if config.autocast else torch.float32)
     row = {
         "round": statistics.median(steps),

@@ -61,7 +61,7 @@ def fused(folders: Path) -> dict[str, Path]:
 
 
 def test_values_are_those_of_the_metrics(folders: Path) -> None:
-    images, summary = evaluate(folders / "ir", folders / "vi", fused(folders), SELECTED)
+    images, summary = evaluate(fused(folders), SELECTED, ir=folders / "ir", vis=folders / "vi")
     assert list(images.columns) == ["method", "image", *SELECTED]
     assert [(row.method, row.image) for row in images.itertuples()] == [(m, n) for m in ("one", "two") for n in NAMES]
     ir = torch.from_numpy(np.array(Image.open(folders / "ir/c.d.png")))[None, None]
@@ -85,7 +85,7 @@ def test_every_problem_is_listed_and_nothing_is_scored(folders: Path, capsys: py
     Image.fromarray(picture(0, (30, 30))).save(folders / "two/e.jpg")
     Image.fromarray(picture(0, (50, 60))).save(folders / "ir/c.d.png")
     with pytest.raises(DataError) as caught:
-        evaluate(folders / "ir", folders / "vi", fused(folders), SELECTED)
+        evaluate(fused(folders), SELECTED, ir=folders / "ir", vis=folders / "vi")
     lines = str(caught.value).splitlines()
     assert lines[0] == "cannot compare these images (4 problems):"
     assert any("one: no image called 'a'" in line for line in lines)
@@ -99,7 +99,7 @@ def test_all_of_many_problems_are_listed(folders: Path) -> None:
         shutil.copy(folders / "ir/a.png", folders / f"ir/more{i}.png")
         shutil.copy(folders / "vi/a.PNG", folders / f"vi/more{i}.png")
     with pytest.raises(DataError) as caught:
-        evaluate(folders / "ir", folders / "vi", fused(folders), SELECTED)
+        evaluate(fused(folders), SELECTED, ir=folders / "ir", vis=folders / "vi")
     for i in range(50):
         assert str(caught.value).count(f"'more{i}'") == 2
 
@@ -109,7 +109,7 @@ def test_unpaired_sources_and_double_names_are_problems(folders: Path) -> None:
     (folders / "vi/b.PNG").unlink()
     shutil.copy(folders / "one/e.png", folders / "one/e.bmp")
     with pytest.raises(DataError, match=r"3 problems") as caught:
-        evaluate(folders / "ir", folders / "vi", fused(folders), SELECTED)
+        evaluate(fused(folders), SELECTED, ir=folders / "ir", vis=folders / "vi")
     for text in ("ir: no image called 'a'", "vi: no image called 'b'", "e.bmp and e.png have the same name"):
         assert text in str(caught.value)
 
@@ -118,14 +118,14 @@ def test_images_too_small_for_a_metric_are_problems(folders: Path) -> None:
     for side, suffix in (("ir", "png"), ("vi", "PNG"), ("one", "png"), ("two", "jpg")):
         Image.open(folders / side / f"a.{suffix}").crop((0, 0, 40, 40)).save(folders / side / f"a.{suffix}")
     with pytest.raises(DataError, match=r"40 x 40 pixels; the metrics need sides of 41 or more"):
-        evaluate(folders / "ir", folders / "vi", fused(folders), SELECTED)
-    assert len(evaluate(folders / "ir", folders / "vi", fused(folders), ["sd"]).images) == 8
+        evaluate(fused(folders), SELECTED, ir=folders / "ir", vis=folders / "vi")
+    assert len(evaluate(fused(folders), ["sd"], ir=folders / "ir", vis=folders / "vi").images) == 8
 
 
 def test_allow_missing_compares_the_common_images_and_says_so(
     folders: Path, command: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    complete = evaluate(folders / "ir", folders / "vi", fused(folders), SELECTED).images
+    complete = evaluate(fused(folders), SELECTED, ir=folders / "ir", vis=folders / "vi").images
     (folders / "one/a.png").unlink()
     (folders / "two/b.jpg").write_bytes(b"no image")
     shutil.copy(folders / "one/e.png", folders / "one/alone.png")
@@ -147,7 +147,7 @@ def test_allow_missing_compares_the_common_images_and_says_so(
 
 def test_allow_missing_is_logged_by_the_function(folders: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folders / "one/a.png").unlink()
-    evaluate(folders / "ir", folders / "vi", fused(folders), ["sd"], allow_missing=True)
+    evaluate(fused(folders), ["sd"], ir=folders / "ir", vis=folders / "vi", allow_missing=True)
     assert "LEFT OUT for all methods: 1 of 4" in caplog.text
 
 
@@ -155,7 +155,7 @@ def test_nothing_in_common_is_an_error(folders: Path) -> None:
     for path in [*(folders / "one").iterdir()]:
         path.rename(path.with_stem(f"{path.stem}_fused"))
     with pytest.raises(DataError, match="no pair is usable") as caught:
-        evaluate(folders / "ir", folders / "vi", fused(folders), ["sd"], allow_missing=True)
+        evaluate(fused(folders), ["sd"], ir=folders / "ir", vis=folders / "vi", allow_missing=True)
     assert "(one has 4 images that belong to no pair: a_fused, b_fused, c.d_fused, ...)" in str(caught.value)
 
 
@@ -247,7 +247,7 @@ def test_sixteen_bit_and_colour_files_read_like_the_package_reads_them(folders: 
     grey = np.asarray(Image.open(folders / "one/b.png"))
     Image.fromarray(np.repeat(grey[..., None], 3, axis=2)).save(folders / "one/b.png")
     assert (read_luma(folders / "one/a.png") == levels).all()
-    images = evaluate(folders / "ir", folders / "vi", {"one": folders / "one"}, ["sd"]).images.set_index("image")
+    images = evaluate({"one": folders / "one"}, ["sd"], ir=folders / "ir", vis=folders / "vi").images.set_index("image")
     assert images.loc["a", "sd"] == pytest.approx(levels.std(), rel=1e-5)
     assert images.loc["b", "sd"] == pytest.approx(grey.std(), rel=1e-5)
 
@@ -255,7 +255,7 @@ def test_sixteen_bit_and_colour_files_read_like_the_package_reads_them(folders: 
 def test_side_files_are_ignored(folders: Path) -> None:
     for name in ("notes.txt", ".hidden.png", "Thumbs.db"):
         (folders / "one" / name).write_text("x")
-    found = find_images(folders / "ir", folders / "vi", fused(folders))
+    found = find_images(fused(folders), ir=folders / "ir", vis=folders / "vi")
     assert tuple(found.files) == NAMES
     assert not found.unused
 
@@ -311,7 +311,7 @@ def test_summary_of_real_images_is_the_mean_of_the_reference_table(reference_dir
     columns = {"ag": "AG", "ei": "EI", "en": "EN", "sd": "SD", "sf": "SF", "mi": "MI", "qabf": "Qabf", "vif": "VIF"}
     columns |= {"ssim": "SSIM", "scd": "SCD", "viff": "VIFF", "sf_uint8": "SF_u8", "ag_forward": "AG_fwd"}
     methods = {method: vifb / method for method in ("GFF", "GFCE")}
-    summary = evaluate(vifb / "ir", vifb / "vi", methods, list(columns)).summary
+    summary = evaluate(methods, list(columns), ir=vifb / "ir", vis=vifb / "vi").summary
     table = pd.read_csv(reference_dir / "reference/metrics/vifb.csv")
     table = table[table.pair.isin(["carLight", "fight", "labMan"])]
     table = table[table.source == "float64 numpy, gray convention"]

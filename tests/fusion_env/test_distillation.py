@@ -62,7 +62,7 @@ def test_the_first_gradient_is_that_of_equation_3(task: DistillationTask) -> Non
     engine, other = task.new_run(1, 2), task.new_run(1, 2)
     weights = LossWeights(0.3, 0.7)
     engine.run_round(weights, STRONG)
-    losses = other.losses(weights, STRONG, *other.next_batch())
+    losses = other.losses(weights, STRONG, **other.next_batch()._asdict())
     total_loss(*losses, weights, task.scales).backward()
     # Gradients, not steps: Adam blows up the rounding noise of biases in front of a normalisation.
     gradients = [torch.cat([p.grad.flatten() for p in e.student.parameters()]) for e in (engine, other)]

@@ -1,0 +1,144 @@
+"""Two images of one shape always come as infrared, visible; public functions take them by keyword only."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from experiments.weights.train_teacher import visual_information
+from fusion_env import metrics, teachers
+from fusion_env.metrics import vifb
+from fusion_env.metrics.base import evaluate as evaluate_metrics
+from fusion_env.perception.embedded_quality import load_embedded_quality
+from fusion_env.scoring import indicator_values
+from fusion_env.teachers.laplacian import fuse_laplacian
+from student import FusionStudent
+from student.network import PairEncoder
+
+PACKAGES = ("student", "fusion_env", "agents", "experiments")
+SIDES = (("ir", "vis"), ("ir_path", "vis_path"), ("ir_dir", "vis_dir"))
+Call = Callable[..., Any]
+
+
+def public_functions() -> Iterator[tuple[str, Call, tuple[str, str]]]:
+    """Find every public function and method that takes an infrared and a visible image, file or folder."""
+    for package in PACKAGES:
+        for info in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if info.name.endswith("__main__"):
+                continue
+            module = importlib.import_module(info.name)
+            for name, member in vars(module).items():
+                if not name.startswith("_") and getattr(member, "__module__", None) == info.name:
+                    for label, function in functions_of(name, member):
+                        parameters = inspect.signature(function).parameters
+                        for sides in SIDES:
+                            if parameters.keys() >= set(sides):
+                                yield f"{info.name}.{label}", function, sides
+
+
+def functions_of(name: str, member: object) -> list[tuple[str, Call]]:
+    if inspect.isfunction(member):
+        return [(name, member)]
+    methods = vars(member).items() if inspect.isclass(member) else ()
+    return [
+        (f"{name}.{key}", value)
+        for key, value in methods
+        if inspect.isfunction(value) and (key == "__call__" or not key.startswith("_"))
+    ]
+
+
+FUNCTIONS = {label: (function, sides) for label, function, sides in public_functions()}
+
+
+@pytest.mark.parametrize("label", FUNCTIONS)
+def test_infrared_comes_first_and_by_keyword(label: str) -> None:
+    function, (ir, vis) = FUNCTIONS[label]
+    parameters = inspect.signature(function).parameters
+    names = list(parameters)
+    assert names.index(vis) == names.index(ir) + 1
+    if not label.endswith(".forward"):  # PyTorch's own tools call it with positions
+        assert {parameters[ir].kind, parameters[vis].kind} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def images(channels: int = 1, size: int = 64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    ir, vis = (torch.rand(1, count, size, size, generator=generator) for count in (1, channels))
+    return ir, vis
+
+
+def randomly(build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return build().eval()
+
+
+FUSED = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(2))
+TEACHERS = ("dcevo", "kdfuse", "laplacian", "ldfusion", "sage", "tdfusion", "timfusion")
+
+
+def calls() -> dict[str, Call]:
+    """Every public function that computes with two images of equal shape, ready to be called with them."""
+    student = randomly(FusionStudent)
+    kernel = teachers.load("laplacian").kernel
+    quality = load_embedded_quality()
+    found: dict[str, Call] = {
+        "FusionStudent.forward": student.forward,
+        "FusionStudent.forward_raw": student.forward_raw,
+        "PairEncoder.forward": randomly(lambda: PairEncoder(2)).forward,
+        "fuse_laplacian": lambda **sides: fuse_laplacian(**sides, kernel=kernel),
+        "visual_information": lambda **sides: visual_information(FUSED, **sides),
+        "metrics.compute": lambda **sides: metrics.compute(["viff"], FUSED, **sides)["viff"],
+        "base.evaluate": lambda **sides: evaluate_metrics([metrics.get("viff")], FUSED, **sides)["viff"],
+        "vifb.compute": lambda **sides: vifb.compute(["qabf"], FUSED, **sides)["qabf"],
+        "indicator_values": lambda **sides: indicator_values(["viff"], FUSED, quality=quality, **sides)["viff"],
+    }
+    for name in metrics.names():
+        metric = metrics.get(name)
+        if metric.needs_sources and metric.minimum_size <= 64:
+            found[f"metrics.{name}"] = lambda metric=metric, **sides: metric(FUSED, **sides)
+    for name in TEACHERS:
+        teacher = randomly(teachers.get(name))
+        found[f"{name}.fuse_luma"] = teacher.fuse_luma
+        for method in ("forward_raw", "forward_signed"):
+            if hasattr(teacher, method):
+                found[f"{name}.{method}"] = getattr(teacher, method)
+    return found
+
+
+CALLS = calls()
+# Their value does not depend on which source is which.
+SYMMETRIC = {"metrics.cc", "metrics.mi", "metrics.scd", "metrics.psnr", "metrics.ssim", "metrics.vif"}
+SYMMETRIC |= {"metrics.qabf", "vifb.compute", "visual_information", "dcevo.fuse_luma"}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("label", CALLS)
+def test_sides_are_told_apart_by_name(label: str) -> None:
+    call = CALLS[label]
+    ir, vis = images()
+    expected = call(ir=ir, vis=vis)
+    assert torch.equal(call(vis=vis, ir=ir), expected)
+    assert torch.equal(call(ir=vis, vis=ir), expected) <= (label in SYMMETRIC)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("label", [label for label in CALLS if label.endswith(".forward")])
+def test_positions_are_infrared_and_visible(label: str) -> None:
+    ir, vis = images()
+    expected = CALLS[label](ir=ir, vis=vis)
+    assert torch.equal(CALLS[label](ir, vis), expected)
+    assert not torch.equal(CALLS[label](vis, ir), expected)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", [*TEACHERS, "text_if"])
+def test_teachers_take_infrared_and_rgb(name: str) -> None:
+    teacher, (ir, vis) = randomly(teachers.get(name)), images(channels=3)
+    assert torch.equal(teacher(ir, vis), teacher(vis=vis, ir=ir))
+    with pytest.raises(ValueError, match="ir must have shape"):
+        teacher(vis, ir)
