@@ -12,9 +12,9 @@ import yaml
 from tqdm import tqdm
 
 from fusion_env.config import DistillConfig
-from fusion_env.data.pairs import printable
 from fusion_env.errors import ConfigError, FusionEnvError
 from fusion_env.settings import type_name
+from student.console import printable
 from student.weights import WeightsError
 
 __all__ = [

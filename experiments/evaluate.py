@@ -26,9 +26,9 @@ from experiments.evaluation.summary import LEVEL, RESAMPLES, summarise, summary_
 from experiments.output import write_csv, write_text
 from fusion_env import metrics as fusion_metrics
 from fusion_env.data import Progress, no_progress
-from fusion_env.data.pairs import printable
 from fusion_env.errors import ConfigError, unknown_name
 from fusion_env.task import resolve_device
+from student.console import printable
 
 __all__ = ["DEFAULT_METRICS", "PRESETS", "Evaluation", "evaluate", "main"]
 

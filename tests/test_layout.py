@@ -18,7 +18,18 @@ PACKAGES = {
 """What each package may import."""
 
 FLOORS = {
-    "student": ("files", "network", "weights", "pruning", "fuse"),
+    "student": (
+        "console",
+        "errors",
+        "files",
+        "sixteen_bit",
+        "images",
+        "listing",
+        "network",
+        "weights",
+        "pruning",
+        "fuse",
+    ),
     "fusion_env": (
         *("version", "errors", "registry", "fingerprint", "filters"),
         *("data", "perception", "metrics", "teachers"),

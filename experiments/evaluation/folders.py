@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_env.data import Progress, no_progress, read_infrared, read_luma, read_visible
-from fusion_env.data.images import Pixels
-from fusion_env.data.pairs import printable
 from fusion_env.errors import ConfigError, DataError
+from student.console import printable
+from student.images import Pixels
 
 __all__ = ["ComparedImages", "ImageFiles", "find_images"]
 

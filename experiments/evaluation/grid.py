@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from experiments.evaluation.folders import ComparedImages
 from experiments.output import save_figure
 from fusion_env.data import read_infrared, read_visible
-from fusion_env.data.images import Pixels
+from student.images import Pixels
 
 __all__ = ["draw_grid"]
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from experiments.evaluation.folders import ComparedImages
 from fusion_env import metrics
 from fusion_env.data import Progress, no_progress, read_infrared, read_luma, read_visible
-from fusion_env.data.images import Pixels
 from fusion_env.errors import ConfigError
 from fusion_env.metrics import Metric
+from student.images import Pixels
 
 __all__ = ["ColourScore", "Score", "resolve_scores", "score_images"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from experiments.evaluation.scoring import Score
 from experiments.output import markdown_table
-from fusion_env.data.pairs import printable
+from student.console import printable
 
 __all__ = ["LEVEL", "RESAMPLES", "bootstrap_interval", "summarise", "summary_table"]
 

@@ -4,7 +4,6 @@ import difflib
 import hashlib
 import operator
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,19 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion_env.data.images import Pixels, read_infrared, read_size, read_visible
-from fusion_env.data.pairs import ImagePair, PairSource, Progress, joint_error, no_progress, printable
+from fusion_env.data.images import as_data_error, read_infrared, read_size, read_visible
+from fusion_env.data.pairs import ImagePair, PairSource, Progress, joint_error, no_progress
 from fusion_env.errors import ConfigError, DataError
+from student import listing
+from student.console import printable
+from student.images import Pixels
+from student.listing import INFRARED, VISIBLE
+from student.sixteen_bit import Scale
 
 __all__ = ["PairedFolder"]
 
-_INFRARED_FOLDERS = ("ir", "infrared")
-_VISIBLE_FOLDERS = ("vi", "vis", "visible")
-_SIDECARS = {".csv", ".db", ".ini", ".json", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 _HASHED_BYTES = 64 * 1024
 # Names of a million files; what is larger is something else.
 _MAX_LIST_BYTES = 16 * 1024 * 1024
 _SHOWN_CHARACTERS = 100
+_AS_STATED = Scale()
 
 
 class PairedFolder(PairSource):
@@ -41,10 +43,10 @@ class PairedFolder(PairSource):
         ROOT/val.txt
 
     Files pair up by stem, case-sensitively; extensions may differ, the content decides the format (see
-    `fusion_env.data.images`). If no stem is on both sides, marks of the side are left out first: ``ir/IR_01.png`` and
+    `student.images`). If no stem is on both sides, marks of the side are left out first: ``ir/IR_01.png`` and
     ``vi/VIS_01.png``, or ``01-infrared`` and ``01-visible``, are the pair ``01``. Hidden files, subfolders, other
     folders of ROOT (such as ``labels``) and side files (text, tables, ``Thumbs.db``) are ignored; any other file must
-    be an image. Symbolic links are followed. Pairs are ordered by name.
+    be an image (see `student.listing`). Symbolic links are followed. Pairs are ordered by name.
 
     Building the object reads headers only and reports every problem at once. Corrupt pixel data shows when a pair is
     loaded; `verify` looks for it in all files.
@@ -57,6 +59,7 @@ class PairedFolder(PairSource):
         small_images: What happens to pairs with a side shorter than `minimum_size`: ``"error"``, or ``"reflect"`` to
             enlarge them to it by reflection at the bottom and the right, where no coordinate changes.
         minimum_size: Shortest side in pixels that the user of the images needs, at least 1.
+        scale: How the values of 16-bit files become levels.
 
     Attributes:
         root: The folder.
@@ -71,7 +74,9 @@ class PairedFolder(PairSource):
             sizes differ within a pair, pairs are too small, or a list is wrong: one error for all of it.
     """
 
-    def __init__(self, root: str | Path, small_images: str = "error", minimum_size: int = 1) -> None:
+    def __init__(
+        self, root: str | Path, small_images: str = "error", minimum_size: int = 1, scale: Scale = _AS_STATED
+    ) -> None:
         if small_images not in ("error", "reflect"):
             raise ConfigError(f"small_images must be 'error' or 'reflect'. Got {small_images!r}")
         if minimum_size < 1:
@@ -79,11 +84,10 @@ class PairedFolder(PairSource):
         self.root = Path(os.path.expanduser(root))
         ir_folder, vis_folder = _find_sides(self.root)
         self.name = self.root.resolve().name
+        self._scale = scale
 
         problems: list[str] = []
-        ir_files, vis_files = _by_stem(ir_folder, problems), _by_stem(vis_folder, problems)
-        if not ir_files.keys() & vis_files.keys():
-            ir_files, vis_files = _unmarked(ir_files, _INFRARED_FOLDERS), _unmarked(vis_files, _VISIBLE_FOLDERS)
+        ir_files, vis_files = listing.match_sides(_by_stem(ir_folder, problems), _by_stem(vis_folder, problems))
         problems += _unpaired(ir_files, vis_folder, vis_files) + _unpaired(vis_files, ir_folder, ir_files)
         paired = {stem: (ir_files[stem], vis_files[stem]) for stem in sorted(ir_files.keys() & vis_files.keys())}
         smallest = minimum_size if small_images == "error" else 1
@@ -144,15 +148,18 @@ class PairedFolder(PairSource):
     def fingerprint(self) -> str:
         """Return a SHA-256 over everything that decides what `load` returns.
 
-        That is names, sizes, split lists and, of each file, its length with its first and last 64 KiB: enough to
-        notice another version of a data set, in seconds instead of minutes for thousands of files. A change that keeps
-        the length and touches only the middle of a larger file goes unnoticed. Computed once per object.
+        That is names, sizes, split lists, the scale of 16-bit values and, of each file, its length with its first and
+        last 64 KiB: enough to notice another version of a data set, in seconds instead of minutes for thousands of
+        files. A change that keeps the length and touches only the middle of a larger file goes unnoticed. Computed once
+        per object.
         """
         return self._fingerprint
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(repr(("paired-folder-1", self.names, self.sizes, self.split_names)).encode())
+        digest = hashlib.sha256(
+            repr(("paired-folder-2", self.names, self.sizes, self.split_names, self._scale)).encode()
+        )
         for files in self._files:
             for file in files:
                 try:
@@ -161,8 +168,12 @@ class PairedFolder(PairSource):
                     raise DataError(printable(f"{file}: cannot be read, {error.strerror}")) from error
         return digest.hexdigest()
 
-    def _decode(self, index: int, file: Path, reader: Callable[[Path], Pixels]) -> Pixels:
-        pixels = reader(file)
+    def describe(self) -> str:
+        """Say what is done to 16-bit pictures; empty where that is the default."""
+        return self._scale.describe()
+
+    def _decode(self, index: int, file: Path, reader: Callable[[Path, Scale], Pixels]) -> Pixels:
+        pixels = reader(file, self._scale)
         if pixels.shape[:2] != self._stored_sizes[index]:
             raise DataError(
                 printable(f"{file}: {pixels.shape[0]} x {pixels.shape[1]} pixels, but its header said ")
@@ -176,9 +187,9 @@ def _find_sides(root: Path) -> tuple[Path, Path]:
     if not os.path.isdir(root):
         reason = "is a file, not a folder" if os.path.exists(root) else _missing_folder(root)
         raise DataError(printable(f"{root}: {reason}"))
-    inside = _entries(root)[0]
+    inside = _subfolders(root)
     found = []
-    for side, names in (("infrared", _INFRARED_FOLDERS), ("visible", _VISIBLE_FOLDERS)):
+    for side, names in (("infrared", INFRARED), ("visible", VISIBLE)):
         folders = [folder for folder in inside if folder.name.casefold() in names]
         if len(folders) > 1:
             listed = ", ".join(folder.name for folder in folders)
@@ -202,50 +213,28 @@ def _missing_folder(root: Path) -> str:
 
 def _has_sides(folder: Path) -> bool:
     names = {entry.name.casefold() for entry in _neighbours(folder)}
-    return bool(names & set(_INFRARED_FOLDERS) and names & set(_VISIBLE_FOLDERS))
+    return bool(names & set(INFRARED) and names & set(VISIBLE))
 
 
 def _neighbours(folder: Path) -> list[Path]:
     """List the subfolders of a folder for a hint: one that cannot be listed has none."""
     try:
-        return _entries(folder)[0]
+        return _subfolders(folder)
     except DataError:
         return []
 
 
-def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """List the subfolders and the other entries of a folder, both sorted by name, without hidden ones."""
-    folders: list[Path] = []
-    others: list[Path] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if not entry.name.startswith("."):
-                    (folders if os.path.isdir(entry) else others).append(folder / entry.name)
-    except OSError as error:
-        raise DataError(printable(f"{folder}: cannot be listed, {error.strerror}")) from error
-    return folders, others
+def _subfolders(folder: Path) -> list[Path]:
+    with as_data_error():
+        return listing.list_folder(folder)[0]
 
 
 def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
-    by_stem: dict[str, Path] = {}
-    for file in _entries(folder)[1]:
-        if file.suffix.lower() in _SIDECARS:
-            continue
-        if file.stem in by_stem:
-            problems.append(f"{folder.name}/{by_stem[file.stem].name} and {folder.name}/{file.name} have the same stem")
-        by_stem.setdefault(file.stem, file)
-    return by_stem
-
-
-def _unmarked(files: dict[str, Path], marks: tuple[str, ...]) -> dict[str, Path]:
-    """Leave out marks such as ``IR_`` or ``-visible`` from names, unless two names would become one."""
-    mark = f"(?:{'|'.join(marks)})"
-    pattern = re.compile(rf"{mark}(?:[-_ .]|(?=\d))(.+)|(.+?)(?:[-_ .]|(?<=\d)){mark}", re.IGNORECASE | re.DOTALL)
-    matches = {stem: pattern.fullmatch(stem) for stem in files}
-    names = {stem: match[1] or match[2] if match else stem for stem, match in matches.items()}
-    unique = len(set(names.values())) == len(names)
-    return {names[stem]: file for stem, file in files.items()} if unique else files
+    with as_data_error():
+        listed = listing.by_stem(folder)
+    for first, *others in listed.values():
+        problems += [f"{folder.name}/{first.name} and {folder.name}/{file.name} have the same stem" for file in others]
+    return {stem: files[0] for stem, files in listed.items()}
 
 
 def _unpaired(files: dict[str, Path], other: Path, others: dict[str, Path]) -> list[str]:

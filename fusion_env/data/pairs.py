@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from fusion_env.errors import DataError
+from student.console import printable
 
-__all__ = ["ImagePair", "PairSource", "Progress", "joint_error", "no_progress", "printable"]
+__all__ = ["ImagePair", "PairSource", "Progress", "joint_error", "no_progress"]
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 """Wraps an iterable, given a title, in a progress display."""
@@ -94,14 +95,6 @@ class PairSource(ABC):
         Raises:
             DataError: If there is any.
         """
-
-
-def printable(text: str) -> str:
-    """Return a text as one line that any UTF-8 stream can show.
-
-    File names may hold line breaks, control characters and undecodable bytes; these are written as escapes.
-    """
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def joint_error(title: str, problems: Sequence[str]) -> DataError:

@@ -1,5 +1,8 @@
 """The deployable API and command line: colours kept, pairs complete, every failure named."""
 
+import logging
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from student.fuse import PairingError, fuse_files, fuse_images, main, pair_files
 from student.network import FusionStudent
+from student.sixteen_bit import Scale
 from student.weights import save_state
 
 
@@ -100,7 +104,7 @@ class TestFiles:
             )
         assert not (tmp_path / "out.png").exists()
 
-    def test_sixteen_bits_are_refused(self, tmp_path: Path) -> None:
+    def test_flat_sixteen_bits_are_refused(self, tmp_path: Path) -> None:
         Image.fromarray(np.full((20, 20), 3000, np.uint16)).save(tmp_path / "ir.png")
         save(tmp_path / "vi.png", 20, 20, 3)
         with pytest.raises(ValueError, match="convert it to 8 bits"):
@@ -110,6 +114,25 @@ class TestFiles:
                 vis_path=tmp_path / "vi.png",
                 out_path=tmp_path / "out.png",
             )
+
+    @pytest.mark.parametrize(("factor", "scale"), [(257, Scale()), (16, Scale(bit_depth=12))])
+    def test_sixteen_bits(self, tmp_path: Path, factor: int, scale: Scale) -> None:
+        counts = save(tmp_path / "ir.png", 20, 20).astype(np.uint16) * factor
+        Image.fromarray(counts).save(tmp_path / "ir.png")
+        Image.fromarray(np.full((20, 20, 3), 128, np.uint8)).save(tmp_path / "vi.png")
+        out = tmp_path / "out.png"
+        fuse_files(Infrared(), ir_path=tmp_path / "ir.png", vis_path=tmp_path / "vi.png", out_path=out, scale=scale)
+        expected = np.floor(counts * 255.0 / (2**12 - 1 if factor == 16 else 65535) + 0.5)
+        assert np.array_equal(np.asarray(Image.open(out))[..., 1], expected)
+
+    @pytest.mark.parametrize("side", ["ir", "vi"])
+    def test_writing_onto_an_input_is_refused(self, folders: Path, side: str) -> None:
+        (folders / "link").symlink_to(folders / side)
+        files = {"ir_path": folders / "ir" / "a.png", "vis_path": folders / "vi" / "a.bmp"}
+        before = files[f"{'vis' if side == 'vi' else side}_path"]
+        for out in (before, folders / "link" / before.name, folders / "ir" / ".." / side / before.name):
+            with pytest.raises(ValueError, match="is an input"):
+                fuse_files(Visible(), **files, out_path=out)
 
     def test_all_images_without_partner_are_named(self, folders: Path) -> None:
         save(folders / "ir" / "only.png", 20, 20)
@@ -136,10 +159,76 @@ class TestCommandLine:
         assert Image.open(folders / "out" / "a.png").size == (30, 24)
 
     def test_a_bad_image_is_named_and_the_rest_is_fused(self, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
         (folders / "ir" / "a.png").write_bytes(b"no image")
         assert main(arguments(folders)) == 1
         assert [path.name for path in (folders / "out").iterdir()] == ["b.png"]
-        assert "a.png cannot be read" in caplog.text
+        assert "a.png: not an image in a known format" in caplog.text
+        assert "1 of 2 pairs fused" in caplog.text
+
+    def test_what_the_network_refuses_is_named(self, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+        for path in (folders / "ir" / "a.png", folders / "vi" / "a.bmp"):
+            Image.open(path).crop((0, 0, 8, 8)).save(path)
+        assert main(arguments(folders)) == 1
+        assert [path.name for path in (folders / "out").iterdir()] == ["b.png"]
+        assert "ir/a.png: " in caplog.text
+
+    def test_every_fault_of_a_file_is_named(
+        self, folders: Path, reference_dir: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Decompression bombs of several formats and odd EXIF data that made decoders raise."""
+        damaged = reference_dir / "faults" / "fuse_uncaught"
+        if not damaged.is_dir():
+            pytest.skip(f"no damaged files in {damaged}")
+        for file in damaged.iterdir():
+            shutil.copy(file, folders / "ir")
+            shutil.copy(folders / "vi" / "a.bmp", folders / "vi" / f"{file.stem}.bmp")
+        assert main(arguments(folders)) == 1
+        assert {"a.png", "b.png"} <= {path.name for path in (folders / "out").iterdir()}
+        for file in damaged.iterdir():
+            assert file.name in caplog.text
+
+    @pytest.mark.parametrize("out", ["ir", "vi", "link", "ir/../vi", "hard", "files"])
+    def test_inputs_are_never_overwritten(self, folders: Path, out: str, caplog: pytest.LogCaptureFixture) -> None:
+        (folders / "link").symlink_to(folders / "vi")
+        (folders / "hard").mkdir()
+        os.link(folders / "vi" / "a.bmp", folders / "hard" / "b.png")
+        (folders / "files").mkdir()
+        (folders / "files" / "a.png").symlink_to(folders / "ir" / "b.png")
+        before = {path: path.read_bytes() for path in folders.rglob("*") if path.is_file()}
+        assert main([*arguments(folders)[:-1], str(folders / out)]) == 2
+        assert {path: path.read_bytes() for path in folders.rglob("*") if path.is_file()} == before
+        assert "input" in caplog.text
+
+    def test_an_input_that_links_to_an_output(self, folders: Path) -> None:
+        (folders / "out").mkdir()
+        (folders / "ir" / "a.png").rename(folders / "out" / "b.png")
+        (folders / "ir" / "a.png").symlink_to(folders / "out" / "b.png")
+        assert main(arguments(folders)) == 2
+
+    def test_names_with_the_mark_of_their_side(self, folders: Path) -> None:
+        for side, mark in (("ir", "IR"), ("vi", "VIS")):
+            for path in (folders / side).iterdir():
+                path.rename(path.with_name(f"{mark}_{path.name}"))
+            (folders / side / f"._{mark}_a.png").write_bytes(b"what macOS keeps beside a file")
+            (folders / side / "notes.txt").write_text("no image")
+            (folders / side / "old").mkdir()
+        assert main(arguments(folders)) == 0
+        assert sorted(path.name for path in (folders / "out").iterdir()) == ["a.png", "b.png"]
+
+    def test_sixteen_bit_files(self, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO)
+        counts = np.random.default_rng(0).integers(7300, 7530, (24, 30), dtype=np.uint16)
+        Image.fromarray(counts).save(folders / "ir" / "a.png")
+        assert main(arguments(folders)) == 1
+        assert "a.png: 16-bit values span only 73" in caplog.text
+        for option in (["--bit-depth", "13"], ["--stretch"]):
+            assert main([*arguments(folders), *option]) == 0
+        assert "13-bit values" in caplog.text
+        assert "0.1 to its 99.9 percentile" in caplog.text
+        assert main([*arguments(folders), "--bit-depth", "12"]) == 1
+        with pytest.raises(SystemExit):
+            main([*arguments(folders), "--bit-depth", "12", "--stretch"])
 
     def test_bad_weights(self, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
         (folders / "student.safetensors").unlink()
