@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError, FusionEnvError
 from fusion_env.settings import type_name
-from student.console import printable
+from student.console import accept_any_console, printable
 from student.weights import WeightsError
 
 __all__ = [
@@ -112,11 +112,12 @@ def progress_bar(items: Iterable, title: str) -> Iterable:
 
 
 def exit_on_error(main: Callable[[], int]) -> None:
-    """Run a command; an error that the user can mend becomes one line on stderr and exit status 2."""
+    """Run a command; an error that the user can mend becomes text on stderr, line by line, and exit status 2."""
+    accept_any_console()
     try:
         status = main()
     except (FusionEnvError, WeightsError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print("error:", "\n".join(printable(line) for line in str(error).split("\n")), file=sys.stderr)
         status = 2
     sys.exit(status)
 
@@ -129,5 +130,6 @@ def run_moved(name: str, module: str) -> None:
         module: Full name of the module that the script is now.
     """
     if name == "__main__":
+        accept_any_console()
         print(f"{sys.argv[0]} is now {module.replace('.', '/')}.py: use that, the old path will go", file=sys.stderr)
         runpy.run_module(module, run_name="__main__", alter_sys=True)

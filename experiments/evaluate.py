@@ -29,6 +29,7 @@ from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError, unknown_name
 from fusion_env.task import resolve_device
 from student.console import printable
+from student.sixteen_bit import Scale, add_scale_options
 
 __all__ = ["DEFAULT_METRICS", "PRESETS", "Evaluation", "evaluate", "main"]
 
@@ -37,6 +38,7 @@ PRESETS = {"agentfuse-paper": ("ag_forward", "sf_uint8", "ei", "en", "viff")}
 """Sets of metrics by name; ``agentfuse-paper`` holds the variants behind the tables of arXiv 2509.02424."""
 
 _SHOWN_IMAGES = 3
+_AS_STATED = Scale()
 
 _logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ def evaluate(
     ir: str | Path,
     vis: str | Path,
     allow_missing: bool = False,
+    scale: Scale = _AS_STATED,
     resamples: int = RESAMPLES,
     seed: int = 0,
     device: str = "cpu",
@@ -64,7 +67,7 @@ def evaluate(
 ) -> Evaluation:
     """Score the fused images of several methods against their sources.
 
-    Images pair up by file name without extension; formats and extensions may differ. Everything is checked before
+    Images pair up by name as `student.listing` says; formats and extensions may differ. Everything is checked before
     anything is scored.
 
     Args:
@@ -74,6 +77,7 @@ def evaluate(
         vis: Folder of visible images.
         allow_missing: Compare only the pairs whose files are all there and usable, and log a warning that names the
             others; without it they are an error.
+        scale: How the values of 16-bit files become levels.
         resamples: Number of bootstrap samples, at least 1.
         seed: Seed of the bootstrap, at least 0.
         device: Where to compute.
@@ -91,7 +95,13 @@ def evaluate(
     _check_bootstrap(resamples, seed)
     scores = resolve_scores(metrics)
     images = find_images(
-        fused, ir=ir, vis=vis, minimum_size=_minimum_size(scores), allow_missing=allow_missing, progress=progress
+        fused,
+        ir=ir,
+        vis=vis,
+        minimum_size=_minimum_size(scores),
+        allow_missing=allow_missing,
+        scale=scale,
+        progress=progress,
     )
     if images.left_out:
         _logger.warning("%s", "\n".join(_left_out_lines(images)))
@@ -122,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         vis=args.vi,
         minimum_size=_minimum_size(scores),
         allow_missing=args.allow_missing,
+        scale=Scale(args.bit_depth, args.stretch),
         progress=progress_bar,
     )
     shown = _shown_images(args.grid, images)
@@ -153,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     text = "compare only the pairs that are complete and usable for all methods, instead of refusing"
     add("--allow-missing", action="store_true", help=text)
+    add_scale_options(parser)
     text = f"images to show side by side (default: the first {_SHOWN_IMAGES})"
     add("--grid", nargs="+", metavar="IMAGE", help=text)
     add("--resamples", type=int, default=RESAMPLES, help="bootstrap samples (default: %(default)s)")
@@ -241,6 +253,8 @@ def _notes(images: ComparedImages, per_image: pd.DataFrame, args: argparse.Names
         f"Mean over {len(images.files)} images and its {LEVEL:.0%} percentile bootstrap interval over the images "
         f"({args.resamples} samples, seed {args.seed}). **Best**, *second best*."
     ]
+    if images.scale != _AS_STATED:
+        notes += ["", f"{images.scale.describe()}."]
     if images.left_out:
         notes += ["", *_left_out_lines(images)]
     for method, names in images.unused.items():

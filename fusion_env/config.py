@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from fusion_env.errors import ConfigError, unknown_name
 from fusion_env.registry import Registry
 from fusion_env.settings import Settings, setting, shown
+from student.sixteen_bit import Scale
 
 __all__ = [
     "INDICATORS",
@@ -53,13 +54,24 @@ class DataSettings(Settings):
     small_images: str = setting(
         "error", "What to do with images smaller than a crop: refuse or reflect them up.", choices=("error", "reflect")
     )
+    bit_depth: int | None = setting(
+        None, "Bits that the values of 16-bit files use, 8 to 16; none = what each file says or shows.", low=8, high=16
+    )
+    stretch: bool = setting(False, "Stretch each 16-bit picture from its 0.1 to its 99.9 percentile.")
     crop_size: int = setting(64, "Side of a training crop in pixels (paper: chosen, 224).", low=32, high=4096)
     batch_size: int = setting(8, "Training crops in a mini-batch.", low=1, high=4096)
     bank_size: int = setting(256, "Training crops drawn once, each with the teacher's target.", low=1)
 
+    @property
+    def scale(self) -> Scale:
+        """How the values of 16-bit files become levels."""
+        return Scale(self.bit_depth, self.stretch)
+
     def _check_combinations(self) -> None:
         super()._check_combinations()
         self._check_fits_scene("crop_size")
+        if self.bit_depth is not None and self.stretch:
+            raise ConfigError("bit_depth and stretch exclude each other: stretching finds each picture's own range")
 
     def _check_fits_scene(self, name: str) -> None:
         size = getattr(self, name)

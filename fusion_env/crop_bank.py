@@ -224,6 +224,6 @@ def _cut_and_fuse(
         if whole_images:
             target = plan.cut_all(positions, teacher.fuse_pair(pair))
         else:
-            target = teacher(ir=ir.to(device).float() / 255, vis=vis.to(device).float() / 255)
+            target = teacher.fuse_named(pair.name, ir=ir.to(device).float() / 255, vis=vis.to(device).float() / 255)
         tensors["target"][where] = target.half().cpu()
     return tensors

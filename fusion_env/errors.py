@@ -10,6 +10,7 @@ __all__ = [
     "FusionEnvError",
     "MissingRequirementsError",
     "SnapshotError",
+    "TeacherError",
     "UnknownNameError",
     "unknown_name",
 ]
@@ -29,6 +30,10 @@ class DataError(FusionEnvError, ValueError):
 
 class MissingRequirementsError(FusionEnvError):
     """Weights or data that a configuration needs are not there."""
+
+
+class TeacherError(FusionEnvError, ValueError):
+    """A teacher returned what is no fused image."""
 
 
 class SnapshotError(FusionEnvError):

@@ -76,6 +76,7 @@ def open_pairs(config: DistillConfig) -> PairSource:
         seed=config.data_seed,
         small_images=config.small_images,
         minimum_size=max(config.crop_size, config.score_size),
+        scale=config.scale,
     )
     return open_source(config.data, settings)
 
@@ -185,13 +186,13 @@ class DistillationTask:
 
     def describe(self) -> dict[str, str]:
         """Say what is used, for people: nothing is chosen silently."""
-        config, splits = self.config, self.splits
+        config, splits, scale = self.config, self.splits, self.config.scale.describe()
         given = given_in_python(self.source, None)["data"]
         context = "image" if self.teacher.whole_image_only else config.teacher_context
         stage0 = f"{config.student_init}, {config.stage0_rounds} rounds of {self.iterations} iterations"
         return {
             "data": f"{given if config.data == given else self.source.name}: {len(splits.train)} training, "
-            f"{len(splits.reward)} reward, {len(splits.report)} report pairs",
+            f"{len(splits.reward)} reward, {len(splits.report)} report pairs{scale and ', ' + scale}",
             "teacher": f"{self.teacher.describe()}, targets per {context}",
             "student": f"stage 0: {stage0}",
             "perception": self.features.description,
@@ -274,7 +275,9 @@ def _load_networks(
     config: DistillConfig, teacher: teachers.Teacher | None, device: torch.device
 ) -> tuple[teachers.Teacher, FrozenNetwork, FrozenNetwork]:
     with torch.random.fork_rng(devices=[]):  # networks draw first weights from the global generator when built
-        teacher = teacher or teachers.load(config.teacher, config.teacher_weights)
+        if teacher is None:
+            teacher = teachers.load(config.teacher, config.teacher_weights)
+            teacher.set_scale(config.scale)
         features = load_features(config.perception, config.perception_weights, config.perception_taps)
         quality = load_quality(config.iqa, config.iqa_weights, config.iqa_model)
     return teacher.to(device).eval(), features.to(device), quality.to(device)

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_env.data import Progress, no_progress, read_infrared, read_luma, read_visible
+from fusion_env.data.images import as_data_error
 from fusion_env.errors import ConfigError, DataError
 from student.console import printable
 from student.images import Pixels
+from student.listing import by_stem, match_names, match_sides
+from student.sixteen_bit import Scale
 
 __all__ = ["ComparedImages", "ImageFiles", "find_images"]
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_AS_STATED = Scale()
 _SHOWN_NAMES = 3
 
 
@@ -36,6 +39,8 @@ class ComparedImages:
     """Pairs that are not compared, each with what is wrong with its files; empty unless that was allowed."""
     unused: Mapping[str, tuple[str, ...]]
     """By method the names of fused images for which there is no pair; methods without such images are absent."""
+    scale: Scale = _AS_STATED
+    """How the values of 16-bit files become levels."""
 
 
 def find_images(
@@ -45,9 +50,10 @@ def find_images(
     vis: str | Path,
     minimum_size: int = 1,
     allow_missing: bool = False,
+    scale: Scale = _AS_STATED,
     progress: Progress = no_progress,
 ) -> ComparedImages:
-    """Pair images by file name without extension and decode every file once to check it.
+    """Pair images by name, as `student.listing` says, and decode every file once to check it.
 
     Args:
         fused: Folders of fused images by name of the method.
@@ -56,6 +62,7 @@ def find_images(
         minimum_size: Smallest height and width in pixels that the metrics need.
         allow_missing: Leave out pairs with a file that is missing or unusable, for all methods alike, instead of
             refusing to compare.
+        scale: How the values of 16-bit files become levels.
         progress: Progress display over the pairs.
 
     Raises:
@@ -68,10 +75,12 @@ def find_images(
         raise ConfigError("fused must name at least one folder of fused images. Got none")
     folders = {"ir": Path(ir), "vis": Path(vis), **{f"fused {name}": Path(path) for name, path in fused.items()}}
     listings = {side: _by_stem(folder) for side, folder in folders.items()}
+    listings["ir"], listings["vis"] = match_sides(listings["ir"], listings["vis"])
     names = sorted(listings["ir"].keys() | listings["vis"].keys())
+    listings |= {side: match_names(listings[side], names) for side in folders if side not in ("ir", "vis")}
     problems: dict[str, tuple[str, ...]] = {}
     for index in progress(range(len(names)), "checking the images"):
-        found = _check(names[index], folders, listings, minimum_size)
+        found = _check(names[index], folders, listings, minimum_size, scale)
         if found:
             problems[names[index]] = found
     unused = {name: tuple(sorted(listings[f"fused {name}"].keys() - set(names))) for name in fused}
@@ -89,27 +98,29 @@ def find_images(
     }
     if not files:
         raise DataError(_message("no pair is usable for all methods", problems, unused))
-    return ComparedImages(tuple(fused), files, problems, unused)
+    return ComparedImages(tuple(fused), files, problems, unused, scale)
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
     """List the image files of a folder by name without extension."""
     if not folder.is_dir():
         raise DataError(f"{folder}: {'is a file, not a folder' if folder.exists() else 'no such folder'}")
-    files: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
-            files.setdefault(path.stem, []).append(path)
+    with as_data_error():
+        files = by_stem(folder)
     if not files:
-        raise DataError(f"{folder}: no images ({', '.join(sorted(_SUFFIXES))})")
+        raise DataError(f"{folder}: no images")
     return files
 
 
 def _check(
-    name: str, folders: Mapping[str, Path], listings: Mapping[str, dict[str, list[Path]]], minimum_size: int
+    name: str,
+    folders: Mapping[str, Path],
+    listings: Mapping[str, dict[str, list[Path]]],
+    minimum_size: int,
+    scale: Scale,
 ) -> tuple[str, ...]:
     """Return what is wrong with the files of one pair, one line each."""
-    readers: dict[str, Callable[[Path], Pixels]] = {"ir": read_infrared, "vis": read_visible}
+    readers: dict[str, Callable[[Path, Scale], Pixels]] = {"ir": read_infrared, "vis": read_visible}
     problems: list[str] = []
     sizes: dict[str, tuple[int, ...]] = {}
     for side, folder in folders.items():
@@ -120,7 +131,7 @@ def _check(
             problems.append(f"{folder}: {' and '.join(path.name for path in files)} have the same name")
         else:
             try:
-                sizes[side] = readers.get(side, read_luma)(files[0]).shape[:2]
+                sizes[side] = readers.get(side, read_luma)(files[0], scale).shape[:2]
             except DataError as error:
                 problems.append(str(error))
     return tuple(printable(line) for line in (*problems, *_size_problems(sizes, listings, name, minimum_size)))

@@ -58,4 +58,5 @@ def _label(figure: Figure, x: float, y: float, text: str, space: float, rotation
 
 def _pictures(images: ComparedImages, name: str) -> list[Pixels]:
     files = images.files[name]
-    return [read_infrared(files.ir), read_visible(files.vis), *(read_visible(path) for path in files.fused.values())]
+    colours = [read_visible(path, images.scale) for path in (files.vis, *files.fused.values())]
+    return [read_infrared(files.ir, images.scale), *colours]

@@ -14,6 +14,7 @@ from fusion_env.data import Progress, no_progress, read_infrared, read_luma, rea
 from fusion_env.errors import ConfigError
 from fusion_env.metrics import Metric
 from student.images import Pixels
+from student.sixteen_bit import Scale
 
 __all__ = ["ColourScore", "Score", "resolve_scores", "score_images"]
 
@@ -79,20 +80,24 @@ def score_images(
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for index in progress(range(len(names)), "scoring"):
         files = images.files[names[index]]
-        ir, vis = _planes(read_infrared(files.ir), device), _planes(read_luma(files.vis), device)
+        ir = _planes(read_infrared(files.ir, images.scale), device)
+        vis = _planes(read_luma(files.vis, images.scale), device)
         for method, path in files.fused.items():
-            values = metrics.compute(luma_scores, _planes(read_luma(path), device), ir=ir, vis=vis)
-            values |= _in_colour(path, colour_scores, device)
+            luma = _planes(read_luma(path, images.scale), device)
+            values = metrics.compute(luma_scores, luma, ir=ir, vis=vis)
+            values |= _in_colour(path, images.scale, colour_scores, device)
             rows[method, names[index]] = {score.name: float(values[score.name]) for score in scores}
     return pd.DataFrame(
         [{"method": method, "image": name, **rows[method, name]} for method in images.methods for name in names]
     )
 
 
-def _in_colour(path: Path, scores: Sequence[ColourScore], device: str | torch.device) -> dict[str, Tensor]:
+def _in_colour(
+    path: Path, scale: Scale, scores: Sequence[ColourScore], device: str | torch.device
+) -> dict[str, Tensor]:
     if not scores:
         return {}
-    rgb = _planes(read_visible(path), device).float() / 255
+    rgb = _planes(read_visible(path, scale), device).float() / 255
     return {score.name: score.scorer(rgb) for score in scores}
 
 

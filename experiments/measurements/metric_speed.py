@@ -213,7 +213,7 @@ def peak_memory(names: Sequence[str], height: int, width: int) -> float:
     """Return the most memory, in MiB, that a fresh process takes above its inputs to compute metrics."""
     command = [sys.executable, __file__, "--probe", *names, "--size", str(width), str(height)]
     environment_root = str(Path(__file__).resolve().parents[2])
-    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=environment_root)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, cwd=environment_root)
     return float(result.stdout)
 
 
@@ -232,7 +232,7 @@ def probe(names: Sequence[str], height: int, width: int) -> float:
 def _memory_field(field: str) -> float:
     """Read a size of this process from the kernel, in MiB."""
     # Not getrusage: its peak starts with that of the process that started this one.
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"/proc/self/status has no {field}")

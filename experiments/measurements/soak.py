@@ -104,7 +104,7 @@ def play_round(env: FusionDistillEnv, action: np.ndarray, number: int, reset: bo
 
 def _read(rounds: int) -> Reading:
     gc.collect()
-    pages = int((_PROCESS / "statm").read_text().split()[1])
+    pages = int((_PROCESS / "statm").read_text(encoding="utf-8").split()[1])
     handles, threads = (len(os.listdir(_PROCESS / folder)) for folder in ("fd", "task"))
     return Reading(rounds, pages * os.sysconf("SC_PAGE_SIZE") / 1e6, handles, threads)
 

@@ -45,7 +45,7 @@ class ResultFile:
             ConfigError: It is damaged.
         """
         try:
-            content = json.loads(self.path.read_text())
+            content = json.loads(self.path.read_text(encoding="utf-8"))
             entries = content if isinstance(content, list) else [content]
             if not isinstance(content, self._kind) or not all(isinstance(entry, dict) for entry in entries):
                 raise ValueError(f"it holds no {'list of mappings' if self._kind is list else 'mapping'}")
@@ -111,7 +111,7 @@ class RunDirectory:
             ConfigError: It is missing or damaged.
         """
         try:
-            return RunConfig.from_dict(json.loads(self.config_file.read_text()))
+            return RunConfig.from_dict(json.loads(self.config_file.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise ConfigError(
                 f"{self.config_file} does not exist: {self.path} is not the directory of a run"

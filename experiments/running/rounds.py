@@ -73,12 +73,12 @@ class RoundsFile:
         if not self.path.exists():
             writer.writeheader()
         writer.writerow(row)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(text.getvalue())
 
     def sync(self) -> None:
         """Force the rows to disk, so that they are there after a crash of the machine, too."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             os.fsync(file.fileno())
 
     def read(self) -> list[Row]:
@@ -87,5 +87,5 @@ class RoundsFile:
 
     def _lines(self) -> list[str]:
         """Return the whole lines, the header among them."""
-        lines = self.path.read_text(errors="replace").splitlines(keepends=True)
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         return [line for line in lines if line.endswith("\n")]

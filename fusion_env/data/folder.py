@@ -168,10 +168,6 @@ class PairedFolder(PairSource):
                     raise DataError(printable(f"{file}: cannot be read, {error.strerror}")) from error
         return digest.hexdigest()
 
-    def describe(self) -> str:
-        """Say what is done to 16-bit pictures; empty where that is the default."""
-        return self._scale.describe()
-
     def _decode(self, index: int, file: Path, reader: Callable[[Path, Scale], Pixels]) -> Pixels:
         pixels = reader(file, self._scale)
         if pixels.shape[:2] != self._stored_sizes[index]:

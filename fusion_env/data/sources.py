@@ -1,7 +1,7 @@
 """Image pairs by name: procedural scenes, published data sets, or any folder."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from fusion_env.data.pairs import PairSource
 from fusion_env.data.procedural import ProceduralScenes
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.registry import Registry
+from student.sixteen_bit import Scale
 
 __all__ = ["SourceSettings", "missing_source", "open_source", "sources"]
 
@@ -32,6 +33,7 @@ class SourceSettings:
         seed: Seed of the scenes.
         small_images: What happens to a folder's pairs with a side shorter than `minimum_size`; see `PairedFolder`.
         minimum_size: Shortest side in pixels that the user of the images needs.
+        scale: How the values of a folder's 16-bit files become levels.
     """
 
     scenes: int
@@ -40,6 +42,7 @@ class SourceSettings:
     seed: int
     small_images: str
     minimum_size: int
+    scale: Scale = field(default_factory=Scale)
 
 
 sources: Registry[Callable[[SourceSettings], PairSource]] = Registry("data source")
@@ -75,7 +78,7 @@ def _open_scenes(settings: SourceSettings) -> PairSource:
 
 
 def _open_folder(folder: str, settings: SourceSettings) -> PairSource:
-    return PairedFolder(folder, small_images=settings.small_images, minimum_size=settings.minimum_size)
+    return PairedFolder(folder, settings.small_images, settings.minimum_size, settings.scale)
 
 
 def _open_published(name: str, settings: SourceSettings) -> PairSource:

@@ -18,6 +18,8 @@ from fusion_env import metrics
 from fusion_env.data.images import read_infrared, read_luma
 from fusion_env.errors import DataError, FusionEnvError
 from fusion_env.metrics import Metric
+from student.console import accept_any_console, printable
+from student.sixteen_bit import Scale, add_scale_options
 from student.weights import WeightsError
 
 __all__ = ["main"]
@@ -32,13 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 if an image, a name or the weights cannot be used; stderr says why.
     """
+    accept_any_console()
     args = _parser().parse_args(arguments)
     try:
-        fused, ir, vis = _read(args.fused, args.ir, args.vis)
+        fused, ir, vis = _read(args.fused, args.ir, args.vis, Scale(args.bit_depth, args.stretch))
         chosen, absent = _choose(args, min(fused.shape[-2:]))
         values = {name: float(value) for name, value in metrics.compute(chosen, fused, ir=ir, vis=vis).items()}
     except (FusionEnvError, WeightsError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         return 2
     if args.json:
         # JSON has no number for NaN and infinity.
@@ -61,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     text = f"of {', '.join(metrics.names())} (default: all that can be computed)"
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help=text)
     parser.add_argument("--json", action="store_true", help="print one JSON object; NaN and infinity become null")
+    add_scale_options(parser)
     text = "weights of the whole CLIP model, or one of open_clip's tags; adds clip_iqa"
     parser.add_argument("--clip-weights", metavar="FILE", help=text)
     text = "open_clip's name of that model (default: %(default)s)"
@@ -68,9 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(fused: Path, ir: Path, vis: Path) -> tuple[Tensor, Tensor, Tensor]:
+def _read(fused: Path, ir: Path, vis: Path, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:
     """Return fused, infrared and visible luma, uint8 [1, 1, H, W]."""
-    levels = [read_luma(fused), read_infrared(ir), read_luma(vis)]
+    levels = [read_luma(fused, scale), read_infrared(ir, scale), read_luma(vis, scale)]
     if len({plane.shape for plane in levels}) > 1:
         sizes = zip((fused, ir, vis), (plane.shape for plane in levels), strict=True)
         listed = ", ".join(f"{path} {height} x {width}" for path, (height, width) in sizes)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from fusion_env.data.colour import rgb_to_luma
 from fusion_env.data.pairs import ImagePair
+from fusion_env.errors import TeacherError
 from fusion_env.fingerprint import fingerprint
+from student.sixteen_bit import Scale
 
 __all__ = ["Published", "Teacher", "check_batch", "check_fused"]
 
@@ -103,6 +105,13 @@ class Teacher(nn.Module, ABC):
             MissingRequirementsError: If it has no result for some of them.
         """
 
+    def set_scale(self, scale: Scale) -> None:
+        """Say how the values of 16-bit files become levels, to a teacher that reads images; most read none.
+
+        Args:
+            scale: The same as for the data.
+        """
+
     @abstractmethod
     def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse infrared and visible luma.
@@ -140,11 +149,33 @@ class Teacher(nn.Module, ABC):
 
         Returns:
             Fused luma on the same device, float32 [1, H, W] in 0..1.
+
+        Raises:
+            TeacherError: The result is no fused image; names the pair.
         """
         device = next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
         ir = pair.ir.to(device).float()[None] / 255
         vis = pair.vis.to(device).float()[None] / 255
-        return self(ir=ir, vis=vis)[0]
+        return self.fuse_named(pair.name, ir=ir, vis=vis)[0]
+
+    def fuse_named(self, name: str, *, ir: Tensor, vis: Tensor) -> Tensor:
+        """Fuse images, or crops, of one pair; see `forward`.
+
+        Args:
+            name: The pair's, for error messages.
+            ir: Infrared, float32 [B, 1, H, W] in 0..1.
+            vis: Visible RGB, float32 [B, 3, H, W] in 0..1.
+
+        Returns:
+            Fused luma, float32 [B, 1, H, W] in 0..1.
+
+        Raises:
+            TeacherError: The result is no fused image; names the pair.
+        """
+        try:
+            return check_fused(self(ir=ir, vis=vis), ir, f"teacher {self.name!r}")
+        except TeacherError as error:
+            raise TeacherError(f"pair {name!r}: {error}") from error
 
     def fingerprint(self) -> str:
         """Hash name, revision, settings and every tensor, to tell cached results of different teachers apart.
@@ -210,9 +241,11 @@ def check_fused(fused: object, ir: Tensor, maker: str) -> Tensor:
         ``fused`` as float32.
 
     Raises:
-        ValueError: If it is anything else.
+        TeacherError: If it is anything else, or holds NaN or infinite values.
     """
     if not isinstance(fused, Tensor) or not fused.is_floating_point() or fused.shape != ir.shape:
         got = f"{fused.dtype} {tuple(fused.shape)}" if isinstance(fused, Tensor) else type(fused).__name__
-        raise ValueError(f"{maker} must return fused luma as a float tensor {tuple(ir.shape)}. Got {got}.")
+        raise TeacherError(f"{maker} must return fused luma as a float tensor {tuple(ir.shape)}. Got {got}.")
+    if not (fused.is_meta or bool(torch.isfinite(fused).all())):
+        raise TeacherError(f"{maker} returned NaN or infinite values.")
     return fused.float()

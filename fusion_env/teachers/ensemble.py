@@ -13,6 +13,7 @@ from fusion_env.data.pairs import ImagePair
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.teachers.base import Teacher, check_batch
 from fusion_env.teachers.registry import load, register
+from student.sixteen_bit import Scale
 
 __all__ = ["Ensemble"]
 
@@ -45,8 +46,7 @@ class Ensemble(Teacher):
         self.metric = None if combine == "mean" else metrics.get(combine)
         self.members = nn.ModuleList(teachers)
         self.whole_image_only = any(member.whole_image_only for member in teachers)
-        members = [f"{member.name} {member.fingerprint()}" for member in teachers]
-        self.settings = {"combine": combine, "members": members}
+        self.settings = {"combine": combine, "members": _told(teachers)}
         for number, member in enumerate(teachers):
             self.checksums |= {f"{number}/{file}": digest for file, digest in member.checksums.items()}
 
@@ -76,6 +76,12 @@ class Ensemble(Teacher):
         for member in self.members:
             member.check(names)
 
+    def set_scale(self, scale: Scale) -> None:
+        """Say to all members how 16-bit files are read; see `Teacher.set_scale`."""
+        for member in self.members:
+            member.set_scale(scale)
+        self.settings["members"] = _told([*self.members])
+
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse a batch of registered pairs; see `Teacher.forward`."""
         check_batch(ir=ir, vis=vis)
@@ -103,9 +109,13 @@ class Ensemble(Teacher):
         return stacked[scores.argmax(dim=0), torch.arange(len(ir), device=ir.device)]
 
 
+def _told(teachers: Sequence[Teacher]) -> list[str]:
+    return [f"{member.name} {member.fingerprint()}" for member in teachers]
+
+
 def _read(path: Path) -> tuple[str, list[dict[str, str]]]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
     valid = (

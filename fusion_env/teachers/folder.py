@@ -7,27 +7,31 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fusion_env.data.images import read_luma
+from fusion_env.data.images import as_data_error, read_luma
 from fusion_env.data.pairs import ImagePair
 from fusion_env.errors import DataError, MissingRequirementsError
+from fusion_env.fingerprint import fingerprint
 from fusion_env.teachers.base import Teacher
 from fusion_env.teachers.registry import register
+from student.listing import by_stem, match_names
+from student.sixteen_bit import Scale
 
 __all__ = ["FolderTeacher"]
 
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _SHOWN_NAMES = 20
+_AS_STATED = Scale()
 
 
 @register("folder")
 class FolderTeacher(Teacher):
-    """Fused images on disk, one for each pair, found by file name without extension.
+    """Fused images on disk, one for each pair, found by name as `student.listing` says.
 
     Crops cannot be fused, only cut from the stored images: `whole_image_only` is true and calling the teacher on
     tensors is an error.
 
     Args:
         folder: Folder of fused images, grey or colour (then their luma counts).
+        scale: How the values of 16-bit files become levels.
 
     Raises:
         MissingRequirementsError: If the folder does not exist or holds no images.
@@ -36,26 +40,23 @@ class FolderTeacher(Teacher):
 
     whole_image_only = True
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scale: Scale = _AS_STATED) -> None:
         super().__init__()
         if not folder.is_dir():
             raise MissingRequirementsError(
                 f'teacher "folder": {folder} is not a folder; see the setting teacher_weights.'
             )
         self.folder = folder
-        self._paths: dict[str, Path] = {}
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in _SUFFIXES:
-                if path.stem in self._paths:
-                    raise DataError(
-                        f"{path} and {self._paths[path.stem].name} are one pair's result twice; remove one."
-                    )
-                self._paths[path.stem] = path
-        if not self._paths:
-            raise MissingRequirementsError(
-                f'teacher "folder": {folder} holds no images ({", ".join(sorted(_SUFFIXES))}).'
-            )
+        with as_data_error():
+            listed = by_stem(folder)
+        for first, *others in listed.values():
+            if others:
+                raise DataError(f"{others[0]} and {first.name} are one pair's result twice; remove one.")
+        if not listed:
+            raise MissingRequirementsError(f'teacher "folder": {folder} holds no images.')
+        self._paths = {stem: files[0] for stem, files in listed.items()}
         self.checksums = {folder.resolve().name: self._digest()}
+        self.set_scale(scale)
 
     @classmethod
     def from_weights(cls, weights: Path | None) -> "FolderTeacher":
@@ -74,6 +75,11 @@ class FolderTeacher(Teacher):
             )
         return cls(weights)
 
+    def set_scale(self, scale: Scale) -> None:
+        """Say how the values of 16-bit files become levels; see `Teacher.set_scale`."""
+        self._scale = scale
+        self.settings = {"with": scale.describe()} if scale != _AS_STATED else {}
+
     def check(self, names: Iterable[str]) -> None:
         """Check that every pair has a result.
 
@@ -84,8 +90,11 @@ class FolderTeacher(Teacher):
             MissingRequirementsError: If results are missing; names the first 20 and counts all.
         """
         names = list(names)
-        missing = [name for name in names if name not in self._paths]
-        if missing:
+        found = match_names(self._paths, names)
+        missing = [name for name in names if name not in found]
+        if not missing:
+            self._paths = found
+        else:
             more = f" and {len(missing) - _SHOWN_NAMES} more" if len(missing) > _SHOWN_NAMES else ""
             shown = ", ".join(missing[:_SHOWN_NAMES]) + more
             raise MissingRequirementsError(
@@ -107,7 +116,7 @@ class FolderTeacher(Teacher):
         """
         self.check([pair.name])
         path = self._paths[pair.name]
-        fused = torch.from_numpy(read_luma(path)).float()[None] / 255
+        fused = torch.from_numpy(read_luma(path, self._scale)).float()[None] / 255
         if fused.shape != pair.ir.shape:
             raise DataError(
                 f"{path} is {list(fused.shape[1:])} (height, width), but its pair is {list(pair.ir.shape[1:])}; "
@@ -127,9 +136,9 @@ class FolderTeacher(Teacher):
         )
 
     def fingerprint(self) -> str:
-        """Hash the names and contents of all images, as they were when the folder was opened."""
+        """Hash the names and contents of all images, as they were when the folder was opened, and how they are read."""
         (digest,) = self.checksums.values()
-        return digest[:16]
+        return fingerprint(f"{digest}{self._scale}") if self._scale != _AS_STATED else digest[:16]
 
     def _digest(self) -> str:
         digest = hashlib.sha256(f"{self.name}/{self.revision}".encode())
