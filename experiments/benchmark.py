@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted:
         print(f"stopped; the same command goes on where it was: {command}")
         return 130
-    print(f"\n{(args.out / RESULTS_FILE).read_text(encoding='utf-8')}\nWritten to {args.out}")
+    page = (args.out / RESULTS_FILE).read_text(encoding="utf-8")
+    print(f"\n{page}\nWritten to {args.out}")
     return 0
 
 

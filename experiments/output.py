@@ -70,8 +70,10 @@ def _rounded(value: object, digits: int | None) -> object:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file; its folder is made if need be."""
-    write_atomic(path, text.encode())
+    """Write a text file in UTF-8; its folder is made if need be."""
+    # File names that are not decoded, as under the locale C, come as their bytes; what is no UTF-8 at all as escapes.
+    named = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    write_atomic(path, named.encode())
 
 
 def print_or_write(page: str, path: Path | None) -> None:

@@ -112,7 +112,7 @@ def _tiff_white(image: TiffImageFile) -> int:
 
 def _values(tag: object) -> Sequence[int]:
     values = tag if isinstance(tag, tuple) else (tag,)
-    return [value for value in values if isinstance(value, int)]
+    return [int(value) for value in values if isinstance(value, (int, float)) and value in range(1, _WHITE + 1)]
 
 
 def to_levels(counts: Counts, white: int, scale: Scale) -> NDArray[np.uint8]:

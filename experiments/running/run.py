@@ -260,13 +260,14 @@ def summary_table(summary: dict[str, Any]) -> str:
     columns = ("e", "mae", "ssim_teacher", "ag", "ei", "sd", "en", "vif", "ssim", "iqa")
     titles = {"e": "E", "mae": "MAE", "ssim_teacher": "SSIM(teacher)"}
     names = {"teacher": "teacher", "stage0": "stage 0", "guidance_only": "guidance only", "final": "with agent"}
-    width = {column: max(8, len(titles.get(column, column)) + 1) for column in columns}
-    lines = [" " * 14 + "".join(f"{titles.get(column, column.upper()):>{width[column]}}" for column in columns)]
+    header = [titles.get(column, column.upper()) for column in columns]
+    rows = [["", *header]]
     for key, name in names.items():
-        if key not in summary["report"]:
-            continue
-        values = summary["report"][key]
-        lines.append(f"{name:<14}" + "".join(f"{values[column]:>{width[column]}.4f}" for column in columns))
+        if key in summary["report"]:
+            rows.append([name, *(f"{summary['report'][key][column]:.4f}" for column in columns)])
+    widths = [max(7, *map(len, cells)) for cells in zip(*rows, strict=True)]
+    widths[0] = 14
+    lines = [" ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     word = {True: "closer", False: "NOT closer"}
     whose = "the student is" if summary["protocol"] == "online" else "the frozen agent's students are, on average,"
     verdict = f"{word[summary['closer_to_teacher']]} to the teacher than the stage-0 start"

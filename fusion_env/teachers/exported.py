@@ -98,7 +98,7 @@ class ExportedTeacher(Teacher):
         height, width = ir.shape[-2:]
         margins = (0, -width % self.multiple, 0, -height % self.multiple)
         ir, vis = (F.pad(image, margins, mode="reflect") for image in (ir, vis))
-        return check_fused(self.network(ir, vis), ir, str(self.source))[..., :height, :width]
+        return check_fused(self.network(ir, vis), ir, f'teacher "exported": {self.source}')[..., :height, :width]
 
     def _settle_multiple(self) -> None:
         """Pad to the smallest of the known multiples with which a dry run on two sizes succeeds."""

@@ -1,0 +1,32 @@
+"""The table that a run ends with, as a person reads it."""
+
+from typing import Any
+
+import pytest
+
+from experiments.running.run import summary_table
+
+COLUMNS = ("e", "mae", "ssim_teacher", "ag", "ei", "sd", "en", "vif", "ssim", "iqa")
+
+
+def summary(value: float) -> dict[str, Any]:
+    report = dict.fromkeys(("teacher", "stage0", "final"), dict.fromkeys(COLUMNS, value))
+    told = {"protocol": "online", "closer_to_teacher": True, "report_pairs": 3, "diverged_runs": 0}
+    return {"report": report, **told}
+
+
+@pytest.mark.parametrize("value", [0.5, 1234.5, -123456.75])
+def test_numbers_of_any_size_are_apart(value: float) -> None:
+    lines = summary_table(summary(value)).splitlines()
+    assert lines[0].split() == ["E", "MAE", "SSIM(teacher)", "AG", "EI", "SD", "EN", "VIF", "SSIM", "IQA"]
+    assert lines[1].split() == ["teacher", *[f"{value:.4f}"] * len(COLUMNS)]
+    assert len({len(line) for line in lines[:4]}) == 1
+
+
+def test_columns_of_ordinary_numbers() -> None:
+    lines = summary_table(summary(0.5)).splitlines()
+    assert (
+        lines[0]
+        == "                     E     MAE SSIM(teacher)      AG      EI      SD      EN     VIF    SSIM     IQA"
+    )
+    assert lines[1].startswith("teacher         0.5000  0.5000        0.5000  0.5000")
