@@ -10,7 +10,15 @@ from matplotlib.figure import Figure
 
 from student.files import write_atomic
 
-__all__ = ["markdown_row", "markdown_table", "print_or_write", "save_figure", "write_csv", "write_text"]
+__all__ = [
+    "markdown_row",
+    "markdown_table",
+    "print_or_write",
+    "save_figure",
+    "without_surrogates",
+    "write_csv",
+    "write_text",
+]
 
 
 def markdown_table(
@@ -69,11 +77,14 @@ def _rounded(value: object, digits: int | None) -> object:
     return "" if math.isnan(value) else f"{value:.{digits}g}"
 
 
+def without_surrogates(text: str) -> str:
+    """Decode file names of a locale that is not UTF-8, such as C; what is no UTF-8 at all becomes escapes."""
+    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8; its folder is made if need be."""
-    # File names that are not decoded, as under the locale C, come as their bytes; what is no UTF-8 at all as escapes.
-    named = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    write_atomic(path, named.encode())
+    write_atomic(path, without_surrogates(text).encode())
 
 
 def print_or_write(page: str, path: Path | None) -> None:

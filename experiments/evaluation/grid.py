@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments.evaluation.folders import ComparedImages
-from experiments.output import save_figure
+from experiments.output import save_figure, without_surrogates
 from fusion_env.data import read_infrared, read_visible
 from student.images import Pixels
 
@@ -51,6 +51,7 @@ def draw_grid(images: ComparedImages, names: Sequence[str], path: Path) -> None:
 
 def _label(figure: Figure, x: float, y: float, text: str, space: float, rotation: float = 0) -> None:
     """Write a text, smaller where it would not fit into `space` inches."""
+    text = without_surrogates(text)
     size = min(_FONT_POINTS, space * 72 / (_LETTER_WIDTH * max(1, len(text))))
     # A dollar sign in a name is no formula.
     figure.text(x, y, text, ha="center", va="center", fontsize=size, rotation=rotation, parse_math=False)

@@ -52,6 +52,15 @@ def test_errors_become_one_line(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().err == "error: rounds must be at least 1. Got 0\n"
 
 
+def test_lists_of_problems_are_lines(capsys: pytest.CaptureFixture) -> None:
+    def fail() -> int:
+        raise ConfigError("two problems:\n  a\x1b\n  b")
+
+    with pytest.raises(SystemExit):
+        exit_on_error(fail)
+    assert capsys.readouterr().err == "error: two problems:\n  a\\x1b\n  b\n"
+
+
 def test_bugs_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         exit_on_error(lambda: 1 // 0)

@@ -252,6 +252,21 @@ def test_sixteen_bit_and_colour_files_read_like_the_package_reads_them(folders: 
     assert images.loc["b", "sd"] == pytest.approx(grey.std(), rel=1e-5)
 
 
+@pytest.mark.parametrize("option", [["--bit-depth", "8"], ["--stretch"]])
+def test_sixteen_bit_files_of_unknown_range(
+    folders: Path, command: Callable[..., list[str]], option: list[str]
+) -> None:
+    levels = np.asarray(Image.open(folders / "one/a.png"))
+    Image.fromarray(levels.astype(np.uint16)).save(folders / "one/a.png")
+    with pytest.raises(DataError, match=r"a\.png: 16-bit values span only"):
+        main(command())
+    assert main(command(*option)) == 0
+    assert "16-bit pictures" in (folders / "out/summary.md").read_text(encoding="utf-8")
+    images = pd.read_csv(folders / "out/images.csv")
+    value = images[(images.method == "one") & (images.image == "a")]["sd"].item()
+    assert value == pytest.approx(levels.std(), rel=1e-5 if "8" in option else 0.1)
+
+
 def test_side_files_are_ignored(folders: Path) -> None:
     for name in ("notes.txt", ".hidden.png", "Thumbs.db"):
         (folders / "one" / name).write_text("x")

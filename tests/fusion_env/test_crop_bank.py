@@ -10,7 +10,7 @@ from fusion_env import teachers
 from fusion_env.config import TeacherSettings
 from fusion_env.crop_bank import CropPlan, bank_key, build_bank, plan_crops
 from fusion_env.data import ImagePair, ProceduralScenes, luma_levels, write_png
-from fusion_env.errors import DataError
+from fusion_env.errors import DataError, TeacherError
 from fusion_env.teachers.ldfusion import LDFusion
 
 
@@ -52,6 +52,20 @@ def test_a_crop_is_the_image_cut_and_flipped(scenes: ProceduralScenes, tmp_path:
         for stored, whole in ((bank.ir[n, 0], pair.ir[0]), (bank.vis[n, 0], luma_levels(pair.vis)[0])):
             expected = whole[window].flip(-1) if made.flip[n] else whole[window]
             assert torch.equal(stored, expected)
+
+
+@pytest.mark.parametrize("context", ["crop", "image"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_teacher_without_numbers_is_refused_before_training(
+    scenes: ProceduralScenes, tmp_path: Path, context: str, value: float
+) -> None:
+    teacher = teachers.load("laplacian")
+    teacher.fuse_luma = lambda ir, vis: torch.full_like(ir, value)
+    with pytest.raises(TeacherError, match=r"pair 'scene_0000\d': teacher 'laplacian' returned NaN or infinite"):
+        build_bank(
+            scenes, plan(scenes), teacher, TeacherSettings(teacher_context=context), folder=tmp_path, device="cpu"
+        )
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_both_contexts_of_ldfusion(scenes: ProceduralScenes, tmp_path: Path) -> None:

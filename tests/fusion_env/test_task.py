@@ -63,6 +63,42 @@ def test_images_smaller_than_a_crop(tiny_config: MakeConfig, folder: Path) -> No
     assert task.bank.ir.shape == (16, 1, 64, 64)
 
 
+@pytest.fixture
+def twelve_bits(folder: Path) -> Path:
+    """The same pairs and fused images of them, the infrared and fused ones with 12 bits in files of 16."""
+    for path in (folder / "ir").iterdir():
+        levels = np.asarray(Image.open(path)).astype(np.uint16)
+        (folder / "fused").mkdir(exist_ok=True)
+        for side in ("ir", "fused"):
+            Image.fromarray(levels << 4).save(folder / side / path.name)
+    return folder
+
+
+def test_sixteen_bit_pictures_are_refused_or_scaled(tiny_config: MakeConfig, twelve_bits: Path) -> None:
+    config = tiny_config(data=str(twelve_bits), teacher="folder", teacher_weights=str(twelve_bits / "fused"))
+    with pytest.raises(DataError, match=r"6 problems.*p0\.png: 16-bit values span only .* set bit_depth") as error:
+        build_task(config)
+    assert "\n" not in str(error.value)
+    tasks = [build_task(config.replace(**setting)) for setting in ({"bit_depth": 12}, {"stretch": True})]
+    for task, told in zip(tasks, ("read as 12-bit values", "from its 0.1 to its 99.9 percentile"), strict=True):
+        assert task.bank.ir.max() >= 254
+        assert (task.bank.target.float() * 255 - task.bank.ir.float()).abs().max() < 0.1
+        assert told in task.describe()["data"]
+        assert told in task.describe()["teacher"]
+    assert tasks[0].source.fingerprint() != tasks[1].source.fingerprint()
+    assert tasks[0].teacher.fingerprint() != tasks[1].teacher.fingerprint()
+    assert tasks[0].bank.key != tasks[1].bank.key
+
+
+def test_members_of_an_ensemble_read_with_the_same_scale(tiny_config: MakeConfig, twelve_bits: Path) -> None:
+    members = twelve_bits / "teachers.yaml"
+    members.write_text("teachers: [{name: folder, weights: fused}, {name: folder, weights: fused}]", encoding="utf-8")
+    config = tiny_config(data=str(twelve_bits), teacher="ensemble", teacher_weights=str(members))
+    tasks = [build_task(config.replace(bit_depth=bits)) for bits in (12, 13)]
+    assert (tasks[0].bank.target.float() * 255 - tasks[0].bank.ir.float()).abs().max() < 0.1
+    assert tasks[0].teacher.fingerprint() != tasks[1].teacher.fingerprint()
+
+
 def test_wrong_extension_is_read_by_content(tiny_config: MakeConfig, folder: Path) -> None:
     picture = Image.open(folder / "vi" / "p3.png")
     picture.save(folder / "vi" / "p3.png", format="JPEG")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fusion_env import teachers
 from fusion_env.data.pairs import ImagePair
-from fusion_env.errors import MissingRequirementsError
+from fusion_env.errors import MissingRequirementsError, TeacherError
 from student.weights import WeightsError
 
 SUFFIXES = (".ts", ".pt2", ".onnx")
@@ -38,6 +38,13 @@ class Skip(Toy):
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         fused = super().forward(ir, vis)
         return (fused + F.interpolate(F.avg_pool2d(fused, 2), scale_factor=2.0)) / 2
+
+
+class Stretched(Toy):
+    """Divides by the brightest infrared value, which is 0 in a black picture."""
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        return ir / ir.amax() + 0 * super().forward(ir, vis)
 
 
 class FixedSize(Toy):
@@ -102,6 +109,17 @@ class TestFormats:
         assert teachers.load("exported", exported(suffix)).fingerprint() == teacher.fingerprint()
         other = teachers.load("exported", write(Toy(0.9).eval(), tmp_path / f"toy{suffix}"))
         assert other.fingerprint() != teacher.fingerprint()
+
+
+@pytest.mark.filterwarnings("ignore")  # of the tracer
+def test_no_number_names_teacher_and_picture(tmp_path: Path) -> None:
+    path = write(Stretched().eval(), tmp_path / "stretched.ts")
+    teacher = teachers.load("exported", path)  # the dry run has no black picture
+    black = ImagePair("night", torch.zeros(1, 64, 96, dtype=torch.uint8), torch.zeros(3, 64, 96, dtype=torch.uint8))
+    expected = f"pair 'night': teacher \"exported\": {path} returned NaN or infinite values."
+    with pytest.raises(TeacherError) as caught:
+        teacher.fuse_pair(black)
+    assert str(caught.value) == expected
 
 
 @pytest.mark.filterwarnings("ignore")  # of the tracer

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from fusion_env import teachers
 from fusion_env.data.pairs import ImagePair
-from fusion_env.errors import ConfigError
+from fusion_env.errors import ConfigError, TeacherError
 
 
 def brighter(ir: Tensor, vis: Tensor) -> Tensor:
@@ -38,6 +38,13 @@ def test_no_number() -> None:
         teacher(torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8))
     with pytest.raises(ConfigError, match=r"function of teacher 'odd' must be .* Got int"):
         teachers.from_callable(3, name="odd", fingerprint="1")
+
+
+def test_no_number_names_the_picture() -> None:
+    teacher = teachers.from_callable(lambda ir, vis: ir / ir.amax(), name="odd", fingerprint="1")
+    black = ImagePair("night", torch.zeros(1, 8, 9, dtype=torch.uint8), torch.zeros(3, 8, 9, dtype=torch.uint8))
+    with pytest.raises(TeacherError, match="pair 'night': teacher 'odd' returned NaN or infinite values"):
+        teacher.fuse_pair(black)
 
 
 def test_a_module_is_used_for_inference() -> None:
