@@ -30,7 +30,8 @@ _VERSION = 2
 NOT_IN_KEY = frozenset(
     {
         # In the bank's key, which the key holds.
-        *("data", "scenes", "scene_height", "scene_width", "data_seed", "small_images", "crop_size", "bank_size"),
+        *("data", "scenes", "scene_height", "scene_width", "data_seed", "small_images", "bit_depth", "stretch"),
+        *("crop_size", "bank_size"),
         *("teacher", "teacher_weights", "teacher_context"),
         # Decide what stage 0 starts from and the network of its loss, whose tensors are hashed.
         *("student_init", "perception", "perception_weights", "perception_taps"),

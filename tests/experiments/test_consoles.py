@@ -76,7 +76,7 @@ class TestCommands:
         assert run(setting, "-m", "fusion_env.metrics", *files).returncode == 2
 
     def test_a_run_and_its_replay(self, tmp_path: Path, setting: str, cache: str) -> None:
-        out = str(tmp_path / "läuft")
+        out = str(tmp_path / ("run" if setting == "ascii" else "läuft"))  # TensorBoard cannot write to bytes as names
         more = ["--cache-dir", cache, "--threads", "1", "--no-details", "--rounds", "2", "--out", out]
         done = run(setting, "experiments/run_reinforce.py", "--preset", "tiny", *more)
         assert done.returncode == 0, done.stderr

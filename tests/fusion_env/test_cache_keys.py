@@ -33,7 +33,7 @@ def others(settings: S) -> dict[str, S]:
             return not value
         if isinstance(value, (int, float)):
             return value + 1
-        return "another" if "str" in str(item.type) else 1
+        return "another" if "str" in str(item.type) else item.metadata["low"] or 1
 
     return {
         item.name: dataclasses.replace(settings, **{item.name: other(item)}) for item in dataclasses.fields(settings)
