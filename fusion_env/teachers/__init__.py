@@ -10,7 +10,7 @@ function.
 from fusion_env.teachers.base import Published, Teacher
 from fusion_env.teachers.dcevo import DCEvo
 from fusion_env.teachers.ensemble import Ensemble
-from fusion_env.teachers.entries import Catalogue, TeacherEntry, catalogue
+from fusion_env.teachers.listing import Catalogue, TeacherEntry, catalogue
 from fusion_env.teachers.exported import ExportedTeacher
 from fusion_env.teachers.folder import FolderTeacher
 from fusion_env.teachers.function import FunctionTeacher, from_callable
