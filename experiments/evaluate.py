@@ -20,8 +20,8 @@ import pandas as pd
 
 from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.evaluation.folders import ComparedImages, find_images
-from experiments.evaluation.side_by_side import draw_grid
 from experiments.evaluation.scoring import ColourScore, Score, resolve_scores, score_images
+from experiments.evaluation.side_by_side import draw_grid
 from experiments.evaluation.summary import LEVEL, RESAMPLES, summarise, summary_table
 from experiments.output import write_csv, write_text
 from fusion_env import metrics as fusion_metrics
