@@ -165,7 +165,7 @@ class DistillationTask:
     stage0: dict[str, Tensor]
     scales: LossScales
 
-    def new_run(self, order_seed: int, noise_seed: int, *, scales: LossScales | None = None) -> Distillation:
+    def new_engine(self, order_seed: int, noise_seed: int, *, scales: LossScales | None = None) -> Distillation:
         """Return the engine of a fresh run from the stage-0 student.
 
         Args:
@@ -305,6 +305,6 @@ def _verify(source: PairSource, folder: Path, progress: Progress) -> None:
 
 def _stage0_losses(task: DistillationTask) -> LossScales:
     """Measure both losses on the stage-0 student, over fixed batches at half of every strength."""
-    engine = task.new_run(task.config.data_seed, task.config.data_seed)
+    engine = task.new_engine(task.config.data_seed, task.config.data_seed)
     guidance, self_learning = engine.loss_values(even_degradation(0.5), _SCALE_BATCHES)
     return LossScales(max(guidance, _SMALLEST_SCALE), max(self_learning, _SMALLEST_SCALE))

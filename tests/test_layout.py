@@ -38,10 +38,13 @@ FLOORS = {
         *("run", "render", "env", "vector_env"),
     ),
     "experiments": (
-        "command_line",
+        *("command_line", "output"),
         *("running", "benchmarking", "evaluation"),
         *("studies", "measurements", "weights"),
         *("run_agent", "run_reinforce", "benchmark", "evaluate", "replay"),
+        # Old places of scripts, for one version: each says where its script went, and runs it.
+        *("action_signal", "benchmark_metrics", "benchmark_rounds", "efficiency", "kill_and_resume", "metric_accuracy"),
+        *("robustness", "soak", "stage0_curves", "train_features", "train_quality", "train_teacher"),
     ),
 }
 """Modules and folders from the ground up: each may import what stands before it. A new one finds its place here."""
@@ -89,6 +92,19 @@ def test_rooms(package: str) -> None:
     assert set(order) == graph.keys() - {"__init__", "__main__"}
     upward = [(room, used) for number, room in enumerate(order) for used in graph[room] & set(order[number:])]
     assert not upward, f"{package}: imports that point upward: {upward}"
+
+
+def test_few_arrows_between_the_wings_of_experiments() -> None:
+    folder = CHECKOUT / "experiments"
+    wings = {path.parent.name for path in folder.glob("*/__init__.py")}
+    between = {
+        (path, parts[1:3])
+        for wing in wings
+        for path in (folder / wing).rglob("*.py")
+        for parts in imported(path)
+        if parts[0] == "experiments" and len(parts) > 2 and parts[1] in wings - {wing}
+    }
+    assert len(between) <= 25
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(CHECKOUT)))

@@ -76,17 +76,17 @@ def test_several_runs_in_a_row(finished, tmp_path: Path) -> None:
 
 def test_ctrl_c_then_resume_gives_the_uninterrupted_result(finished, tiny, tmp_path: Path) -> None:
     stopped = RunDirectory(tmp_path / "stopped")
-    process = start("run_reinforce.py", tiny(stopped.path, "--rounds", "40"))
+    process = start("run_reinforce.py", tiny(stopped.path, "--rounds", "24"))
     wait_until(lambda: recorded(stopped.path) >= 3, process)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"--resume {stopped.path}" in printed
-    assert 3 <= recorded(stopped.path) < 40
+    assert 3 <= recorded(stopped.path) < 24
     assert not stopped.is_finished
 
     assert main(["--resume", str(stopped.path)]) == 0
-    whole = finished(tmp_path / "whole", "--rounds", "40")
+    whole = finished(tmp_path / "whole", "--rounds", "24")
     assert differences(whole.path, stopped.path, "reinforce") == ()
 
 
@@ -135,6 +135,14 @@ def test_a_directory_of_something_else_is_refused(finished, tiny, tmp_path: Path
     (tmp_path / "other" / "thesis.tex").write_text("x")
     with pytest.raises(ConfigError, match="not empty"):
         main(tiny(tmp_path / "other"))
+
+
+def test_what_a_process_left_that_was_killed_at_its_first_file_is_no_obstacle(finished, tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".config.json.0123.part").write_bytes(b"{")
+    run = finished(tmp_path, "--rounds", "2")
+    assert run.is_finished
+    assert not run.partial_files()
 
 
 def test_real_pairs(finished, tmp_path: Path, reference_dir: Path) -> None:
