@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _named_pairs(ir_dir: Path, vis_dir: Path) -> dict[str, tuple[Path, Path]]:
     """Return the pairs of `pair_files` by name."""
-    ir_files, vis_files = match_sides(_files_by_stem(ir_dir), _files_by_stem(vis_dir))
+    ir_files, vis_files = match_sides(ir=_files_by_stem(ir_dir), vis=_files_by_stem(vis_dir))
     alone = [str(ir_files[name]) for name in sorted(ir_files.keys() - vis_files.keys())]
     alone += [str(vis_files[name]) for name in sorted(vis_files.keys() - ir_files.keys())]
     if alone:

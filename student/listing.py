@@ -56,7 +56,7 @@ def by_stem(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def match_sides(ir: Mapping[str, T], vis: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+def match_sides(*, ir: Mapping[str, T], vis: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
     """Return two listings by name of the pair: the stem, without the mark of the side if no two stems agree."""
     if ir.keys() & vis.keys():
         return dict(ir), dict(vis)

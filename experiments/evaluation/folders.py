@@ -75,7 +75,7 @@ def find_images(
         raise ConfigError("fused must name at least one folder of fused images. Got none")
     folders = {"ir": Path(ir), "vis": Path(vis), **{f"fused {name}": Path(path) for name, path in fused.items()}}
     listings = {side: _by_stem(folder) for side, folder in folders.items()}
-    listings["ir"], listings["vis"] = match_sides(listings["ir"], listings["vis"])
+    listings["ir"], listings["vis"] = match_sides(ir=listings["ir"], vis=listings["vis"])
     names = sorted(listings["ir"].keys() | listings["vis"].keys())
     listings |= {side: match_names(listings[side], names) for side in folders if side not in ("ir", "vis")}
     problems: dict[str, tuple[str, ...]] = {}

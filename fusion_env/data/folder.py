@@ -87,7 +87,7 @@ class PairedFolder(PairSource):
         self._scale = scale
 
         problems: list[str] = []
-        ir_files, vis_files = listing.match_sides(_by_stem(ir_folder, problems), _by_stem(vis_folder, problems))
+        ir_files, vis_files = listing.match_sides(ir=_by_stem(ir_folder, problems), vis=_by_stem(vis_folder, problems))
         problems += _unpaired(ir_files, vis_folder, vis_files) + _unpaired(vis_files, ir_folder, ir_files)
         paired = {stem: (ir_files[stem], vis_files[stem]) for stem in sorted(ir_files.keys() & vis_files.keys())}
         smallest = minimum_size if small_images == "error" else 1

@@ -24,9 +24,9 @@ def test_what_is_no_folder(tmp_path: Path, name: str) -> None:
 
 
 def test_marks_count_only_where_no_names_agree() -> None:
-    ir, vis = match_sides({"IR_1": 1, "2-infrared": 2}, {"VIS_1": 1, "2 visible": 2})
+    ir, vis = match_sides(ir={"IR_1": 1, "2-infrared": 2}, vis={"VIS_1": 1, "2 visible": 2})
     assert (ir, vis) == ({"1": 1, "2": 2}, {"1": 1, "2": 2})
-    ir, vis = match_sides({"IR_1": 1, "x": 2}, {"VIS_1": 1, "x": 2})
+    ir, vis = match_sides(ir={"IR_1": 1, "x": 2}, vis={"VIS_1": 1, "x": 2})
     assert (ir, vis) == ({"IR_1": 1, "x": 2}, {"VIS_1": 1, "x": 2})
 
 
