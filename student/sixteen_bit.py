@@ -124,30 +124,46 @@ def to_levels(counts: Counts, white: int, scale: Scale) -> NDArray[np.uint8]:
         scale: What the user says, which comes first.
 
     Raises:
-        ImageError: Values exceed the user's bit depth; or the user says nothing, and they span at most a quarter of
-            the range and are no widened 8-bit levels, so that only a few levels would be left.
+        ImageError: Values exceed the user's bit depth; or the user says nothing, and they span (all but 0.1 % at each
+            end) at most a quarter of the range and are no widened 8-bit levels, so that few levels would be left.
     """
-    low, high = int(counts.min()), int(counts.max())
     if scale.stretch:
-        dark, bright = np.percentile(counts, _PERCENTILES)
-        if dark == bright:
-            dark, bright = low, max(high, low + 1)
-        return np.floor(np.clip((counts - dark) / (bright - dark), 0, 1) * 255 + 0.5).astype(np.uint8)
+        return _stretched(counts)
     if scale.bit_depth is not None:
         white = 2**scale.bit_depth - 1
-        if high > white:
-            raise ImageError(
-                f"16-bit values span {low} to {high}, but bit_depth={scale.bit_depth} ends at {white}: set bit_depth "
-                f"to {high.bit_length()} or more, or stretch"
-            )
+        _refuse_beyond(counts, white)
     levels = ((counts * 510 + white) // (2 * white)).astype(np.uint8)
-    if scale.bit_depth is None and high - low <= white // 4 and not _widened(counts, levels, white):
+    if scale.bit_depth is None and not _widened(counts, levels, white):
+        _refuse_few_levels(counts, white)
+    return levels
+
+
+def _stretched(counts: Counts) -> NDArray[np.uint8]:
+    dark, bright = np.percentile(counts, _PERCENTILES)
+    if dark == bright:
+        dark, bright = counts.min(), max(counts.max(), counts.min() + 1)
+    return np.floor(np.clip((counts - dark) / (bright - dark), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _refuse_beyond(counts: Counts, white: int) -> None:
+    low, high = int(counts.min()), int(counts.max())
+    if high > white:
+        raise ImageError(
+            f"16-bit values span {low} to {high}, but bit_depth={white.bit_length()} ends at {white}: set bit_depth to "
+            f"{high.bit_length()} or more, or stretch"
+        )
+
+
+def _refuse_few_levels(counts: Counts, white: int) -> None:
+    # Without both ends, as a few dead pixels make no picture of many levels.
+    low = int(np.percentile(counts, _PERCENTILES[0], method="lower"))
+    high = int(np.percentile(counts, _PERCENTILES[1], method="higher"))
+    if high - low <= white // 4:
         raise ImageError(
             f"16-bit values span only {low} to {high} of 0 to {white}, which leaves few levels: set bit_depth "
             f"({max(high.bit_length(), 8)} or more; {white.bit_length()} if the picture is that dark or flat) or "
             "stretch, or convert it to 8 bits with one range for all images"
         )
-    return levels
 
 
 def _widened(counts: Counts, levels: NDArray[np.uint8], white: int) -> bool:

@@ -53,6 +53,13 @@ def test_what_would_be_black_or_flat_is_refused(tmp_path: Path, kind: str, read:
     assert "\n" not in str(caught.value)
 
 
+def test_dead_pixels_hide_no_flat_picture(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(7300, 7530, (200, 200))
+    counts[[3, 50], [7, 90]] = 0, 65535
+    with pytest.raises(ImageError, match=r"span only 73\d\d to 75\d\d of 0 to 65535"):
+        read_infrared(save(tmp_path / "a.png", counts))
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif", "ppm"])
 @pytest.mark.parametrize("kind", AMBIGUOUS)
 def test_colour_is_refused_alike(tmp_path: Path, kind: str, suffix: str) -> None:
