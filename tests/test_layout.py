@@ -23,8 +23,8 @@ FLOORS = {
         *("version", "errors", "registry", "fingerprint", "filters"),
         *("data", "perception", "metrics", "teachers"),
         *("settings", "config", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
-        *("distillation", "scoring", "report", "stage0", "task"),
-        *("run", "render", "env", "vector_env"),
+        *("distillation", "scoring", "observation", "report", "stage0", "task"),
+        *("run", "info", "render", "env", "vector_env"),
     ),
     "experiments": (
         *("command_line", "output"),
