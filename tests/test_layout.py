@@ -20,7 +20,7 @@ PACKAGES = {
 FLOORS = {
     "student": ("files", "network", "weights", "pruning", "fuse"),
     "fusion_env": (
-        *("version", "errors", "registry", "fingerprint", "filters"),
+        *("version", "errors", "registry", "fingerprint", "filters", "siblings"),
         *("data", "perception", "metrics", "teachers"),
         *("settings", "config", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
         *("distillation", "scoring", "observation", "report", "stage0", "task"),
