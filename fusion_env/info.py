@@ -1,6 +1,7 @@
-"""The info of a step: numbers under the same keys at `reset` and at every step."""
+"""The info of a step: numbers and arrays under the same keys at `reset` and at every step."""
 
 import math
+from collections.abc import ItemsView, Iterator, KeysView, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,27 +10,81 @@ from fusion_env.action import LossWeights
 from fusion_env.distillation import RoundResult
 from fusion_env.run import LastRun, Run
 
-__all__ = ["InfoNumber", "run_info"]
+__all__ = ["NamedValues", "run_info"]
 
 _UNTRAINED = RoundResult(math.nan, math.nan, math.nan, math.nan, diverged=False)
 _NO_WEIGHTS = LossWeights(math.nan, math.nan)
 
 
-class InfoNumber(np.float64):
-    """A float of `info`. NaN, which stands for what is not known yet, equals NaN.
+class NamedValues(np.ndarray):
+    """A float64 array whose rows have names: ``values["vif"]``, ``dict(values)``.
 
-    Equal runs so have equal infos; gymnasium's checker compares them. It stays NaN for `math.isnan` and NumPy, and is
-    an ordinary element in arrays.
+    Clients that store or batch infos ask for arrays, people for names. Iteration is over the names, as in a mapping,
+    and a comparison with one or with a mapping compares names and values. NumPy's `allclose` takes NaN, which stands for what is
+    not known yet, as equal to NaN: gymnasium's checker compares the infos of equal runs with it.
+
+    Args:
+        values: Numbers, or mappings of equal keys, by name.
+
+    >>> values = NamedValues({"student": {"vif": 0.5, "iqa": 0.75}, "teacher": {"vif": 1.0, "iqa": 1.0}})
+    >>> values.shape, values["student"]["iqa"]
+    ((2, 2), 0.75)
     """
 
+    names: tuple[tuple[str, ...], ...]
+
+    def __new__(cls, values: Mapping[str, Any]) -> "NamedValues":  # noqa: D102 (the class describes it)
+        rows = [NamedValues(value) if isinstance(value, Mapping) else value for value in values.values()]
+        array = np.array([np.asarray(row) for row in rows], dtype=np.float64).view(cls)
+        array.names = (tuple(values), *(rows[0].names if isinstance(rows[0], NamedValues) else ()))
+        return array
+
+    def __array_finalize__(self, source: object) -> None:
+        self.names = ()
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if function is np.allclose:
+            kwargs = {"equal_nan": True, **kwargs}
+        return super().__array_function__(function, types, args, kwargs)
+
+    def __getitem__(self, key: Any) -> Any:
+        if not isinstance(key, str):
+            return np.asarray(self)[key]
+        if not self.names or key not in self.names[0]:
+            raise KeyError(key)
+        row = np.asarray(self)[self.names[0].index(key)]
+        return NamedValues(dict(zip(self.names[1], row, strict=True))) if len(self.names) > 1 else float(row)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.names[0] if self.names else np.asarray(self))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.names[0] if isinstance(key, str) and self.names else bool((np.asarray(self) == key).any())
+
     def __eq__(self, other: object) -> Any:
-        return math.isnan(other) if math.isnan(self) and isinstance(other, float) else super().__eq__(other)
+        if isinstance(other, NamedValues):
+            return self.names == other.names and np.array_equal(np.asarray(self), np.asarray(other), equal_nan=True)
+        return dict(self) == dict(other) if isinstance(other, Mapping) else np.asarray(self) == other
 
     def __ne__(self, other: object) -> Any:
-        return not math.isnan(other) if math.isnan(self) and isinstance(other, float) else super().__ne__(other)
+        return not self == other if isinstance(other, NamedValues | Mapping) else np.asarray(self) != other
 
-    __hash__ = np.float64.__hash__
-    __repr__ = __str__ = float.__repr__  # type: ignore[assignment]  # the digits that Python writes, in files as well
+    def keys(self) -> KeysView[str]:
+        """Return the names."""
+        return dict.fromkeys(self.names[0]).keys()
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return names with their values."""
+        return {name: self[name] for name in self.names[0]}.items()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NamedValues, ({name: dict(v) if isinstance(v, NamedValues) else v for name, v in self.items()},)
+
+    def __copy__(self) -> "NamedValues":
+        return NamedValues(dict(self.items()))
+
+    def __deepcopy__(self, memo: object) -> "NamedValues":
+        return NamedValues(dict(self.items()))
 
 
 def run_info(run: Run, weights: LossWeights | None = None, ended: LastRun | None = None) -> dict[str, Any]:
@@ -45,26 +100,21 @@ def run_info(run: Run, weights: LossWeights | None = None, ended: LastRun | None
     """
     trained = run.trained or _UNTRAINED
     unknown = dict.fromkeys(run.task.report.names, math.nan)
-    info = {
-        "round": run.rounds,
-        "losses": trained.losses,
-        "loss_weights": vars(weights or _NO_WEIGHTS),
-        "guidance_share": trained.guidance_share,
-        "degradation": vars(run.degradation),
-        "fused_std": run.fused_std,
-        "student": run.student,
-        "teacher": run.teacher,
-        "gap": run.gap,
-        "diverged": run.diverged,
-        "report": {
-            "student": ended.report if ended else unknown,
-            "teacher": ended.teacher_report if ended else unknown,
-        },
+    return {
+        "round": np.int64(run.rounds),
+        "losses": NamedValues(trained.losses),
+        "loss_weights": NamedValues(vars(weights or _NO_WEIGHTS)),
+        "guidance_share": np.float64(trained.guidance_share),
+        "degradation": NamedValues(vars(run.degradation)),
+        "fused_std": np.float64(run.fused_std),
+        "student": NamedValues(run.student),
+        "teacher": NamedValues(run.teacher),
+        "gap": np.float64(run.gap),
+        # An array, because vector environments make an array of objects of NumPy's bool.
+        "diverged": np.array(run.diverged),
+        "report": NamedValues(
+            {"student": ended.report, "teacher": ended.teacher_report}
+            if ended
+            else {"student": unknown, "teacher": unknown}
+        ),
     }
-    return _in_numbers(info)
-
-
-def _in_numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _in_numbers(item) for name, item in value.items()}
-    return InfoNumber(value) if isinstance(value, float) else value
