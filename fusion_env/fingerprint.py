@@ -22,5 +22,5 @@ def fingerprint(text: str, tensors: Mapping[str, Tensor] | None = None) -> str:
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted((tensors or {}).items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

@@ -18,7 +18,7 @@ from fusion_env.fingerprint import fingerprint
 from fusion_env.losses import LossScales
 from fusion_env.perception import FrozenNetwork
 from fusion_env.teachers import Teacher
-from fusion_env.teachers.ldfusion import LDFusion
+from fusion_env.teachers.ldfusion import LDFusionNetwork
 from student import FusionStudent
 from student.pruning import prune_ldfusion
 from student.weights import load_into, load_state
@@ -67,7 +67,7 @@ def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]
         WeightsError: The file cannot be used.
     """
     if init == "prune":
-        if not isinstance(teacher, LDFusion):
+        if not isinstance(teacher, LDFusionNetwork):
             raise ConfigError(
                 f"student_init='prune' needs a teacher of the LDFusion architecture, {teacher.name!r} is not one: "
                 "use student_init='embedded', 'random' or a weights file"

@@ -14,7 +14,7 @@ Published implementations differ in four settings, all of them arguments of `Cli
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import open_clip
 import torch
@@ -229,7 +229,8 @@ def untrained_clip_iqa(seed: int = 0, model: str = DEFAULT_MODEL) -> ClipIqa:
 
 def _checked_prompts(prompts: PromptPair | Sequence[PromptPair]) -> tuple[PromptPair, ...]:
     """Return the prompts as pairs, whether one or several were given."""
-    pairs = (prompts,) if len(prompts) == 2 and all(isinstance(item, str) for item in prompts) else tuple(prompts)
+    single = len(prompts) == 2 and all(isinstance(item, str) for item in prompts)
+    pairs = cast(Sequence[PromptPair], (prompts,) if single else prompts)
     for pair in pairs:
         if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(text, str) and text.strip() for text in pair):
             raise ValueError(f"prompts must be pairs (positive, negative) of texts. Got {pair!r} in {prompts!r}.")

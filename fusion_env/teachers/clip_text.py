@@ -107,6 +107,7 @@ def read_feature(path: Path) -> Tensor:
     Raises:
         WeightsError: If the file is damaged or holds anything else.
     """
+    content: object
     try:
         if path.suffix == ".npy":
             content = torch.from_numpy(np.load(path, allow_pickle=False))

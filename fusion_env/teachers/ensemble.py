@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
@@ -43,7 +44,8 @@ class Ensemble(Teacher):
         if not teachers:
             raise ConfigError("an ensemble needs at least one teacher. Got none.")
         self.metric = None if combine == "mean" else metrics.get(combine)
-        self.members = nn.ModuleList(teachers)
+        # Modules are found in a ModuleList only, and it does not say what they are.
+        self.members = cast(Sequence[Teacher], nn.ModuleList(teachers))
         self.whole_image_only = any(member.whole_image_only for member in teachers)
         members = [f"{member.name} {member.fingerprint()}" for member in teachers]
         self.settings = {"combine": combine, "members": members}

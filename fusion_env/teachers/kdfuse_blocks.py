@@ -8,14 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-__all__ = ["EdgeResidualBlock", "Enhancement", "Injection"]
+__all__ = ["ChannelWeights", "EdgeResidualBlock", "Enhancement", "Injection"]
 
 _EDGES = {
     "sbx": ((1, 0, -1), (2, 0, -2), (1, 0, -1)),
     "sby": ((1, 2, 1), (0, 0, 0), (-1, -2, -1)),
     "lpl": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
 }
-_DILATIONS = (1, 2, 4, 8)
 
 
 class _EdgeBranch(nn.Module):
@@ -46,18 +45,19 @@ class _RepBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.rbr_3x3_branch = nn.Conv2d(channels, channels, 3, padding=1)
-        for name, edge in _EDGES.items():
-            self.add_module(f"rbr_conv1x1_{name}_branch", _EdgeBranch(channels, edge))
+        self.rbr_conv1x1_sbx_branch = _EdgeBranch(channels, _EDGES["sbx"])
+        self.rbr_conv1x1_sby_branch = _EdgeBranch(channels, _EDGES["sby"])
+        self.rbr_conv1x1_lpl_branch = _EdgeBranch(channels, _EDGES["lpl"])
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.rbr_3x3_branch
-        weight, bias = conv.weight, conv.bias
-        for name in _EDGES:
-            more_weight, more_bias = self.get_submodule(f"rbr_conv1x1_{name}_branch").merged()
-            weight, bias = weight + more_weight, bias + more_bias
+        merged: dict[str, Tensor] = dict(conv.named_parameters())
+        for branch in (self.rbr_conv1x1_sbx_branch, self.rbr_conv1x1_sby_branch, self.rbr_conv1x1_lpl_branch):
+            weight, bias = branch.merged()
+            merged = {"weight": merged["weight"] + weight, "bias": merged["bias"] + bias}
         # Through the module and not its function, so that cost counters see it; the identity stays outside, as a one
         # added to small weights would cost them digits.
-        return F.leaky_relu(functional_call(conv, {"weight": weight, "bias": bias}, (x,)) + x, 0.05)
+        return F.leaky_relu(functional_call(conv, merged, (x,)) + x, 0.05)
 
 
 class EdgeResidualBlock(nn.Module):
@@ -80,7 +80,7 @@ class EdgeResidualBlock(nn.Module):
         return F.leaky_relu(self.conv3(self.repblock3(self.repblock2(self.repblock1(x))) + x), 0.05)
 
 
-class _ChannelWeights(nn.Module):
+class ChannelWeights(nn.Module):
     """Weigh the channels by their neighbours' averages (ECA, arXiv 1910.03151)."""
 
     def __init__(self) -> None:
@@ -99,6 +99,12 @@ def _normalised(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> li
     return [conv, nn.BatchNorm2d(outputs)]
 
 
+def _look(inputs: int, outputs: int, dilation: int) -> nn.Sequential:
+    """Mix the channels, then look around with a dilated convolution."""
+    mix, look = _normalised(inputs, outputs, 1), _normalised(outputs, outputs, 3, dilation)
+    return nn.Sequential(*mix, nn.ReLU(), *look, nn.ReLU())
+
+
 class Enhancement(nn.Module):
     """Widen features and weigh their channels by what convolutions of four dilations see.
 
@@ -114,12 +120,12 @@ class Enhancement(nn.Module):
         super().__init__()
         self.conv1 = nn.Sequential(*_normalised(inputs, outputs, 1), nn.ReLU())
         quarter = outputs // 4
-        for number, dilation in enumerate(_DILATIONS, start=1):
-            mix, look = _normalised(outputs, quarter, 1), _normalised(quarter, quarter, 3, dilation)
-            self.add_module(f"branch{number}", nn.Sequential(*mix, nn.ReLU(), *look, nn.ReLU()))
+        self.branch1, self.branch2, self.branch3, self.branch4 = (
+            _look(outputs, quarter, dilation) for dilation in (1, 2, 4, 8)
+        )
         self.f2_conv = nn.Sequential(*_normalised(outputs, outputs, 3))
         self.conv_cat = nn.Sequential(*_normalised(4 * outputs, outputs // 2, 1))
-        self.ca = _ChannelWeights()
+        self.ca = ChannelWeights()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, D, H, W]."""
@@ -171,7 +177,7 @@ class Injection(nn.Module):
         super().__init__()
         self.conv = nn.Sequential(nn.Conv2d(semantic, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
         self.attn = _LargeKernelGate(channels)
-        self.ca = _ChannelWeights()
+        self.ca = ChannelWeights()
         self.sa = _AxisGate(channels)
 
     def forward(self, semantic: Tensor, fusion: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_env.errors import ConfigError, MissingRequirementsError
-from fusion_env.teachers.base import Published
+from fusion_env.teachers.base import Published, Teacher
 from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_part
 from fusion_env.teachers.registry import register
 from student.network import PairEncoder, UpsamplingDecoder, check_pair
 from student.weights import load_into, load_state
 
-__all__ = ["AdaptiveInstanceNorm", "EmbeddedLDFusion", "LDFusion"]
+__all__ = ["AdaptiveInstanceNorm", "EmbeddedLDFusion", "LDFusion", "LDFusionNetwork"]
 
 _WIDTH = 16
 _CONTENT = 256
@@ -106,10 +106,9 @@ class _Encoder(PairEncoder):
         self.style_encoder1 = _StyleEncoder()
         self.style_encoder2 = _StyleEncoder()
 
-    def forward(self, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the content code [B, 256, H // 8, W // 8] and the style code [B, 16], visible first in both."""
-        style = torch.cat([self.style_encoder1(vis), self.style_encoder2(ir)], dim=1)
-        return super().forward(ir=ir, vis=vis), style
+    def style(self, ir: Tensor, vis: Tensor) -> Tensor:
+        """Return both style codes, visible first as the content codes: [B, 16]."""
+        return torch.cat([self.style_encoder1(vis), self.style_encoder2(ir)], dim=1)
 
 
 class _StylePerceptron(nn.Module):
@@ -138,38 +137,25 @@ class _Decoder(UpsamplingDecoder):
         self.model_local = nn.ModuleList([_AdaptiveResidualBlock(_CONTENT) for _ in range(2)])
         self.mlp = _StylePerceptron(2 * 4 * _CONTENT)
 
-    def forward(self, content: Tensor, style: Tensor) -> Tensor:
-        """Decode to [B, 1, 8 h + 21, 8 w + 21], before the output activation."""
+    def steer(self, content: Tensor, style: Tensor) -> Tensor:
+        """Return the content code as the style code would have it, [B, 256, h, w]."""
         affine = self.mlp(style).view(-1, 2, 4, _CONTENT)
         for i, block in enumerate(self.model_local):
             content = block(content, affine[:, i])
-        return super().forward(content)
+        return content
 
 
-@register("ldfusion")
-class LDFusion(PublishedTeacher):
-    """The LDFusion network: 5.776977 M parameters, 13.0881 G multiply-adds (thop) at 224x224.
+class LDFusionNetwork(Teacher):
+    """The LDFusion network, whoever trained it: 5.776977 M parameters, 13.0881 G multiply-adds (thop) at 224x224.
 
     Pre-processing is the official one: visible luma Y = 0.299 R + 0.587 G + 0.114 B and infrared, both in 0..1. Its
     state dict holds the official encoder file under ``Enc.`` and the decoder file under ``Dec.``.
     """
 
-    published = Published(
-        summary="LDFusion: content and style encoders, adaptive instance normalisation",
-        repository="github.com/wyhlaowang/LDFusion",
-        licence="Apache-2.0",
-        files=("Enc_final.pt", "Dec_final.pt"),
-    )
-
     def __init__(self) -> None:
         super().__init__()
         self.Enc = _Encoder()
         self.Dec = _Decoder()
-
-    def load_official(self, files: Mapping[str, OfficialFile]) -> None:
-        """Load encoder and decoder; see `PublishedTeacher.load_official`."""
-        load_part(self.Enc, files["Enc_final.pt"].content, str(files["Enc_final.pt"].path))
-        load_part(self.Dec, files["Dec_final.pt"].content, str(files["Dec_final.pt"].path))
 
     def fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse [B, 1, H, W] images in 0..1, H and W at least 16; see `Teacher.fuse_luma`."""
@@ -183,20 +169,32 @@ class LDFusion(PublishedTeacher):
     def forward_signed(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse without crop and clamp: values in -1..1, for training (the clamp has no gradient below 0)."""
         check_pair(ir=ir, vis=vis)
-        return torch.tanh(self.Dec(*self.Enc(ir=ir, vis=vis)))
+        content, style = self.Enc(ir=ir, vis=vis), self.Enc.style(ir=ir, vis=vis)
+        return torch.tanh(self.Dec(self.Dec.steer(content, style)))
+
+
+@register("ldfusion")
+class LDFusion(LDFusionNetwork, PublishedTeacher):
+    """The LDFusion network with the weights of its makers."""
+
+    published = Published(
+        summary="LDFusion: content and style encoders, adaptive instance normalisation",
+        repository="github.com/wyhlaowang/LDFusion",
+        licence="Apache-2.0",
+        files=("Enc_final.pt", "Dec_final.pt"),
+    )
+
+    def load_official(self, files: Mapping[str, OfficialFile]) -> None:
+        """Load encoder and decoder; see `PublishedTeacher.load_official`."""
+        load_part(self.Enc, files["Enc_final.pt"].content, str(files["Enc_final.pt"].path))
+        load_part(self.Dec, files["Dec_final.pt"].content, str(files["Dec_final.pt"].path))
 
 
 @register("embedded")
-class EmbeddedLDFusion(LDFusion):
+class EmbeddedLDFusion(LDFusionNetwork):
     """The LDFusion architecture with weights trained on procedural scenes, which are part of this package."""
 
-    published = None
     needs_weights = False
-
-    @classmethod
-    def missing(cls, weights: Path | None) -> str | None:
-        """Nothing can be: the weights are a part of the package."""
-        return None
 
     @classmethod
     def from_weights(cls, weights: Path | None) -> "EmbeddedLDFusion":

@@ -194,22 +194,20 @@ def find_official(name: str, published: Published, weights: Path | None) -> dict
     """
     if weights is None and (root := weights_folder()) is not None:
         weights = root / (published.folder or name)
-    problem = None
     if weights is None:
         problem = "no weights are given"
     elif not weights.exists():
         problem = f"{weights} does not exist"
-    elif weights.is_file():
-        if len(published.files) == 1:
-            return {published.files[0]: weights}
-        if weights.name not in published.files:
-            return {weights.name: weights}
-        weights = weights.parent
-    if problem is None:
-        absent = [file for file in published.files if not (weights / file).is_file()]
+    elif weights.is_file() and len(published.files) == 1:
+        return {published.files[0]: weights}
+    elif weights.is_file() and weights.name not in published.files:
+        return {weights.name: weights}
+    else:
+        parent = weights.parent if weights.is_file() else weights
+        absent = [file for file in published.files if not (parent / file).is_file()]
         if not absent:
-            return {file: weights / file for file in published.files}
-        problem = f"folder {weights} has no {' and no '.join(absent)}"
+            return {file: parent / file for file in published.files}
+        problem = f"folder {parent} has no {' and no '.join(absent)}"
     raise MissingRequirementsError(
         f'teacher "{name}": {problem}. {_published_at(published)} Let the setting teacher_weights point to their '
         f'folder, or keep them in ${WEIGHTS_VARIABLE}/{published.folder or name}. teacher="embedded" needs no weights.'

@@ -121,6 +121,8 @@ class PlainFeedForward(nn.Module):
 class _PositionNorm(nn.Module):
     """Normalise over the channels at each position (biased variance, eps 1e-5), then scale and shift."""
 
+    weight: nn.Parameter | None
+
     def __init__(self, channels: int, scale: bool) -> None:
         super().__init__()
         self.register_parameter("weight", nn.Parameter(torch.ones(channels)) if scale else None)

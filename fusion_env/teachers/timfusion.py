@@ -4,6 +4,7 @@ Layers and parameter names follow github.com/LiuZhu-CV/TIMFusion, so that its of
 """
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
@@ -66,13 +67,12 @@ class _Mask(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spatial = nn.Module()
-        self.spatial.conv = nn.Conv2d(3, 1, 1, bias=False)
+        self.spatial = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 1, 1, bias=False)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, 1, H, W] in 0..1."""
         largest = x.amax(dim=1, keepdim=True)
-        return torch.sigmoid(self.spatial.conv(torch.cat([largest, largest, x.mean(dim=1, keepdim=True)], dim=1)))
+        return torch.sigmoid(self.spatial(torch.cat([largest, largest, x.mean(dim=1, keepdim=True)], dim=1)))
 
 
 class _SecondNetwork(nn.Module):

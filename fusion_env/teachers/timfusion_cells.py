@@ -3,9 +3,13 @@
 Parameter names are the published ones. No convolution has a bias. Tensors are [B, C, H, W].
 """
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fusion_env.teachers.kdfuse_blocks import ChannelWeights
 
 __all__ = ["ChainCell", "DenseBlock", "DilatedConv", "EcaBlock", "MultiScaleCell", "SpatialGate"]
 
@@ -93,14 +97,12 @@ class SpatialGate(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.se = nn.Module()
-        self.se.spatial = nn.Module()
-        self.se.spatial.conv = _conv(2, 1, 3)
+        self.se = nn.Sequential(OrderedDict(spatial=nn.Sequential(OrderedDict(conv=_conv(2, 1, 3)))))
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform [B, C, H, W]."""
         summary = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
-        return x * torch.sigmoid(self.se.spatial.conv(summary))
+        return x * torch.sigmoid(self.se(summary))
 
 
 class EcaBlock(nn.Module):
@@ -109,16 +111,12 @@ class EcaBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = _conv(channels, channels, 3)
-        self.se = nn.Module()
-        self.se.avg_pool = nn.AdaptiveAvgPool2d(1)
-        self.se.conv = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+        self.se = ChannelWeights()
         self.relu = nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform [B, C, H, W]."""
-        averages = self.se.avg_pool(x).flatten(2).mT
-        weights = torch.sigmoid(self.se.conv(averages)).mT[..., None]
-        return self.relu(self.conv1(x * weights))
+        return self.relu(self.conv1(x * self.se(x)))
 
 
 class _Preprocess(nn.Module):
@@ -152,6 +150,8 @@ class ChainCell(nn.Module):
 
 class _BlurPool(nn.Module):
     """Halve the size after the 3x3 binomial filter (arXiv 1904.11486), which the checkpoints hold as ``filt``."""
+
+    filt: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()

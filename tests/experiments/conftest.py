@@ -25,12 +25,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 def tiny(cache: str) -> Callable[..., list[str]]:
     """Function: the command line of a tiny run into a directory, with more options.
 
+    A round is as short as it can be: the tests here are about runs, whatever a round does.
     Control and pictures take longer than the run itself: tests that look at them say ``--details``.
     """
 
     def options(out: Path, *more: str) -> list[str]:
         common = ["--preset", "tiny", "--cache-dir", cache, "--threads", "1", "--no-details"]
-        return [*common, "--out", str(out), *more]
+        return [*common, "--batch-size", "1", "--score-crops", "1", "--out", str(out), *more]
 
     return options
 

@@ -18,7 +18,7 @@ def test_every_kind_of_agent_runs(finished, tmp_path: Path, algo: str) -> None:
 
 
 def test_guidance_only_is_the_control_that_run_prints(finished, tmp_path: Path) -> None:
-    run = finished(tmp_path, "--algo", "guidance-only", "--rounds", "3", "--details")
+    run = finished(tmp_path, "--algo", "guidance-only", "--batch-size", "2", "--rounds", "3", "--details")
     assert {row["weight_self_learning"] for row in run.rounds.read()} == {"0.0"}
     report = run.summary.read()["report"]
     assert report["final"]["mae"] == pytest.approx(report["guidance_only"]["mae"], rel=0.2)  # other data order

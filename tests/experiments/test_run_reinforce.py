@@ -76,17 +76,17 @@ def test_several_runs_in_a_row(finished, tmp_path: Path) -> None:
 
 def test_ctrl_c_then_resume_gives_the_uninterrupted_result(finished, tiny, tmp_path: Path) -> None:
     stopped = RunDirectory(tmp_path / "stopped")
-    process = start("run_reinforce.py", tiny(stopped.path, "--rounds", "40"))
+    process = start("run_reinforce.py", tiny(stopped.path, "--rounds", "24"))
     wait_until(lambda: recorded(stopped.path) >= 3, process)
     process.send_signal(signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"--resume {stopped.path}" in printed
-    assert 3 <= recorded(stopped.path) < 40
+    assert 3 <= recorded(stopped.path) < 24
     assert not stopped.is_finished
 
     assert main(["--resume", str(stopped.path)]) == 0
-    whole = finished(tmp_path / "whole", "--rounds", "40")
+    whole = finished(tmp_path / "whole", "--rounds", "24")
     assert differences(whole.path, stopped.path, "reinforce") == ()
 
 

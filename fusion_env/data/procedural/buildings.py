@@ -58,14 +58,14 @@ def draw_facade(rng: np.random.Generator, width: float) -> Facade:
     floors = int(rng.integers(1, 4)) if house else int(rng.integers(2, 7))
     tone = rng.uniform(0.12, 0.62)
     tints = ((1.0, 0.98, 0.94), (1.0, 0.90, 0.74), (1.0, 0.62, 0.46), (0.86, 0.93, 1.0), (0.95, 0.80, 0.62))
-    tint = tints[int(rng.integers(len(tints)))]
+    red, green, blue = tints[int(rng.integers(len(tints)))]
     return Facade(
         width=width,
         height=floor * floors + float(rng.uniform(0.3, 1.0)),
         floor=floor,
         bay=float(rng.uniform(2.0, 4.2)),
         pane=(float(rng.uniform(0.35, 0.75)), float(rng.uniform(0.4, 0.62))),
-        wall=tuple(float(tone * t) for t in tint),
+        wall=(tone * red, tone * green, tone * blue),
         brick=bool(rng.random() < 0.4),
         shop=bool(rng.random() < (0.15 if house else 0.5)),
         sign=_SIGN_COLOURS[int(rng.integers(len(_SIGN_COLOURS)))],

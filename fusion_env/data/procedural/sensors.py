@@ -67,7 +67,7 @@ class InfraredLook:
 
 def draw_visible_look(rng: np.random.Generator, condition: str, dark: bool) -> VisibleLook:
     """Draw a visible camera that fits the condition."""
-    cast = 1.0 + rng.normal(0.0, 0.02, 3)
+    red, green, blue = 1.0 + rng.normal(0.0, 0.02, 3)
     if dark:
         brightness, noise = float(rng.uniform(0.012, 0.08)), float(rng.uniform(0.002, 0.012))
         if condition == "glare":
@@ -76,7 +76,7 @@ def draw_visible_look(rng: np.random.Generator, condition: str, dark: bool) -> V
         brightness, noise = float(rng.uniform(0.20, 0.40)), float(rng.uniform(0.001, 0.005))
     return VisibleLook(
         brightness=brightness,
-        cast=tuple(float(c) for c in cast),
+        cast=(float(red), float(green), float(blue)),
         noise=noise,
         saturation=float(rng.uniform(0.7, 1.15)),
         softness=float(rng.uniform(0.0, 0.5)),
@@ -158,7 +158,7 @@ def _bloom(radiance: np.ndarray, strength: float, star: bool) -> np.ndarray:
     """Spread light from what is brighter than white: a narrow and a wide halo, and rays."""
     height, width = radiance.shape[:2]
     size = (max(width // 4, 8), max(height // 4, 8))
-    excess = cv2.resize(np.clip(radiance - 0.9, 0.0, 12.0), size, interpolation=cv2.INTER_AREA)
+    excess: np.ndarray = cv2.resize(np.clip(radiance - 0.9, 0.0, 12.0), size, interpolation=cv2.INTER_AREA)
     spread = np.zeros_like(excess)
     for sigma, share in ((0.012, 0.9), (0.04, 0.8), (0.13, 0.9)):
         spread += share * cv2.GaussianBlur(excess, (0, 0), max(sigma * size[0], 0.5))

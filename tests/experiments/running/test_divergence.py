@@ -15,7 +15,6 @@ from experiments.replay import replay
 from experiments.run_agent import main
 from experiments.running.directory import RunDirectory
 from experiments.running.run import AgentDivergedError
-from fusion_env.config import preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
@@ -61,7 +60,7 @@ def test_student_with_a_huge_learning_rate(finished, tmp_path: Path) -> None:
 
 
 def test_students_that_diverge_are_counted_and_the_last_finite_ones_kept(
-    finished, cache: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
+    finished, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
 ) -> None:
     diverging = ["--student-init", "embedded", "--stage0-rounds", "0", "--learning-rate", "1e30", "--details"]
     more = ["--algo", "constant", "--rounds", "5", "--protocol", "across", "--runs", "2", "--eval-runs", "1"]
@@ -80,7 +79,7 @@ def test_students_that_diverge_are_counted_and_the_last_finite_ones_kept(
     report = summary["report"]
     for name in ("guidance_only", "final"):
         assert report[name] == pytest.approx(report["stage0"], rel=1e-4)
-    task = build_task(preset("tiny", cache_dir=cache, student_init="embedded", stage0_rounds=0))
+    task = build_task(run.read_config().env)
     kept = load_state(run.student)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in task.stage0.items())
     assert replay(run.path).equal
@@ -137,6 +136,7 @@ def test_a_policys_own_error_is_not_divergence(tiny, tmp_path: Path, policies: P
 
 def test_the_benchmark_counts_broken_agents(cache: str, tmp_path: Path, policies: Path) -> None:
     common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "8", "--seeds", "0-1", "--out", str(tmp_path)]
+    common += ["--batch-size", "1", "--score-crops", "1"]
     assert benchmark([*common, "--algos", "constant", f"{policies}:wild"]) == 0
     rows = list(csv.DictReader((tmp_path / "raw.csv").open()))
     assert [(row["diverged_runs"], row["learning_rounds"]) for row in rows] == [("0", "8")] * 2 + [("1", "4")] * 2

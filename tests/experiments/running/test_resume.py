@@ -34,7 +34,7 @@ def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     ("algo", "more"),
     [
         ("ppo", ["--normalize", "--agent-settings", "n_steps=4", "batch_size=4"]),
-        ("sac", ["--normalize", "--agent-settings", "learning_starts=3"]),
+        ("sac", ["--normalize", "--agent-settings", "learning_starts=2"]),
         ("reinforce", ["--normalize"]),
         ("ppo", ["--agent-settings", "n_steps=4", "batch_size=4"]),
         ("reinforce", []),
@@ -44,8 +44,8 @@ def test_agent_student_log_and_normalisation_go_on(
     finished, crashed, tmp_path: Path, algo: str, more: list[str]
 ) -> None:
     # Two runs, so that the statistics of returns have a beginning behind the checkpoint, too.
-    common = ["--algo", algo, "--rounds", "8", "--runs", "2", "--checkpoint-every", "3", *more]
-    whole, cut = finished(tmp_path / "whole", *common), crashed(11, tmp_path / "cut", *common)
+    common = ["--algo", algo, "--rounds", "6", "--runs", "2", "--checkpoint-every", "3", *more]
+    whole, cut = finished(tmp_path / "whole", *common), crashed(10, tmp_path / "cut", *common)
     assert len(cut.checkpoints()) == 2
     assert main(["--resume", str(cut.path)]) == 0
     assert differences(whole.path, cut.path, algo) == ()
@@ -66,13 +66,13 @@ def test_normalisation_changes_what_the_agent_sees_and_not_what_is_recorded(fini
     assert rows["reinforce",][3] != rows["reinforce", "--normalize"][3]
 
 
-def test_the_frozen_agent_sees_what_it_learned_on(finished, cache: str, tmp_path: Path) -> None:
+def test_the_frozen_agent_sees_what_it_learned_on(finished, tmp_path: Path) -> None:
     judged = ["--algo", "ppo", "--eval-runs", "1", "--rounds", "6"]
     settings = ["--normalize", "--agent-settings", "n_steps=3", "batch_size=3"]
     trained = finished(tmp_path / "trained", "--protocol", "across", *judged, *settings)
     agent = agents.algorithm("ppo").load(trained.agent)
     kept = agent.observation_normalization
-    env = make_env(build_task(preset("tiny", cache_dir=cache, threads=1, rounds=6)))
+    env = make_env(build_task(trained.read_config().env))
     env.seed(trained.evaluation.read()[0]["seed"])
     observation = (env.reset()[0] - np.array(kept["mean"])) / np.sqrt(np.array(kept["var"]) + kept["epsilon"])
     action, _ = agent.predict(np.clip(observation, -10, 10).astype(np.float32), deterministic=True)

@@ -112,7 +112,7 @@ def test_a_stop_during_the_set_up_leaves_nothing(tiny, tmp_path: Path, capsys: p
 
 def test_the_inline_benchmark_stops_and_goes_on(cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "12", "--seeds", "0-1", "--algos", "reinforce"]
-    arguments = [*common, "--out", str(tmp_path)]
+    arguments = [*common, "--batch-size", "1", "--score-crops", "1", "--out", str(tmp_path)]
     with signalled(signal.SIGTERM, lambda: recorded(tmp_path) >= 15) as sent:
         assert benchmark(arguments) == 130
     assert time.monotonic() - sent[0] < LIMIT_S

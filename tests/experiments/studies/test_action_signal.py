@@ -56,8 +56,9 @@ def test_numbers_that_say_nothing_are_refused(tmp_path: Path, option: str, low: 
         main(["--preset", "tiny", f"--{option}", str(low - 1), "--out", str(tmp_path)])
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    common = ["--preset", "tiny", "--cache-dir", str(tmp_path / "cache"), "--threads", "1", "--rounds", "4"]
+def test_the_command(cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    common = ["--preset", "tiny", "--cache-dir", cache, "--threads", "1", "--rounds", "4"]
+    common += ["--batch-size", "1", "--score-crops", "1"]
     arguments = [*common, "--actions", "4", "--streams", "2", "--horizon", "1"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     rows = list(csv.DictReader((tmp_path / "out" / "action_signal.csv").open()))

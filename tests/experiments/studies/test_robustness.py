@@ -14,7 +14,7 @@ from fusion_env.task import build_task
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
     folder = tmp_path_factory.mktemp("benchmark")
-    settings = {"rounds": 2, "threads": 1}
+    settings = {"rounds": 2, "threads": 1, "batch_size": 1, "score_crops": 1}
     grid = Grid(
         "online", ("constant", "guidance-only"), seeds=(0, 1), stage0_seeds=(0,), preset="tiny", settings=settings
     )

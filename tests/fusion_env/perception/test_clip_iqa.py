@@ -231,7 +231,7 @@ def test_torchscript_archive_as_openai_publishes_it(images: Tensor, tmp_path: Pa
         *folders, leaf = key.split(".")
         node = root
         for folder in folders:
-            if folder not in node._modules:
+            if folder not in dict(node.named_children()):
                 node.add_module(folder, _Node())
             node = node.get_submodule(folder)
         node.register_buffer(leaf, value.half() if value.is_floating_point() else value)
