@@ -71,8 +71,10 @@ def hyperparams(name: str) -> dict[str, Any]:
         Settings for :func:`make`, ready to be changed.
 
     Raises:
-        ValueError: The name is unknown, or the file sets something that the class does not have.
+        ValueError: The name is unknown or an import path, or the file sets something that the class does not have.
     """
+    if is_import_path(name):
+        raise ValueError(f"{name!r} is an import path: only {', '.join(names())} have a file of settings.")
     found = algorithm(name)
     text = resources.files("agents").joinpath("hyperparams", f"{name}.yml").read_text(encoding="utf-8")
     settings = yaml.safe_load(text) or {}

@@ -11,30 +11,25 @@ import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from experiments.command_line import exit_on_error, make_parser, progress_bar
+from experiments.evaluation.chosen_scores import DEFAULT_METRICS, PRESETS, add_score_options, chosen_scores
 from experiments.evaluation.folders import ComparedImages, find_images
-from experiments.evaluation.grid import draw_grid
-from experiments.evaluation.scoring import ColourScore, Score, resolve_scores, score_images
+from experiments.evaluation.scoring import Score, resolve_scores, score_images
+from experiments.evaluation.side_by_side import draw_grid
 from experiments.evaluation.summary import LEVEL, RESAMPLES, summarise, summary_table
 from experiments.output import write_csv, write_text
-from fusion_env import metrics as fusion_metrics
 from fusion_env.data import Progress, no_progress
 from fusion_env.data.pairs import printable
 from fusion_env.errors import ConfigError, unknown_name
 from fusion_env.task import resolve_device
 
 __all__ = ["DEFAULT_METRICS", "PRESETS", "Evaluation", "evaluate", "main"]
-
-DEFAULT_METRICS = ("en", "sd", "sf", "ag", "ei", "mi", "scd", "vif", "qabf", "ssim")
-PRESETS = {"agentfuse-paper": ("ag_forward", "sf_uint8", "ei", "en", "viff")}
-"""Sets of metrics by name; ``agentfuse-paper`` holds the variants behind the tables of arXiv 2509.02424."""
 
 _SHOWN_IMAGES = 3
 
@@ -115,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     _check_bootstrap(args.resamples, args.seed)
     device = str(resolve_device(args.device))
-    scores = _selected_scores(args, device)
+    scores = chosen_scores(args, device)
     images = find_images(
         _methods(args.fused),
         ir=args.ir,
@@ -146,10 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--vi", type=Path, required=True, metavar="DIR", help="folder of visible images")
     text = "a method and the folder of its fused images, named like their sources whatever the extension"
     add("--fused", type=_method, required=True, nargs="+", action="extend", metavar="NAME=DIR", help=text)
-    chosen = parser.add_mutually_exclusive_group()
-    text = f"of {', '.join(fusion_metrics.names())} (default: {' '.join(DEFAULT_METRICS)})"
-    chosen.add_argument("--metrics", nargs="+", metavar="METRIC", help=text)
-    chosen.add_argument("--preset", choices=sorted(PRESETS), help="the metrics, in their variants, of a paper")
+    add_score_options(parser)
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     text = "compare only the pairs that are complete and usable for all methods, instead of refusing"
     add("--allow-missing", action="store_true", help=text)
@@ -158,16 +150,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--resamples", type=int, default=RESAMPLES, help="bootstrap samples (default: %(default)s)")
     add("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     add("--device", default="cpu", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: cpu)")
-    clip = parser.add_argument_group("CLIP-IQA (metric clip_iqa)")
-    text = "weights of the whole CLIP model, or one of open_clip's tags (default: openai); adds clip_iqa to the metrics"
-    clip.add_argument("--clip-weights", metavar="FILE", help=text)
-    clip.add_argument("--clip-model", metavar="NAME", help="open_clip's name of the model (default: RN50-quickgelu)")
-    text = "'agentfuse' (default), 'clip-iqa' (also torchmetrics and piq) or 'pyiqa'"
-    clip.add_argument("--clip-prompts", metavar="NAME", help=text)
-    text = "score the fused images in their own colours; the default is their luma"
-    clip.add_argument("--clip-colour", action="store_true", help=text)
-    text = "resize images to the model's size; the default is to score them at their own"
-    clip.add_argument("--clip-resize", action="store_true", help=text)
     return parser
 
 
@@ -183,40 +165,6 @@ def _methods(given: Sequence[tuple[str, Path]]) -> dict[str, Path]:
     if len(methods) < len(given):
         raise ConfigError(f"--fused must name every method once. Got {', '.join(name for name, _ in given)}")
     return methods
-
-
-def _selected_scores(args: argparse.Namespace, device: str) -> tuple[Score, ...]:
-    """Return the scores that the options ask for; CLIP is loaded if it is among them."""
-    names = list(PRESETS[args.preset] if args.preset else args.metrics or DEFAULT_METRICS)
-    if args.clip_weights and "clip_iqa" not in names:
-        names.append("clip_iqa")
-    if "clip_iqa" in names:
-        resolve_scores(names)  # a misspelt name shows before the weights are looked for
-        return resolve_scores([_clip_score(args, device) if name == "clip_iqa" else name for name in names])
-    if args.clip_model or args.clip_prompts or args.clip_colour or args.clip_resize:
-        raise ConfigError(
-            "options of CLIP-IQA need clip_iqa among the metrics: give --clip-weights as well, or name it. "
-            f"Got {' '.join(names)}"
-        )
-    return resolve_scores(names)
-
-
-def _clip_score(args: argparse.Namespace, device: str) -> Score:
-    from fusion_env.perception.clip_iqa import DEFAULT_MODEL, PROMPTS, load_clip_iqa  # open_clip takes seconds
-
-    prompts = args.clip_prompts or "agentfuse"
-    if prompts not in PROMPTS:
-        raise unknown_name("set of prompts", prompts, PROMPTS)
-    resize: Literal["model"] | None = "model" if args.clip_resize else None
-    model = args.clip_model or DEFAULT_MODEL
-    scorer = load_clip_iqa(args.clip_weights, model, prompts=PROMPTS[prompts], resize=resize).to(device)
-    seen = "the fused image in colour" if args.clip_colour else "the fused luma"
-    summary = f"{scorer.description}, prompts {prompts!r}, on {seen}"
-    if args.clip_colour:
-        return ColourScore("clip_iqa", scorer, scorer.smallest_side, higher_is_better=True, summary=summary)
-    return replace(
-        fusion_metrics.quality_metric("clip_iqa", scorer), minimum_size=scorer.smallest_side, summary=summary
-    )
 
 
 def _shown_images(wanted: Sequence[str] | None, images: ComparedImages) -> list[str]:

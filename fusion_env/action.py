@@ -94,8 +94,8 @@ class Strength(Coordinate):
 
 
 LOGITS = (
-    Coordinate("guidance_logit", "logit of the guidance loss, times `logit_scale`, into a softmax with the other"),
-    Coordinate("self_learning_logit", "logit of the self-learning loss"),
+    Coordinate("guidance_logit", "logit of the guidance loss (imitation, Eq. 1), times `logit_scale`; softmax with 1"),
+    Coordinate("self_learning_logit", "logit of the self-learning loss (insensitivity to degraded input, Eq. 2)"),
 )
 """The coordinates of the loss weights."""
 

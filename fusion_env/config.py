@@ -45,7 +45,10 @@ INDICATORS = {
 class DataSettings(Settings):
     """Where the images come from, and the crops and mini-batches that are made of them."""
 
-    data: str = setting("procedural", "'procedural' or a folder with ir/ and vi/ (optionally train.txt, val.txt).")
+    data: str = setting(
+        "procedural",
+        "Name (fusion_env.data.sources.names()) or a folder with ir/ and vi/ (optionally train.txt, val.txt).",
+    )
     scenes: int = setting(48, "Number of procedural scenes; ignored for a folder.", low=3, high=100_000)
     scene_height: int = setting(160, "Height of a procedural scene in pixels.", low=64, high=4096)
     scene_width: int = setting(192, "Width of a procedural scene in pixels.", low=64, high=4096)

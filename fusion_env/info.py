@@ -20,8 +20,8 @@ class NamedValues(np.ndarray):
     """A float64 array whose rows have names: ``values["vif"]``, ``dict(values)``.
 
     Clients that store or batch infos ask for arrays, people for names. Iteration is over the names, as in a mapping,
-    and a comparison with one or with a mapping compares names and values. NumPy's `allclose` takes NaN, which stands for what is
-    not known yet, as equal to NaN: gymnasium's checker compares the infos of equal runs with it.
+    and a comparison with one or with a mapping compares names and values. NumPy's `allclose` takes NaN, which stands
+    for what is not known yet, as equal to NaN: gymnasium's checker compares the infos of equal runs with it.
 
     Args:
         values: Numbers, or mappings of equal keys, by name.
@@ -33,7 +33,7 @@ class NamedValues(np.ndarray):
 
     names: tuple[tuple[str, ...], ...]
 
-    def __new__(cls, values: Mapping[str, Any]) -> "NamedValues":  # noqa: D102 (the class describes it)
+    def __new__(cls, values: Mapping[str, Any]) -> "NamedValues":  # noqa: D102
         rows = [NamedValues(value) if isinstance(value, Mapping) else value for value in values.values()]
         array = np.array([np.asarray(row) for row in rows], dtype=np.float64).view(cls)
         array.names = (tuple(values), *(rows[0].names if isinstance(rows[0], NamedValues) else ()))

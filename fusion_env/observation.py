@@ -16,7 +16,7 @@ __all__ = ["OBSERVATIONS", "Observer", "observation_size", "observation_table", 
 
 _SMALLEST = 1e-8
 _COUNT = len(INDICATORS)
-_NAMES = ", ".join(name.upper() for name in INDICATORS)
+_NAMES = "; ".join(f"{name.upper()}, {meaning}" for name, meaning in INDICATORS.items())
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class _Part:
 
 
 _PARTS = {
-    "performance": _Part(_COUNT, f"how far it has come: value / stage-0 value - 1 of {_NAMES}, times `obs_scale`"),
-    "gap": _Part(_COUNT, "how far there is to go: student minus teacher of the same, normalised, times `obs_scale`"),
+    "performance": _Part(_COUNT, f"how far it has come, `obs_scale` x (value / stage-0 value - 1): {_NAMES}"),
+    "gap": _Part(_COUNT, "how far there is to go, `obs_scale` x (student - teacher) of the same, normalised"),
     "mean performance": _Part(1, "mean of how far it has come"),
     "mean gap": _Part(1, "mean of how far there is to go"),
-    "change": _Part(_COUNT, "change of the normalised indicators since the round before, times `obs_scale`"),
+    "change": _Part(_COUNT, "`obs_scale` x change of the same since the round before, normalised"),
     "losses": _Part(2, "logarithm of guidance and self-learning loss, each relative to the stage-0 student's"),
     "share": _Part(1, "share of the guidance loss in the gradient's norm"),
     "action": _Part(ACTION_SIZE, "the last action"),

@@ -76,7 +76,7 @@ class Run:
 
     def __init__(self, task: DistillationTask, order_seed: int, noise_seed: int, score_seed: int) -> None:
         self.task = task
-        self.engine = task.new_run(order_seed, noise_seed)
+        self.engine = task.new_engine(order_seed, noise_seed)
         self._score_rng = np.random.default_rng(score_seed)
         self.rounds = 0
         self.trained: RoundResult | None = None

@@ -167,7 +167,7 @@ class DistillationTask:
     stage0: dict[str, Tensor]
     scales: LossScales
 
-    def new_run(self, order_seed: int, noise_seed: int, *, scales: LossScales | None = None) -> Distillation:
+    def new_engine(self, order_seed: int, noise_seed: int, *, scales: LossScales | None = None) -> Distillation:
         """Return the engine of a fresh run from the stage-0 student.
 
         Args:

@@ -1,10 +1,15 @@
-"""What the docs point to exists: links, paths of the repository, Python names; and the index has every page."""
+"""What the docs point to exists; the index has every page; the README has the tables of the code."""
 
 import pkgutil
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from fusion_env.action import ACTION_SIZE, action_table
+from fusion_env.config import ScoringSettings
+from fusion_env.observation import observation_size, observation_table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DOCS = CHECKOUT / "docs"
@@ -56,3 +61,21 @@ def test_the_index_has_every_page_once() -> None:
     listed = [(DOCS / target).resolve() for target in links(INDEX) if target.endswith(".md")]
     pages = [page for page in DOCS.glob("*/*.md") if page != INDEX]
     assert sorted(path for path in listed if DOCS in path.parents) == sorted(pages)
+
+
+def test_the_readme_has_the_tables_of_action_and_observation() -> None:
+    text = (CHECKOUT / "README.md").read_text()
+    assert f"**Action**: `Box(-1, 1, ({ACTION_SIZE},), float32)`" in text
+    assert f"|---|---|---|---|\n{action_table()}\n\n" in text
+    assert f"**Observation**: `Box(-10, 10, ({observation_size('vector')},), float32)`" in text
+    assert f"|---|---|\n{observation_table('vector')}\n\n" in text
+
+
+def test_the_readme_has_every_reward() -> None:
+    choices = next(item for item in fields(ScoringSettings) if item.name == "reward").metadata["choices"]
+    rows = re.findall(r'^\| `reward="(\w+)"`', (CHECKOUT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(choices)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((CHECKOUT / "README.md").read_text().splitlines()) <= 150

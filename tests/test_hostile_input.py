@@ -17,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fusion_env.action import ACTION_SIZE
 from fusion_env.config import PRESETS, DistillConfig, preset
 from fusion_env.data import PairedFolder, read_visible
 from fusion_env.env import FusionDistillEnv
@@ -207,7 +208,7 @@ def test_a_folder_of_odd_files_trains(pairs: Path, tmp_path: Path) -> None:
         (pairs / side / "nested").mkdir()
     env = FusionDistillEnv(preset="tiny", data=str(pairs), rounds=1, stage0_rounds=1, cache_dir=str(tmp_path / "cache"))
     env.reset(seed=0)
-    *_, truncated, info = env.step([0.0] * 7)
+    *_, truncated, info = env.step([0.0] * ACTION_SIZE)
     assert truncated
     assert np.isfinite(list(info["report"]["student"].values())).all()
 

@@ -1,6 +1,7 @@
 """Pictures of a benchmark: how the rewards developed, and what each policy did."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = ["draw_learning_curves", "draw_schedules"]
 
 _RESAMPLES = 1000
 _LINES = ("-", "--", ":")
+_COLUMNS = 4  # of the pictures of schedules
 
 
 def draw_learning_curves(cells: Sequence[Cell], path: Path) -> None:
@@ -51,19 +53,21 @@ def draw_learning_curves(cells: Sequence[Cell], path: Path) -> None:
 
 
 def draw_schedules(cells: Sequence[Cell], path: Path) -> None:
-    """Draw the mean of each of the seven actions over the rounds of the judged runs as colours, a line a policy.
+    """Draw the mean of each number of the action over the rounds of the judged runs as colours, a line a policy.
 
     The last picture is the weight of the guidance loss that the two logits come to, with -1 for 0. A run that ended
     early counts in the rounds that it had; rounds that no run had are white.
     """
     policies = _by_policy(cells)
-    figure = Figure(figsize=(13, 1.2 + 0.4 * len(policies)), layout="constrained")
-    axes = figure.subplots(2, 4, sharex=True, sharey=True)
-    for axis, name in zip(axes.flatten(), ACTION_NAMES, strict=False):
-        title = name.replace("_", " ")
-        image = _draw_lines(axis, [judged_means(own, f"action_{name}") for own in policies.values()], title)
-    weights = [2 * judged_means(own, "weight_guidance") - 1 for own in policies.values()]
-    _draw_lines(axes[1, 3], weights, "guidance weight, from 0 to 1")
+    lines = {name.replace("_", " "): _means(policies, f"action_{name}") for name in ACTION_NAMES}
+    lines["guidance weight, from 0 to 1"] = 2 * _means(policies, "weight_guidance") - 1
+    rows = math.ceil(len(lines) / _COLUMNS)
+    figure = Figure(figsize=(13, rows * (0.6 + 0.2 * len(policies))), layout="constrained")
+    axes = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True)
+    for axis, (title, means) in zip(axes.flat, lines.items(), strict=False):
+        image = _draw_means(axis, means, title)
+    for axis in axes.flat[len(lines) :]:
+        axis.set_axis_off()
     axes[0, 0].set_yticks(range(len(policies)), list(policies))
     for axis in axes.flat:
         axis.tick_params(labelsize=8)
@@ -72,15 +76,20 @@ def draw_schedules(cells: Sequence[Cell], path: Path) -> None:
     save_figure(figure, path, dpi=110)
 
 
-def _draw_lines(axis: Axes, lines: Sequence[NDArray[np.float64]], title: str) -> AxesImage:
+def _means(policies: Mapping[str, Sequence[tuple[Cell, Rounds]]], column: str) -> NDArray[np.float64]:
+    return np.stack([judged_means(own, column) for own in policies.values()])
+
+
+def _draw_means(axis: Axes, means: NDArray[np.float64], title: str) -> AxesImage:
+    """Draw means [policies, rounds] as colours."""
     image = axis.imshow(
-        np.stack(lines),
+        means,
         cmap="coolwarm",
         vmin=-1,
         vmax=1,
         aspect="auto",
         interpolation="nearest",
-        extent=(0.5, len(lines[0]) + 0.5, len(lines) - 0.5, -0.5),
+        extent=(0.5, means.shape[1] + 0.5, len(means) - 0.5, -0.5),
     )
     axis.set_title(title, fontsize=9)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,1 +1,1 @@
-"""The parts of `experiments.evaluate`: find images, score them, summarise the scores, draw them side by side."""
+"""The parts of `experiments.evaluate`: find images, choose and compute scores, summarise them, draw side by side."""

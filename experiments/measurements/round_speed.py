@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from experiments.command_line import exit_on_error, make_parser
 from experiments.measurements.timing import seconds
 from experiments.output import markdown_table
-from fusion_env.action import decode_action
+from fusion_env.action import ACTION_SIZE, decode_action
 from fusion_env.config import preset
 from fusion_env.degradation import degrade, draw_noise
 from fusion_env.env import FusionDistillEnv
@@ -53,7 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "autocast": {"autocast": True},
     "contiguous": {"channels_last": False},
 }
-ACTION = np.zeros(7, np.float32)
+ACTION = np.zeros(ACTION_SIZE, np.float32)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 5) -> float:

@@ -137,7 +137,8 @@ class RunDirectory:
             if self.read_config() != config:
                 raise ConfigError(f"{self.path} holds a run of another configuration: choose another --out")
             return self.summary.read()
-        if entries - {_LOCK}:
+        unwritten = {path.name for path in self.path.glob(f".{self.config_file.name}.*.part")}
+        if entries - {_LOCK} - unwritten:  # a process may have been killed while it wrote its first file
             raise ConfigError(f"{self.path} is not empty and not the directory of a run: choose another --out")
         return None
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stable_baselines3.common.base_class import BaseAlgorithm
+
 import agents
 from experiments.running.config import RunConfig
 from fusion_env.action import encode_action, even_action, even_degradation
@@ -100,24 +102,32 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
         config: The task.
 
     Raises:
-        ConfigError: There is nothing of this name.
+        ConfigError: There is nothing of this name, or the task's `logit_scale` is too small for where it starts.
     """
     try:
         found = agents.algorithm("constant" if name == _GUIDANCE_ONLY else name)
     except (ValueError, ImportError) as error:
         raise ConfigError(str(error)) from error
-    gentle, medium = (vars(even_degradation(share)) for share in (_GENTLE, _MEDIUM))
-    middle = encode_action(guidance=0.5, **gentle, logit_scale=config.logit_scale).tolist()
+    try:
+        settings = _settings(name, found, config)
+    except ValueError as error:
+        raise ConfigError(f"policy {name!r}: {error}") from error
     if name == _GUIDANCE_ONLY:
-        return PolicySetup("constant", {"action": middle}, {"self_learning": False}, learns=False)
-    if name == "constant":
-        return PolicySetup(name, {"action": middle}, learns=False)
+        return PolicySetup("constant", settings, {"self_learning": False}, learns=False)
+    unlearned = (agents.Constant, agents.Linear, agents.Random, agents.Wrapped)
+    return PolicySetup(name, settings, learns=found not in unlearned)
+
+
+def _settings(name: str, found: type[BaseAlgorithm], config: DistillConfig) -> dict[str, Any]:
+    """Return the settings of an agent's class that place it on the task."""
+    scale = config.logit_scale
+    if name in ("constant", _GUIDANCE_ONLY):
+        return {"action": encode_action(**vars(even_degradation(_GENTLE)), logit_scale=scale).tolist()}
     if name == "linear":
-        start = encode_action(guidance=_IMITATING, logit_scale=config.logit_scale).tolist()
-        end = encode_action(guidance=0.5, **medium, logit_scale=config.logit_scale).tolist()
-        return PolicySetup(name, {"start": start, "end": end, "rounds": config.rounds}, learns=False)
+        start = encode_action(guidance=_IMITATING, logit_scale=scale)
+        end = encode_action(**vars(even_degradation(_MEDIUM)), logit_scale=scale)
+        return {"start": start.tolist(), "end": end.tolist(), "rounds": config.rounds}
     if found is agents.Reinforce:
         guidance = 0.5 if name == "reinforce-paper" else _IMITATING
-        start = even_action(_GENTLE, guidance=guidance, logit_scale=config.logit_scale).tolist()
-        return PolicySetup(name, {"initial_mean": start})
-    return PolicySetup(name, learns=found not in (agents.Random, agents.Wrapped))
+        return {"initial_mean": even_action(_GENTLE, guidance=guidance, logit_scale=scale).tolist()}
+    return {}

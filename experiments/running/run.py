@@ -199,7 +199,7 @@ def _reports(attempt: Attempt, learning: Learning, frozen: list[FrozenRun]) -> d
 def _guidance_only(attempt: Attempt) -> dict[str, torch.Tensor]:
     """Train the control: the same start and as many iterations, with the guidance loss only."""
     config, task = attempt.config, attempt.task
-    engine = task.new_run(config.seed, config.seed)
+    engine = task.new_engine(config.seed, config.seed)
     for done in attempt.progress(range(config.env.rounds), "guidance only"):
         if attempt.stop:
             raise Interrupted("stopped while the control was training; what was learnt is kept")

@@ -10,13 +10,13 @@ function.
 from fusion_env.teachers.base import Published, Teacher
 from fusion_env.teachers.dcevo import DCEvo
 from fusion_env.teachers.ensemble import Ensemble
-from fusion_env.teachers.entries import Catalogue, TeacherEntry, catalogue
 from fusion_env.teachers.exported import ExportedTeacher
 from fusion_env.teachers.folder import FolderTeacher
 from fusion_env.teachers.function import FunctionTeacher, from_callable
 from fusion_env.teachers.kdfuse import KDFuse
 from fusion_env.teachers.laplacian import LaplacianTeacher
 from fusion_env.teachers.ldfusion import EmbeddedLDFusion, LDFusion
+from fusion_env.teachers.listing import Catalogue, TeacherEntry, catalogue
 from fusion_env.teachers.published import PublishedTeacher
 from fusion_env.teachers.registry import get, load, missing, names, register
 from fusion_env.teachers.sage import SAGE

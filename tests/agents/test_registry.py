@@ -133,6 +133,11 @@ def test_settings_of_every_type_that_fits(name, overrides):
     agents.make(name, Target(), **overrides)
 
 
+def test_an_import_path_has_no_file_of_settings():
+    with pytest.raises(ValueError, match=r"'agents:Constant' is an import path: only .* ppo,.* have a file"):
+        agents.hyperparams("agents:Constant")
+
+
 def test_settings_of_a_curriculum_include_those_of_its_bases():
     assert {"action", "seed", "verbose", "tensorboard_log"} <= set(setting_names(agents.Constant))
     assert not {"common", "self", "env"} & set(setting_names(agents.Constant))

@@ -137,6 +137,14 @@ def test_a_directory_of_something_else_is_refused(finished, tiny, tmp_path: Path
         main(tiny(tmp_path / "other"))
 
 
+def test_what_a_process_left_that_was_killed_at_its_first_file_is_no_obstacle(finished, tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".config.json.0123.part").write_bytes(b"{")
+    run = finished(tmp_path, "--rounds", "2")
+    assert run.is_finished
+    assert not run.partial_files()
+
+
 def test_real_pairs(finished, tmp_path: Path, reference_dir: Path) -> None:
     run = finished(tmp_path, "--rounds", "2", "--data", str(reference_dir / "data" / "mini"))
     assert run.summary.read()["report_pairs"] == 1

@@ -21,6 +21,9 @@ from fusion_env.degradation import DEGRADATIONS, Degradation, Operation, degrade
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import UnknownNameError
 
+MOST = {"blur_kernel": 13, "jpeg_quality": 20, "brightness": 0.5, "contrast": 0.5, "noise_std": 0.1}
+"""Settings at +1."""
+
 
 def logits(guidance: float, self_learning: float) -> list[float]:
     """An action with these logits and every degradation at half of its range."""
@@ -32,7 +35,7 @@ def test_extremes() -> None:
     assert degradation == Degradation()
     assert weights.guidance == pytest.approx(0.5)
     _, strongest = decode_action([1.0] * ACTION_SIZE)
-    assert strongest == Degradation(13, 20, 0.5, 0.5, 0.1)
+    assert vars(strongest).items() >= MOST.items()
 
 
 def test_logits_reach_nearly_all_of_the_range() -> None:
@@ -122,8 +125,9 @@ def test_a_misspelt_strength_suggests_the_nearest() -> None:
 
 def test_shares_of_every_range() -> None:
     assert even_degradation(0.0).is_identity
-    assert even_degradation(0.5) == Degradation(7, 60, 0.25, 0.25, 0.05)
-    assert even_degradation(1.0) == Degradation(13, 20, 0.5, 0.5, 0.1)
+    half = {"blur_kernel": 7, "jpeg_quality": 60, "brightness": 0.25, "contrast": 0.25, "noise_std": 0.05}
+    assert vars(even_degradation(0.5)).items() >= half.items()
+    assert vars(even_degradation(1.0)).items() >= MOST.items()
     start = even_action(0.25, guidance=0.9, logit_scale=2.0)
     weights, degradation = decode_action(start, logit_scale=2.0)
     assert weights.guidance == pytest.approx(0.9)
@@ -146,7 +150,7 @@ class WithHaze(Degradation):
 
 @pytest.fixture
 def _haze(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sixth degradation: a field, a function, and an entry in each of the two tables."""
+    """One more degradation: a field, a function, and an entry in each of the two tables."""
 
     def haze(images: torch.Tensor, strength: float, noise: object) -> torch.Tensor:
         return images * (1 - strength) + strength
@@ -161,7 +165,7 @@ def _haze(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_haze")
-def test_a_sixth_degradation_is_an_entry_in_two_tables(tiny_env: Callable[..., FusionDistillEnv]) -> None:
+def test_one_more_degradation_is_an_entry_in_two_tables(tiny_env: Callable[..., FusionDistillEnv]) -> None:
     action = encode_action(haze=0.1, blur_kernel=3)
     assert action.tolist() == [*encode_action(blur_kernel=3).tolist()[:-1], -0.5]
     _, degradation = decode_action(action)

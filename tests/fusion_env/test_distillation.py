@@ -26,7 +26,7 @@ def weights_of(engine: Distillation) -> torch.Tensor:
 
 
 def test_a_round_changes_the_student_and_reports_finite_losses(task: DistillationTask) -> None:
-    engine = task.new_run(1, 2)
+    engine = task.new_engine(1, 2)
     before = weights_of(engine)
     result = engine.run_round(HALF, STRONG)
     assert not torch.equal(before, weights_of(engine))
@@ -38,7 +38,7 @@ def test_a_round_changes_the_student_and_reports_finite_losses(task: Distillatio
 
 def test_same_seeds_same_weights_and_other_seeds_others(task: DistillationTask) -> None:
     def run(order: int, noise: int) -> torch.Tensor:
-        engine = task.new_run(order, noise)
+        engine = task.new_engine(order, noise)
         for _ in range(3):
             engine.run_round(HALF, STRONG)
         return weights_of(engine)
@@ -51,7 +51,7 @@ def test_same_seeds_same_weights_and_other_seeds_others(task: DistillationTask) 
 
 def test_total_is_equation_3(task: DistillationTask) -> None:
     scales = LossScales(2.0, 0.5)
-    engine = task.new_run(1, 2, scales=scales)
+    engine = task.new_engine(1, 2, scales=scales)
     result = engine.run_round(LossWeights(0.3, 0.7), STRONG)
     expected = 0.3 * result.guidance / 2.0 + 0.7 * result.self_learning / 0.5
     assert result.total == pytest.approx(expected, rel=1e-5)
@@ -59,7 +59,7 @@ def test_total_is_equation_3(task: DistillationTask) -> None:
 
 def test_the_first_gradient_is_that_of_equation_3(task: DistillationTask) -> None:
     # The round's first mini-batch takes its gradient from two separate ones: the step must be the ordinary one.
-    engine, other = task.new_run(1, 2), task.new_run(1, 2)
+    engine, other = task.new_engine(1, 2), task.new_engine(1, 2)
     weights = LossWeights(0.3, 0.7)
     engine.run_round(weights, STRONG)
     losses = other.losses(weights, STRONG, **other.next_batch()._asdict())
@@ -70,7 +70,7 @@ def test_the_first_gradient_is_that_of_equation_3(task: DistillationTask) -> Non
 
 
 def test_guidance_only_ignores_the_degradation(task: DistillationTask) -> None:
-    engine, other = task.new_run(1, 2), task.new_run(1, 2)
+    engine, other = task.new_engine(1, 2), task.new_engine(1, 2)
     result = engine.run_round(GUIDANCE_ONLY, STRONG)
     other.run_round(GUIDANCE_ONLY, Degradation())
     assert torch.equal(weights_of(engine), weights_of(other))
@@ -79,7 +79,7 @@ def test_guidance_only_ignores_the_degradation(task: DistillationTask) -> None:
 
 
 def test_no_degradation_means_no_self_learning_loss(task: DistillationTask) -> None:
-    result = task.new_run(1, 2).run_round(HALF, Degradation())
+    result = task.new_engine(1, 2).run_round(HALF, Degradation())
     assert result.self_learning == 0
 
 
@@ -87,7 +87,7 @@ def test_strengths_do_not_shift_later_draws(task: DistillationTask) -> None:
     # Rounds with different strengths leave the random stream at the same place.
     states = []
     for degradation in (Degradation(), STRONG):
-        engine = task.new_run(1, 2)
+        engine = task.new_engine(1, 2)
         engine.run_round(HALF, degradation)
         states.append(engine.state_dict()["noise"])
     assert torch.equal(*states)
@@ -95,14 +95,14 @@ def test_strengths_do_not_shift_later_draws(task: DistillationTask) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_divergence_is_reported(task: DistillationTask, value: float) -> None:
-    engine = task.new_run(1, 2)
+    engine = task.new_engine(1, 2)
     with torch.no_grad():
         next(engine.student.parameters()).fill_(value)
     assert engine.run_round(HALF, STRONG).diverged
 
 
 def test_a_round_that_diverged_is_taken_back(task: DistillationTask) -> None:
-    engine = task.new_run(1, 2)
+    engine = task.new_engine(1, 2)
     engine.run_round(HALF, STRONG)
     before = weights_of(engine)
     engine.optimizer.param_groups[0]["lr"] = float("inf")
@@ -111,7 +111,7 @@ def test_a_round_that_diverged_is_taken_back(task: DistillationTask) -> None:
 
 
 def test_a_finite_round_can_be_taken_back_as_well(task: DistillationTask) -> None:
-    engine = task.new_run(1, 2)
+    engine = task.new_engine(1, 2)
     before = weights_of(engine)
     engine.run_round(HALF, STRONG)
     engine.roll_back()
@@ -119,14 +119,14 @@ def test_a_finite_round_can_be_taken_back_as_well(task: DistillationTask) -> Non
 
 
 def test_snapshot_continues_bit_for_bit(task: DistillationTask) -> None:
-    engine = task.new_run(1, 2)
+    engine = task.new_engine(1, 2)
     engine.run_round(HALF, STRONG)
     state = engine.state_dict()
     copies = {name: tensor.clone() for name, tensor in state["student"].items()}
     for _ in range(9):  # past the end of the bank's first pass
         engine.run_round(HALF, STRONG)
     assert all(torch.equal(copies[name], state["student"][name]) for name in copies)  # a copy, not a view
-    other = task.new_run(7, 8)
+    other = task.new_engine(7, 8)
     other.load_state_dict(state)
     for _ in range(9):
         other.run_round(HALF, STRONG)
@@ -134,7 +134,7 @@ def test_snapshot_continues_bit_for_bit(task: DistillationTask) -> None:
 
 
 def test_snapshot_of_another_version_is_refused(task: DistillationTask) -> None:
-    engine = task.new_run(1, 2)
+    engine = task.new_engine(1, 2)
     with pytest.raises(SnapshotError, match="version"):
         engine.load_state_dict({**engine.state_dict(), "version": 99})
 
@@ -166,7 +166,7 @@ def test_epoch_iterations() -> None:
 )
 def test_every_training_setting_has_an_effect(tiny_config: Callable[..., DistillConfig], change: dict) -> None:
     # Stage 0 would differ as well: start both from the same random student.
-    plain, changed = (build_task(tiny_config(stage0_rounds=0, **c)).new_run(1, 2) for c in ({}, change))
+    plain, changed = (build_task(tiny_config(stage0_rounds=0, **c)).new_engine(1, 2) for c in ({}, change))
     weights, degradation = LossWeights(0.6, 0.4), even_degradation(0.5)
     for engine in (plain, changed):
         for _ in range(3):

@@ -95,7 +95,7 @@ def test_paper_id_without_weights_and_data_is_one_clear_error(tmp_path: Path) ->
 def test_spaces_and_first_observation(tiny_env: MakeEnv) -> None:
     env = tiny_env()
     observation, info = env.reset(seed=0)
-    assert env.action_space == gymnasium.spaces.Box(-1, 1, (7,), np.float32)
+    assert env.action_space == gymnasium.spaces.Box(-1, 1, (ACTION_SIZE,), np.float32)
     assert observation.shape == (10,)
     assert observation.dtype == np.float32
     own = np.array([info["student"][name] for name in INDICATORS])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.benchmarking.executors import Job
@@ -71,6 +72,20 @@ def test_actions_are_averaged_over_the_runs_that_had_the_round(tmp_path: Path) -
     short = [{**row("learn", 0, 1, -1.0), "action_blur": "0.5"}]
     means = judged_means([(cell(tmp_path), long), (cell(tmp_path), short)], "action_blur")
     np.testing.assert_allclose(means, [0.3, 0.2, 0.3, np.nan])
+
+
+@pytest.mark.parametrize("size", [6, 7, 8, 12])
+def test_every_number_of_the_action_has_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    names = [f"number{i}" for i in range(size)]
+    monkeypatch.setattr("experiments.benchmarking.figures.ACTION_NAMES", names)
+    monkeypatch.setattr("tests.experiments.benchmarking.test_figures.ACTION_NAMES", names)
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    file = RunDirectory(tmp_path).rounds
+    file.append(row("learn", 0, 1, -0.5))
+    draw_schedules([cell(tmp_path)], tmp_path / "schedules.png")
+    titles = [axis.get_title() for axis in drawn[0].axes if axis.get_title()]
+    assert titles == [*names, "guidance weight, from 0 to 1"]
 
 
 @pytest.mark.parametrize("eval_runs", [0, 2])

@@ -13,7 +13,7 @@ from fusion_env.errors import ConfigError
 POLICY = """
 class Still:
     def predict(self, observation, state=None, episode_start=None, deterministic=False):
-        return [[0.0] * 7] * len(observation), None
+        raise NotImplementedError
 """
 
 
@@ -23,6 +23,15 @@ def test_the_name_of_a_file_means_nothing(tmp_path: Path) -> None:
     setup = policy_setup(f"{file}:Still", preset("tiny"))
     assert setup.settings == {}
     assert not setup.learns
+
+
+@pytest.mark.parametrize("name", ["linear", "reinforce"])
+def test_a_logit_scale_too_small_for_where_a_policy_starts(name: str) -> None:
+    assert policy_setup(name, preset("tiny", logit_scale=1.1)).settings
+    with pytest.raises(ConfigError, match=rf"policy '{name}': guidance must be in .* Got 0\.9"):
+        policy_setup(name, preset("tiny", logit_scale=1.0))
+    for other in ("constant", "guidance-only", "reinforce-paper", "ppo"):
+        assert policy_setup(other, preset("tiny", logit_scale=0.1))
 
 
 def test_who_learns() -> None:
