@@ -7,9 +7,12 @@ Importing the package registers the environments ``fusion_env/FusionDistill-v0``
 import gymnasium
 
 from fusion_env.config import PRESETS, DistillConfig, preset
+from fusion_env.siblings import check_sibling
 from fusion_env.version import __version__
 
 __all__ = ["PRESETS", "DistillConfig", "__version__", "preset"]
+
+check_sibling("student", "network")
 
 for _id, _preset in (
     ("fusion_env/FusionDistill-v0", "demo"),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fusion_env.errors import ConfigError, unknown_name
+from fusion_env.errors import ConfigError, unknown_setting
 from fusion_env.registry import Registry
 from fusion_env.settings import Settings, setting, shown
 from student.sixteen_bit import Scale
@@ -159,7 +159,7 @@ class ScoringSettings(Settings):
     observation: str = setting(
         "vector",
         "What the agent sees.",
-        choices=("vector", "vector+time", "scalar", "performance", "gap"),
+        choices=("vector", "vector+time", "rich", "scalar", "performance", "gap"),
     )
     obs_scale: float = setting(5.0, "Factor on the observed numbers (chosen).", low=1e-6)
     divergence_reward: float = setting(-1.0, "Reward of each round lost by divergence.", high=0.0)
@@ -262,7 +262,7 @@ def _check_names(values: Mapping[str, Any]) -> None:
         if not isinstance(name, str):
             raise ConfigError(f"the name of a setting must be a string. Got {shown(name)}")
         if name not in known:
-            raise unknown_name("setting", name, known)
+            raise unknown_setting(name, known)
 
 
 PRESETS: Registry[DistillConfig] = Registry("preset")

@@ -1,12 +1,14 @@
 """The environment: one step trains the student for one round under the action and pays Eq. 6."""
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import seeding
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
@@ -17,9 +19,10 @@ from fusion_env.config import preset as preset_config
 from fusion_env.data import PairSource
 from fusion_env.degradation import DEGRADATIONS, Degradation
 from fusion_env.errors import ConfigError, SnapshotError
+from fusion_env.info import run_info
+from fusion_env.observation import observation_size, observation_table, sees_time
 from fusion_env.render import draw_round, has_display, show
 from fusion_env.run import LastRun, Run
-from fusion_env.scoring import observation_size, observation_table
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_same_task, check_version, read_generator, write_generator
 from fusion_env.task import DistillationTask, build_task, given_in_python
 from fusion_env.teachers import Teacher
@@ -35,7 +38,9 @@ def _with_tables(cls: type["FusionDistillEnv"]) -> type["FusionDistillEnv"]:
             action_table=actions.action_table().replace("\n", "\n    "),
             order=", ".join(DEGRADATIONS),
             observation_size=observation_size("vector"),
-            observation_table=observation_table().replace("\n", "\n    "),
+            observation_table=observation_table("vector").replace("\n", "\n    "),
+            rich_size=observation_size("rich"),
+            rich_table=observation_table("rich").replace("\n", "\n    "),
         )
     return cls
 
@@ -65,15 +70,22 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     ## Observation space
 
-    `Box(-10, 10, ({observation_size},), float32)`: `obs_scale` times the student's indicators, normalised by the
-    teacher's mean over the reward split, minus 1; then `obs_scale` times student minus teacher (Eq. 4).
+    `Box(-10, 10, ({observation_size},), float32)`: the student's indicators relative to the stage-0 student, and
+    relative to the teacher (Eq. 4).
 
     | Num | Observation |
     |---|---|
     {observation_table}
 
-    `observation="vector+time"` appends the used fraction of the rounds, `"scalar"` gives the two means, `"performance"`
-    and `"gap"` one half each.
+    Normalised is divided by the teacher's mean over the reward split. `observation="vector+time"` appends the used
+    fraction of the rounds, `"scalar"` gives the mean of each half, `"performance"` and `"gap"` are one half each.
+
+    `observation="rich"` has {rich_size} numbers. Before the first round nothing has changed, the losses are those of
+    stage 0, the share is one half and the last action 0.
+
+    | Num | Observation |
+    |---|---|
+    {rich_table}
 
     ## Rewards
 
@@ -87,20 +99,24 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     ## Episode end
 
-    - Truncation: `rounds` are used up (termination with `observation="vector+time"`: the agent sees the end come).
+    - Truncation: `rounds` are used up (termination with `observation="vector+time"` and `"rich"`: the agent sees the
+      end come).
     - Termination: training diverged (non-finite loss, weight or score). The reward is `divergence_reward` times the
       remaining rounds, this one included, the observation is the last finite one, and `info["diverged"]` is True.
     - Termination with `stop_at_parity=True`: E over the whole reward split was the teacher's or better three rounds
       running.
 
     At a run's last step `info["report"]` holds the scores of the student and the teacher on the report split, which the
-    agent never sees, and `last_run` keeps student, report and actions.
+    agent never sees, and `last_run` keeps student, report and actions. Of a run that was cut off from outside, such as
+    by a `max_episode_steps` below `rounds`, `info` has no report; `last_run` has one from the next `reset` on.
 
     ## Info
 
-    `round`, `losses` (means over the round, unscaled), `loss_weights`, `degradation`, `guidance_share` (of the gradient
-    norm), `fused_std` (collapse to constant images shows here), `student` and `teacher` (raw means of the indicators),
-    `gap`, `diverged`, and at the end `report`. No clock readings: see the attribute `timings`.
+    Numbers, with the same keys after `reset` and after every step; what is not known yet is NaN. `round`, `losses`
+    (means over the round, unscaled), `loss_weights`, `guidance_share` (of the gradient norm), `degradation`,
+    `fused_std` (collapse to constant images shows here), `student` and `teacher` (raw means of the indicators), `gap`,
+    `diverged`, and `report` (of `student` and `teacher`, known at the end). No clock readings: see the attribute
+    `timings`.
 
     ## Arguments
 
@@ -155,12 +171,14 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             modes = ", ".join(self.metadata["render_modes"])
             raise ConfigError(f"render_mode must be None or one of {modes}. Got {render_mode!r}{reason}")
         self.render_mode = render_mode
+        self._spec: EnvSpec | None = None
         self.task = task
         self.config = task.config
         self.action_space = spaces.Box(-1.0, 1.0, (actions.ACTION_SIZE,), np.float32)
         self.observation_space = spaces.Box(-10.0, 10.0, (observation_size(self.config.observation),), np.float32)
-        self.last_run: LastRun | None = None
         self._run: Run | None = None
+        self._last_run: LastRun | None = None
+        self._cut_off: Run | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -175,9 +193,11 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             The first observation and info.
         """
         super().reset(seed=seed)
+        if self._run is not None and self._run.rounds and not self._run.over:
+            self._cut_off = self._run
         self._run = Run(self.task, *self._draw_seeds())
         self._run.score()
-        return self._run.observation.copy(), self._info()
+        return self._run.observation.copy(), run_info(self._run)
 
     def _draw_seeds(self) -> list[int]:
         return self.np_random.integers(2**63, size=3).tolist()
@@ -197,35 +217,23 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         weights, degradation = self.decode_action(action)
         run = self._going_on()
-        trained = run.train(action, weights, degradation)
+        run.train(action, weights, degradation)
         run.score()
         reward, terminated, truncated = run.judge()
-        info = self._info(
-            losses=trained.losses, loss_weights=vars(weights).copy(), guidance_share=trained.guidance_share
-        )
         if run.over:
-            self.last_run = run.result()
-            report, teacher_report = self.last_run.report, self.last_run.teacher_report
-            info["report"] = {"student": dict(report), "teacher": dict(teacher_report)}
-        return run.observation.copy(), reward, terminated, truncated, info
+            self._last_run, self._cut_off = run.result(), None
+        return (
+            run.observation.copy(),
+            reward,
+            terminated,
+            truncated,
+            run_info(run, weights, self._last_run if run.over else None),
+        )
 
     def _going_on(self) -> Run:
         if self._run is None or self._run.over:
             raise gymnasium.error.ResetNeeded("no run is going on: call reset() before step()")
         return self._run
-
-    def _info(self, **trained: Any) -> dict[str, Any]:
-        run = self.run
-        return {
-            "round": run.rounds,
-            **trained,
-            "degradation": vars(run.degradation).copy(),
-            "fused_std": run.fused_std,
-            "student": dict(run.student),
-            "teacher": dict(run.teacher),
-            "gap": run.gap,
-            "diverged": run.diverged,
-        }
 
     def abandon(self) -> LastRun:
         """End the run that goes on as if the student had diverged: it stays as it is, and the missing rounds are lost.
@@ -238,8 +246,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         run = self._going_on()
         run.abandon()
-        self.last_run = run.result()
-        return self.last_run
+        self._last_run, self._cut_off = run.result(), None
+        return self._last_run
 
     def decode_action(self, action: ArrayLike) -> tuple[actions.LossWeights, Degradation]:
         """Tell what an action means here; see `fusion_env.action.decode_action`."""
@@ -265,6 +273,25 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         if self._run is None:
             raise gymnasium.error.ResetNeeded("there is no run before reset()")
         return self._run
+
+    @property
+    def last_run(self) -> LastRun | None:
+        """What the last run left behind that ended or was cut off by `reset`; None before that."""
+        if self._cut_off is not None:  # scored only where somebody asks
+            self._last_run, self._cut_off = self._cut_off.result(), None
+        return self._last_run
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How `gymnasium.make` made the environment; `max_episode_steps` states `rounds`, which end a run anyway."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        # Where the agent sees the end of the budget come, it is a termination: no wrapper may truncate there.
+        if spec is not None and spec.max_episode_steps is None and not sees_time(self.config.observation):
+            spec = dataclasses.replace(spec, max_episode_steps=self.config.rounds)
+        self._spec = spec
 
     @property
     def timings(self) -> dict[str, float]:
@@ -344,7 +371,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         other = type(self).from_task(self.task, self.render_mode)
         other.load_state_dict(self.state_dict())
-        other.last_run = copy.copy(self.last_run)
+        other._last_run = copy.copy(self.last_run)
         if seed is not None:
             other._np_random, other._np_random_seed = seeding.np_random(seed)
             other.run.reseed(*other._draw_seeds())

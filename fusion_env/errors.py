@@ -12,7 +12,9 @@ __all__ = [
     "SnapshotError",
     "TeacherError",
     "UnknownNameError",
+    "UnknownSettingError",
     "unknown_name",
+    "unknown_setting",
 ]
 
 
@@ -46,6 +48,15 @@ class CacheError(FusionEnvError):
 
 class UnknownNameError(FusionEnvError, ValueError):
     """A name (teacher, metric, preset, ...) is not registered."""
+
+
+class UnknownSettingError(UnknownNameError, TypeError):
+    """A keyword is not a setting; also a `TypeError`, as Python raises for unexpected keyword arguments."""
+
+
+def unknown_setting(name: str, known: Iterable[str]) -> UnknownSettingError:
+    """Build the error for a keyword that is not a setting, in the words of `unknown_name` and of Python."""
+    return UnknownSettingError(f"{unknown_name('setting', name, known)} (unexpected keyword argument {name!r})")
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:

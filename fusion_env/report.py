@@ -77,6 +77,15 @@ class ReportSplit:
         """Hashes all weights, or a whole folder of images: too slow to be done for every image of every report."""
         return self.network.fingerprint()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a report holds."""
+        return ("e", *self._metrics, "mae", "ssim_teacher")
+
+    @property
+    def _metrics(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*REPORT_METRICS, *self.scorer.names)))
+
     def teacher(self) -> Report:
         """Score the teacher itself (once)."""
         return self._teacher_report
@@ -105,6 +114,5 @@ class ReportSplit:
         return {"e": self.scorer.score_e(means), **means}
 
     def _values(self, fused: Tensor, *, ir: Tensor, vis: Tensor, chroma: Tensor) -> dict[str, Tensor]:
-        names = tuple(dict.fromkeys((*REPORT_METRICS, *self.scorer.names)))
         seen = chroma if self.colour else None
-        return indicator_values(names, fused, ir=ir, vis=vis, quality=self.quality, chroma=seen)
+        return indicator_values(self._metrics, fused, ir=ir, vis=vis, quality=self.quality, chroma=seen)

@@ -11,6 +11,7 @@ from torch import Tensor
 from fusion_env.action import ACTION_SIZE, LossWeights
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import RoundResult
+from fusion_env.observation import sees_time
 from fusion_env.report import Report
 from fusion_env.scoring import Scores, ends, lost_reward, reward
 from fusion_env.snapshot import read_generator, to_cpu, write_generator
@@ -55,6 +56,7 @@ class Run:
         task: What is distilled.
         engine: Student, optimiser, and the random streams of training.
         rounds: Rounds trained so far.
+        trained: What the last round of training came to; None before the first, and after loading a snapshot.
         actions: The clipped action of each round.
         rewards: What each round paid.
         degradation: The last round's.
@@ -77,6 +79,7 @@ class Run:
         self.engine = task.new_engine(order_seed, noise_seed)
         self._score_rng = np.random.default_rng(score_seed)
         self.rounds = 0
+        self.trained: RoundResult | None = None
         self.actions: list[list[float]] = []
         self.rewards: list[float] = []
         self.degradation = Degradation()
@@ -84,7 +87,7 @@ class Run:
         self.parity = 0
         self.diverged = self.over = False
 
-    def train(self, action: ArrayLike, weights: LossWeights, degradation: Degradation) -> RoundResult:
+    def train(self, action: ArrayLike, weights: LossWeights, degradation: Degradation) -> None:
         """Train the student for one round.
 
         Args:
@@ -98,7 +101,7 @@ class Run:
         self.degradation = degradation
         self.actions.append(np.clip(np.asarray(action, np.float32), -1, 1).tolist())
         self.diverged = result.diverged
-        return result
+        self.trained = result
 
     def score(self) -> None:
         """Score the student, on fresh crops where the task says so; scores that are not finite mean divergence."""
@@ -112,9 +115,23 @@ class Run:
             self.engine.roll_back()
             self.diverged = True
             return
+        self.observation = self._observe(student, teacher)
         self.student, self.teacher, self.fused_std = student, teacher, spread
         self.gap = scorer.gap(student, teacher)
-        self.observation = scorer.observation(student, teacher, self.rounds / self.task.config.rounds)
+
+    def _observe(self, student: Scores, teacher: Scores) -> NDArray[np.float32]:
+        observe, trained = self.task.observer.observe, self.trained
+        if trained is None:
+            return observe(student, teacher)
+        return observe(
+            student,
+            teacher,
+            before=self.student,
+            losses=(trained.guidance, trained.self_learning),
+            guidance_share=trained.guidance_share,
+            action=self.actions[-1],
+            used_budget=self.rounds / self.task.config.rounds,
+        )
 
     def judge(self) -> tuple[float, bool, bool]:
         """Pay the round and tell whether the run ends with it.
@@ -130,8 +147,8 @@ class Run:
             paid = reward(self.gap, before=self._gap_before, kind=config.reward, lowest=config.divergence_reward)
             if config.stop_at_parity:
                 self.parity = self.parity + 1 if self._at_parity() else 0
-            sees_time = config.observation == "vector+time"
-            terminated, truncated = ends(self.rounds, budget=config.rounds, parity=self.parity, sees_time=sees_time)
+            timed = sees_time(config.observation)
+            terminated, truncated = ends(self.rounds, budget=config.rounds, parity=self.parity, sees_time=timed)
         self.rewards.append(paid)
         self.over = terminated or truncated
         return paid, terminated, truncated

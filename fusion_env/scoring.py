@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from fusion_env import metrics
@@ -21,8 +20,6 @@ __all__ = [
     "ends",
     "indicator_values",
     "lost_reward",
-    "observation_size",
-    "observation_table",
     "reward",
 ]
 
@@ -194,43 +191,3 @@ class Scorer:
     def at_parity(self, student: Scores) -> bool:
         """Tell whether a student's scores over the whole reward split give an E of at least the teacher's."""
         return self.score_e(student) >= self.score_e(self.teacher_means)
-
-    def observation(self, student: Scores, teacher: Scores, used_budget: float) -> NDArray[np.float32]:
-        """Build what the agent sees (Eq. 4), float32, clipped to [-10, 10].
-
-        Args:
-            student: Raw means of the student.
-            teacher: Raw means of the teacher over the same crops.
-            used_budget: Rounds used, as a fraction.
-
-        Returns:
-            As many numbers as `observation_size` says.
-        """
-        settings = self._settings
-        centre = 1.0 if settings.normalisation == "teacher" else 0.5
-        own, other = self.normalised(student), self.normalised(teacher)
-        performance = np.array([own[name] - centre for name in INDICATORS])
-        gap = np.array([own[name] - other[name] for name in INDICATORS])
-        parts: dict[str, tuple[ArrayLike, ...]] = {
-            "vector": (performance, gap),
-            "vector+time": (performance, gap),
-            "scalar": ([performance.mean()], [gap.mean()]),
-            "performance": (performance,),
-            "gap": (gap,),
-        }
-        vector = settings.obs_scale * np.concatenate(parts[settings.observation])
-        if settings.observation == "vector+time":
-            vector = np.append(vector, used_budget)
-        return np.clip(vector, -10.0, 10.0).astype(np.float32)
-
-
-def observation_size(kind: str) -> int:
-    """Return the number of observed values for a setting of `observation`."""
-    count = len(INDICATORS)
-    return {"vector": 2 * count, "vector+time": 2 * count + 1, "scalar": 2, "performance": count, "gap": count}[kind]
-
-
-def observation_table() -> str:
-    """Return the rows of the manual page's table: numbers of an indicator in both halves, and its meaning."""
-    rows = enumerate(INDICATORS.items())
-    return "\n".join(f"| {i}, {i + len(INDICATORS)} | {name.upper()}, {text} |" for i, (name, text) in rows)

@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from fusion_env.data import (
 from fusion_env.distillation import Distillation, EngineSettings, epoch_iterations
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.losses import LossScales
+from fusion_env.observation import Observer
 from fusion_env.perception import FrozenNetwork, load_features, load_quality
 from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
@@ -144,6 +145,7 @@ class DistillationTask:
         bank: Training crops with targets.
         scored: Scored crops of the reward split with targets.
         scorer: Scores students on them.
+        observer: Makes observations of the scores.
         report: The report split.
         iterations: Mini-batches in a round.
         stage0: State dict of the stage-0 student.
@@ -160,6 +162,7 @@ class DistillationTask:
     bank: CropBank
     scored: CropBank
     scorer: Scorer
+    observer: Observer
     report: ReportSplit
     iterations: int
     stage0: dict[str, Tensor]
@@ -252,7 +255,18 @@ def _assemble(
     iterations = config.iterations or epoch_iterations(len(splits.train), config.batch_size)
     stage0_settings = config.group(Stage0Settings)
     stage0 = stage0_student(stage0_settings, bank, features, teacher, iterations, folder=folder, progress=progress)
-    task = DistillationTask(
+    first = Distillation(
+        config.group(EngineSettings),
+        bank,
+        features,
+        stage0,
+        iterations=iterations,
+        scales=LossScales(),
+        order_seed=config.data_seed,
+        noise_seed=config.data_seed,
+    )
+    losses = _measured_losses(first) if config.loss_scale == "stage0" or config.observation == "rich" else LossScales()
+    return DistillationTask(
         config=config,
         device=device,
         source=source,
@@ -263,12 +277,12 @@ def _assemble(
         bank=bank,
         scored=scored,
         scorer=scorer,
+        observer=Observer(config.group(ScoringSettings), scorer, scorer.score(first.student)[0], losses),
         report=report,
         iterations=iterations,
         stage0=stage0,
-        scales=LossScales(),
+        scales=losses if config.loss_scale == "stage0" else LossScales(),
     )
-    return task if config.loss_scale == "none" else replace(task, scales=_stage0_losses(task))
 
 
 def _load_networks(
@@ -303,8 +317,7 @@ def _verify(source: PairSource, folder: Path, progress: Progress) -> None:
     load_or_compute(folder / "verified" / f"{source.fingerprint()}.safetensors", decode_all)
 
 
-def _stage0_losses(task: DistillationTask) -> LossScales:
+def _measured_losses(engine: Distillation) -> LossScales:
     """Measure both losses on the stage-0 student, over fixed batches at half of every strength."""
-    engine = task.new_engine(task.config.data_seed, task.config.data_seed)
     guidance, self_learning = engine.loss_values(even_degradation(0.5), _SCALE_BATCHES)
     return LossScales(max(guidance, _SMALLEST_SCALE), max(self_learning, _SMALLEST_SCALE))

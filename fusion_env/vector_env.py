@@ -4,7 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
 
 from fusion_env.env import FusionDistillEnv
 
@@ -24,6 +27,7 @@ class FusionDistillVectorEnv(SyncVectorEnv):
         preset: Name of a preset; see `FusionDistillEnv`.
         render_mode: As for `FusionDistillEnv`.
         autoreset_mode: When finished runs start again; see gymnasium's `AutoresetMode`.
+        max_episode_steps: Cut runs off after so many rounds, as `gymnasium.make` does.
         **overrides: Other arguments of `FusionDistillEnv`.
     """
 
@@ -34,10 +38,26 @@ class FusionDistillVectorEnv(SyncVectorEnv):
         *,
         render_mode: str | None = None,
         autoreset_mode: str | AutoresetMode = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
         **overrides: Any,
     ) -> None:
         make = _factory(num_envs, preset, render_mode=render_mode, **overrides)
-        super().__init__([make] * num_envs, autoreset_mode=autoreset_mode)
+
+        def make_limited() -> gymnasium.Env:
+            return make() if max_episode_steps is None else TimeLimit(make(), max_episode_steps)
+
+        super().__init__([make_limited] * num_envs, autoreset_mode=autoreset_mode)
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How `gymnasium.make_vec` made the environment; each student's environment has it as well."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: EnvSpec | None) -> None:
+        self._spec = spec
+        for env in self.envs:
+            env.unwrapped.spec = spec
 
 
 def make_sb3_vec_env(

@@ -9,7 +9,7 @@ import pytest
 
 from fusion_env.action import ACTION_SIZE, action_table
 from fusion_env.config import ScoringSettings
-from fusion_env.scoring import observation_size, observation_table
+from fusion_env.observation import observation_size, observation_table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DOCS = CHECKOUT / "docs"
@@ -68,7 +68,7 @@ def test_the_readme_has_the_tables_of_action_and_observation() -> None:
     assert f"**Action**: `Box(-1, 1, ({ACTION_SIZE},), float32)`" in text
     assert f"|---|---|---|---|\n{action_table()}\n\n" in text
     assert f"**Observation**: `Box(-10, 10, ({observation_size('vector')},), float32)`" in text
-    assert f"|---|---|\n{observation_table()}\n\n" in text
+    assert f"|---|---|\n{observation_table('vector')}\n\n" in text
 
 
 def test_the_readme_has_every_reward() -> None:

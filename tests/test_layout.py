@@ -31,11 +31,11 @@ FLOORS = {
         "fuse",
     ),
     "fusion_env": (
-        *("version", "errors", "registry", "fingerprint", "filters"),
+        *("version", "errors", "registry", "fingerprint", "filters", "siblings"),
         *("data", "perception", "metrics", "teachers"),
         *("settings", "config", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
-        *("distillation", "scoring", "report", "stage0", "task"),
-        *("run", "render", "env", "vector_env"),
+        *("distillation", "scoring", "observation", "report", "stage0", "task"),
+        *("run", "info", "render", "env", "vector_env"),
     ),
     "experiments": (
         *("command_line", "output"),

@@ -2,7 +2,9 @@ import copy
 import random
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -19,8 +21,8 @@ from fusion_env.config import INDICATORS, DistillConfig
 from fusion_env.data import write_png
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, MissingRequirementsError, SnapshotError
+from fusion_env.observation import observation_table
 from fusion_env.render import has_display
-from fusion_env.scoring import observation_table
 
 MakeEnv = Callable[..., FusionDistillEnv]
 IDS = ("fusion_env/FusionDistill-v0", "fusion_env/FusionDistillPaper-v0", "fusion_env/FusionDistillTiny-v0")
@@ -98,8 +100,8 @@ def test_spaces_and_first_observation(tiny_env: MakeEnv) -> None:
     assert observation.dtype == np.float32
     own = np.array([info["student"][name] for name in INDICATORS])
     teacher = np.array([info["teacher"][name] for name in INDICATORS])
-    assert np.allclose(observation[:5], np.clip(5 * (own / teacher - 1), -10, 10), atol=1e-5)
-    assert np.allclose(observation[5:], observation[:5], atol=1e-5)  # all crops scored: the halves differ by 0
+    assert observation[:5].tolist() == [0.0] * 5  # nothing has been trained since stage 0
+    assert np.allclose(observation[5:], np.clip(5 * (own / teacher - 1), -10, 10), atol=1e-5)
 
 
 def test_reward_is_equation_6(tiny_env: MakeEnv) -> None:
@@ -357,7 +359,11 @@ def test_an_abandoned_run_keeps_its_student_and_loses_the_missing_rounds(tiny_en
 
 def test_the_manual_page_holds_the_tables() -> None:
     page = FusionDistillEnv.__doc__
-    for row in (*action_table().splitlines(), *observation_table().splitlines()):
+    for row in (
+        *action_table().splitlines(),
+        *observation_table("vector").splitlines(),
+        *observation_table("rich").splitlines(),
+    ):
         assert f"    {row}\n" in page
     assert f"`Box(-1, 1, ({ACTION_SIZE},), float32)`" in page
     assert "{" not in page
@@ -536,3 +542,62 @@ def test_teacher_too_flat_to_divide_by(tiny_env: MakeEnv, tmp_path: Path) -> Non
         write_png(tmp_path / "data" / "vi" / f"{name}.png", np.full((64, 64, 3), 90, np.uint8))
     with pytest.raises(ConfigError, match="too small to divide by"):
         tiny_env(data=str(tmp_path / "data"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"learning_rate": 1e30, "stage0_rounds": 0}, {"self_learning": False, "score_images": 2}]
+)
+def test_info_has_one_schema(tiny_env: MakeEnv, changes: dict[str, Any]) -> None:
+    env = tiny_env(rounds=2, **changes)
+    first = env.reset(seed=0)[1]
+    schema = {name: (type(value), value.dtype, value.shape) for name, value in first.items()}
+    terminated = truncated = False
+    while not (terminated or truncated):
+        *_, terminated, truncated, info = env.step(np.zeros(ACTION_SIZE))
+        assert {name: (type(value), value.dtype, value.shape) for name, value in info.items()} == schema
+    assert np.isnan(np.asarray(first["report"])).all()
+    assert np.isfinite(np.asarray(info["report"])).all()
+    assert info["report"]["student"] == env.last_run.report
+
+
+def test_infos_of_vector_environments_are_arrays(tiny_env: MakeEnv) -> None:
+    env = gymnasium.make_vec("fusion_env/FusionDistillTiny-v0", num_envs=2, config=tiny_env().config)
+    single, infos = tiny_env().reset(seed=0)[1], env.reset(seed=0)[1]
+    for name, value in single.items():
+        assert infos[name].shape == (2, *value.shape)
+        assert infos[name].dtype == value.dtype
+
+
+def test_a_run_that_is_cut_off_leaves_a_report(tiny_env: MakeEnv) -> None:
+    config = tiny_env().config
+    env = gymnasium.make("fusion_env/FusionDistillTiny-v0", max_episode_steps=2, config=config)
+    env.reset(seed=0)
+    for _ in range(2):
+        *_, truncated, info = env.step(np.zeros(ACTION_SIZE, np.float32))
+    assert truncated
+    assert np.isnan(info["report"]["student"]["e"])
+    student = {name: tensor.clone() for name, tensor in env.unwrapped.student.state_dict().items()}
+    env.reset()
+    last = env.unwrapped.last_run
+    assert last.actions.shape == (2, ACTION_SIZE)
+    assert np.isfinite(last.report["e"])
+    assert all(torch.equal(tensor, student[name]) for name, tensor in last.student.items())
+
+
+def test_the_spec_states_the_rounds_and_truncates_nothing(tiny_env: MakeEnv) -> None:
+    config = tiny_env(rounds=3).config
+    env = gymnasium.make("fusion_env/FusionDistillTiny-v0", config=config)
+    assert env.spec.max_episode_steps == 3
+    assert "TimeLimit" not in str(env)
+    timed = gymnasium.make("fusion_env/FusionDistillTiny-v0", config=config, observation="vector+time")
+    assert timed.spec.max_episode_steps is None
+    again = gymnasium.make(env.spec)
+    again.reset(seed=0)
+    ends = [again.step(np.zeros(ACTION_SIZE, np.float32))[2:4] for _ in range(3)]
+    assert ends == [(False, False), (False, False), (False, True)]
+
+
+@pytest.mark.parametrize("make", [gymnasium.make, partial(gymnasium.make_vec, num_envs=2)])
+def test_an_unknown_keyword_is_a_type_error(make: Callable[..., object]) -> None:
+    with pytest.raises(TypeError, match=r"Did you mean 'rounds'.*unexpected keyword argument 'roundz'"):
+        make("fusion_env/FusionDistillTiny-v0", roundz=3)
