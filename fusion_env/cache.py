@@ -25,6 +25,7 @@ from torch import Tensor
 from fusion_env.errors import CacheError
 from fusion_env.fingerprint import fingerprint
 from student.files import write_atomic
+from student.numerics import own_numerics
 
 __all__ = ["cache_folder", "content_key", "load_or_compute"]
 
@@ -46,6 +47,7 @@ def content_key(parts: Mapping[str, object]) -> str:
     return fingerprint(text)
 
 
+@own_numerics()
 def load_or_compute(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Read tensors from a cache file, or compute them and write it.
 

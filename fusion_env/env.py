@@ -23,6 +23,7 @@ from fusion_env.scoring import observation_size, observation_table
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_same_task, check_version, read_generator, write_generator
 from fusion_env.task import DistillationTask, build_task, given_in_python
 from fusion_env.teachers import Teacher
+from student.numerics import own_numerics
 
 __all__ = ["FusionDistillEnv", "LastRun"]
 
@@ -126,6 +127,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         "render_fps": 4,
     }
 
+    @own_numerics()
     def __init__(
         self,
         preset: str = "demo",
@@ -143,6 +145,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._setup(build_task(config, source=source, teacher=teacher), render_mode)
 
     @classmethod
+    @own_numerics()
     def from_task(cls, task: DistillationTask, render_mode: str | None = None) -> "FusionDistillEnv":
         """Make an environment of a task that exists already; data and networks are shared."""
         env = cls.__new__(cls)
@@ -162,6 +165,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.last_run: LastRun | None = None
         self._run: Run | None = None
 
+    @own_numerics()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -182,6 +186,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def _draw_seeds(self) -> list[int]:
         return self.np_random.integers(2**63, size=3).tolist()
 
+    @own_numerics()
     def step(self, action: ArrayLike) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Train the student for one round under the action, and score it.
 
@@ -227,6 +232,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             "diverged": run.diverged,
         }
 
+    @own_numerics()
     def abandon(self) -> LastRun:
         """End the run that goes on as if the student had diverged: it stays as it is, and the missing rounds are lost.
 
@@ -276,6 +282,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """The student of the run that goes on, in evaluation mode."""
         return self.run.engine.student
 
+    @own_numerics()
     def render(self) -> NDArray[np.uint8] | None:
         """Draw the last round: infrared, visible, degraded, teacher and student of the first scored crop.
 
@@ -297,6 +304,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         show(picture)
         return None
 
+    @own_numerics()
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state of the run: student, optimiser, random streams, counters.
 
@@ -314,6 +322,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             "run": self.run.state_dict(),
         }
 
+    @own_numerics()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`'s output.
 
@@ -333,6 +342,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         env_rng = read_generator(state["env_rng"])
         self._run, self._np_random, self._np_random_seed = run, env_rng, state["env_seed"]
 
+    @own_numerics()
     def fork(self, seed: int | None = None) -> "FusionDistillEnv":
         """Return an independent environment in the same state, ready to step.
 

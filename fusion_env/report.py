@@ -13,6 +13,7 @@ from fusion_env.data import ImagePair, PairSource, Progress, luma_levels, no_pro
 from fusion_env.metrics import ssim_pair
 from fusion_env.scoring import Scorer, indicator_values
 from fusion_env.teachers import Teacher
+from student.numerics import own_numerics
 
 __all__ = ["REPORT_METRICS", "Report", "ReportSplit", "model_input"]
 
@@ -77,6 +78,7 @@ class ReportSplit:
         """Hashes all weights, or a whole folder of images: too slow to be done for every image of every report."""
         return self.network.fingerprint()
 
+    @own_numerics()
     def teacher(self) -> Report:
         """Score the teacher itself (once)."""
         return self._teacher_report
@@ -85,6 +87,7 @@ class ReportSplit:
     def _teacher_report(self) -> Report:
         return self._score(self.progress(self.indices, "teacher on the report split"), lambda ir, vis, target: target)
 
+    @own_numerics()
     def score(self, student: nn.Module) -> Report:
         """Score a student, called as ``student(ir=ir, vis=luma)``."""
         return self._score(self.indices, lambda ir, vis, _: student(ir=ir, vis=vis))

@@ -20,6 +20,7 @@ from fusion_env.perception import FrozenNetwork
 from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student import FusionStudent
+from student.numerics import own_numerics
 from student.pruning import prune_ldfusion
 from student.weights import load_into, load_state
 
@@ -42,6 +43,7 @@ NOT_IN_KEY = frozenset(
         *("device", "threads", "cache_dir"),
     }
 )
+
 """Settings that are left out of the key of a stage-0 student."""
 
 
@@ -50,6 +52,7 @@ class Stage0Settings(EngineSettings, TeacherSettings):
     """What stage 0 depends on, beside its bank."""
 
 
+@own_numerics()
 def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]:
     """Return the weights that stage 0 starts from.
 
@@ -100,7 +103,7 @@ def train_stage0(
         The student's state dict on the CPU, and the mean of Eq. 1 in each round.
 
     Raises:
-        ConfigError: Training diverged.
+        ConfigError: Training diverged, or changed nothing.
     """
     engine = Distillation(
         settings,
@@ -120,9 +123,16 @@ def train_stage0(
                 f"stage 0 diverged in round {len(losses) + 1} at learning_rate={settings.learning_rate}: lower it"
             )
         losses.append(result.guidance)
-    return engine.state_dict()["student"], losses
+    student = engine.state_dict()["student"]
+    if losses and all(torch.equal(student[name], tensor.cpu()) for name, tensor in start.items()):
+        raise ConfigError(
+            f"stage 0 left every weight as it was in {len(losses)} rounds at learning_rate={settings.learning_rate}: "
+            "raise it, or set stage0_rounds=0"
+        )
+    return student, losses
 
 
+@own_numerics()
 def stage0_student(
     settings: Stage0Settings,
     bank: CropBank,

@@ -33,6 +33,7 @@ from fusion_env.perception import FrozenNetwork, load_features, load_quality
 from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
 from fusion_env.stage0 import Stage0Settings, stage0_student
+from student.numerics import own_numerics
 
 __all__ = ["DistillationTask", "build_task", "check_requirements", "given_in_python", "open_pairs", "resolve_device"]
 
@@ -200,6 +201,7 @@ class DistillationTask:
         }
 
 
+@own_numerics()
 def build_task(
     config: DistillConfig,
     progress: Progress = no_progress,

@@ -30,6 +30,7 @@ from fusion_env.report import Report
 from fusion_env.task import DistillationTask, build_task
 from fusion_env.version import __version__
 from student import FusionStudent
+from student.numerics import own_numerics
 from student.weights import build_student, load_state, save_state
 
 __all__ = ["AgentDivergedError", "run", "summary_table"]
@@ -59,6 +60,7 @@ class AgentDivergedError(FusionEnvError):
         return self.summary["agent_diverged"]
 
 
+@own_numerics()
 def run(config: RunConfig, run_dir: Path, *, show: bool = False, progress: Progress = no_progress) -> dict[str, Any]:
     """Run an agent; finish an interrupted attempt, or return a finished one, in the same directory.
 

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from fusion_env.errors import ConfigError
 from fusion_env.teachers.base import Teacher, check_batch, check_fused
+from student.numerics import own_numerics
 
 __all__ = ["FunctionTeacher", "from_callable"]
 
 
+@own_numerics()
 def from_callable(
     function: Callable[[Tensor, Tensor], Tensor], *, name: str, fingerprint: str | None = None
 ) -> "FunctionTeacher":
