@@ -43,7 +43,6 @@ NOT_IN_KEY = frozenset(
         *("device", "threads", "cache_dir"),
     }
 )
-
 """Settings that are left out of the key of a stage-0 student."""
 
 

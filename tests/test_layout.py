@@ -18,7 +18,7 @@ PACKAGES = {
 """What each package may import."""
 
 FLOORS = {
-    "student": ("files", "network", "weights", "pruning", "fuse"),
+    "student": ("numerics", "files", "network", "weights", "pruning", "fuse"),
     "fusion_env": (
         *("version", "errors", "registry", "fingerprint", "filters"),
         *("data", "perception", "metrics", "teachers"),
