@@ -46,7 +46,7 @@ class Guarded(BaseAlgorithm):
     @own_numerics()
     def learn(self: Self, total_timesteps: int, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
         """Learn like the base class does."""
-        return super().learn(total_timesteps, *args, **kwargs)
+        return super().learn(total_timesteps, *args, **kwargs)  # type: ignore[safe-super]  # algorithms have one
 
     @own_numerics()
     def predict(self, observation: Any, *args: Any, **kwargs: Any) -> tuple[np.ndarray, Any]:  # type: ignore[override]

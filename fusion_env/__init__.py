@@ -7,6 +7,7 @@ Importing the package registers the environments ``fusion_env/FusionDistill-v0``
 import gymnasium
 
 from fusion_env.config import PRESETS, DistillConfig, preset
+from fusion_env.threads import survive_forks
 from fusion_env.version import __version__
 
 __all__ = ["PRESETS", "DistillConfig", "__version__", "preset"]
@@ -22,3 +23,5 @@ for _id, _preset in (
         vector_entry_point="fusion_env.vector_env:FusionDistillVectorEnv",
         kwargs={"preset": _preset},
     )
+
+survive_forks()

@@ -33,6 +33,7 @@ from fusion_env.perception import FrozenNetwork, load_features, load_quality
 from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
 from fusion_env.stage0 import Stage0Settings, stage0_student
+from fusion_env.threads import set_threads
 from student.numerics import own_numerics
 
 __all__ = ["DistillationTask", "build_task", "check_requirements", "given_in_python", "open_pairs", "resolve_device"]
@@ -224,7 +225,7 @@ def build_task(
     check_requirements(config, source=source, teacher=teacher)
     config = config.replace(**given_in_python(source, teacher))
     if config.threads is not None:
-        torch.set_num_threads(config.threads)
+        set_threads(config.threads)
     if source is None:
         source = open_pairs(config)
     key = (config, source.fingerprint())

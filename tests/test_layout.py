@@ -20,7 +20,7 @@ PACKAGES = {
 FLOORS = {
     "student": ("numerics", "files", "network", "weights", "pruning", "fuse"),
     "fusion_env": (
-        *("version", "errors", "registry", "fingerprint", "filters"),
+        *("version", "errors", "registry", "fingerprint", "filters", "threads"),
         *("data", "perception", "metrics", "teachers"),
         *("settings", "config", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
         *("distillation", "scoring", "report", "stage0", "task"),
