@@ -17,6 +17,7 @@ from fusion_env.config import preset as preset_config
 from fusion_env.data import PairSource
 from fusion_env.degradation import DEGRADATIONS, Degradation
 from fusion_env.errors import ConfigError, SnapshotError
+from fusion_env.identity import absolute_paths
 from fusion_env.render import draw_round, has_display, show
 from fusion_env.run import LastRun, Run
 from fusion_env.scoring import observation_size, observation_table
@@ -316,7 +317,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         return {
             "version": SNAPSHOT_VERSION,
-            "config": json.dumps(self.config.to_dict(), sort_keys=True),
+            "config": json.dumps(absolute_paths(self.config).to_dict(), sort_keys=True),
+            "fingerprints": json.dumps(self.task.fingerprints),
             "env_rng": write_generator(self.np_random),
             "env_seed": self._np_random_seed,
             "run": self.run.state_dict(),
@@ -327,20 +329,35 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """Continue from `state_dict`'s output.
 
         Raises:
-            SnapshotError: The snapshot is of another configuration or format; the environment is unchanged.
+            SnapshotError: The snapshot is of another configuration, of other data or networks, or has another format;
+                the environment is unchanged.
         """
         missing = {"version", "config", "env_rng", "env_seed", "run"} - set(state)
         if missing:
             raise SnapshotError(f"not a snapshot of this environment: {', '.join(sorted(missing))} missing")
         check_version(state)
         try:
-            check_same_task(self.config, DistillConfig.from_dict(json.loads(state["config"])))
+            recorded = DistillConfig.from_dict(json.loads(state["config"]))
+            fingerprints = json.loads(state["fingerprints"]) if "fingerprints" in state else None
+            check_same_task((recorded, fingerprints), (self.config, self.task.fingerprints))
             run = Run(self.task, 0, 0, 0)
             run.load_state_dict(state["run"])
         except (ValueError, TypeError, KeyError) as error:
             raise SnapshotError(f"the snapshot is damaged: {error}") from error
         env_rng = read_generator(state["env_rng"])
         self._run, self._np_random, self._np_random_seed = run, env_rng, state["env_seed"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled or deep-copied: the run by its state; the task is shared, or built again elsewhere."""
+        return {**vars(self), "_run": None if self._run is None else self._run.state_dict()}
+
+    @own_numerics()
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take on the output of `__getstate__`."""
+        vars(self).update(state)
+        if state["_run"] is not None:
+            self._run = Run(self.task, 0, 0, 0)
+            self._run.load_state_dict(state["_run"])
 
     @own_numerics()
     def fork(self, seed: int | None = None) -> "FusionDistillEnv":

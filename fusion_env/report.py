@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fusion_env.cache import content_key, load_or_compute
+from fusion_env.cache import arithmetic, content_key, load_or_compute
 from fusion_env.data import ImagePair, PairSource, Progress, luma_levels, no_progress, rgb_to_ycbcr
 from fusion_env.metrics import ssim_pair
 from fusion_env.scoring import Scorer, indicator_values
@@ -67,6 +67,7 @@ class ReportSplit:
                 "data": self.source.fingerprint(),
                 "name": self.source.names[index],
                 "teacher": self._teacher_fingerprint,
+                "arithmetic": arithmetic(self.device),
             }
         )
         path = self.folder / "report" / f"{key}.safetensors"

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fusion_env.cache import content_key, load_or_compute
+from fusion_env.cache import arithmetic, content_key, load_or_compute
 from fusion_env.config import TeacherSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.data import Progress, no_progress
@@ -39,7 +39,7 @@ NOT_IN_KEY = frozenset(
         # say "one pass", so that the key holds the number that this means.
         *("rounds", "iterations", "logit_scale", "loss_scale"),
         *("guidance", "self_learning", "self_learning_loss", "detach_original"),
-        # Where it is computed: one student serves every machine.
+        # What they do to the numbers is in `arithmetic`.
         *("device", "threads", "cache_dir"),
     }
 )
@@ -136,7 +136,7 @@ def stage0_student(
     settings: Stage0Settings,
     bank: CropBank,
     features: FrozenNetwork,
-    teacher: Teacher,
+    start: dict[str, Tensor],
     iterations: int,
     *,
     folder: Path,
@@ -148,7 +148,7 @@ def stage0_student(
         settings: How to train it.
         bank: Training crops.
         features: Feature network of Eq. 1.
-        teacher: For ``student_init="prune"``.
+        start: Weights to start from.
         iterations: Mini-batches in a round.
         folder: Cache folder.
         progress: Progress display.
@@ -156,7 +156,6 @@ def stage0_student(
     Returns:
         A state dict on the CPU.
     """
-    start = initial_student(settings.student_init, teacher, settings.stage0_seed)
     if settings.stage0_rounds == 0:
         return start
     key = stage0_key(settings, bank, features, start, iterations)
@@ -178,5 +177,6 @@ def stage0_key(
             "features": features.fingerprint(),
             "start": fingerprint("", start),
             "iterations": iterations,
+            "arithmetic": arithmetic(bank.ir.device),
         }
     )

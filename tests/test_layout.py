@@ -22,7 +22,7 @@ FLOORS = {
     "fusion_env": (
         *("version", "errors", "registry", "fingerprint", "filters", "threads"),
         *("data", "perception", "metrics", "teachers"),
-        *("settings", "config", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
+        *("settings", "config", "identity", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
         *("distillation", "scoring", "report", "stage0", "task"),
         *("run", "render", "env", "vector_env"),
     ),
