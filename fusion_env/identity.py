@@ -36,7 +36,9 @@ def file_stamps(config: DistillConfig) -> tuple[object, ...]:
     """Return what changes when somebody writes the files of networks anew, without reading them."""
     stamps: list[object] = []
     for name, path in _files(config):
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        # Beside a network there may be files with its weights, such as net.onnx.data.
+        files = path.iterdir() if path.is_dir() else (f for f in path.parent.iterdir() if f.name.startswith(path.name))
+        for file in sorted(files):
             state = file.stat()
             stamps.append((name, str(file), state.st_mtime_ns, state.st_size))
     return tuple(stamps)
