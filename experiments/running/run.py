@@ -254,6 +254,7 @@ def _summary(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "used": task.describe(),
         "teacher_checksums": task.teacher.checksums,
+        "fingerprints": task.fingerprints,
         "versions": _versions(),
     }
     if "guidance_only" in reports:
