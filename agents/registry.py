@@ -11,6 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.type_aliases import GymEnv
 
+from agents.numerics import own_numerics
 from agents.settings import check_names, check_types, hint, setting_names, setting_types
 from agents.wrapped import Wrapped, is_import_path, load_object, make_imported
 
@@ -82,6 +83,7 @@ def hyperparams(name: str) -> dict[str, Any]:
     return settings
 
 
+@own_numerics()
 def make(name: str, env: GymEnv | str, **overrides: Any) -> BaseAlgorithm:
     """Create an algorithm for an environment.
 

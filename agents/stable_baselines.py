@@ -5,6 +5,7 @@ import io
 import pathlib
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import stable_baselines3
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -16,6 +17,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.budget import check_budget, rollout_length
+from agents.numerics import own_numerics
 
 __all__ = ["A2C", "PPO", "SAC", "TD3", "Guarded", "SteadyNoise"]
 
@@ -24,6 +26,8 @@ Self = TypeVar("Self", bound="Guarded")
 
 class Guarded(BaseAlgorithm):
     """Refuse to learn where the settings do not fit the number of steps, and load on the CPU unless told otherwise.
+
+    What the caller has set in PyTorch (gradients, autocast, dtype, device) changes nothing.
 
     Every algorithm of this package has it among its bases, before the algorithm's own class.
     """
@@ -39,7 +43,18 @@ class Guarded(BaseAlgorithm):
         check_budget(self, total_timesteps, steps_before=0 if reset_num_timesteps else self.num_timesteps)
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
 
+    @own_numerics()
+    def learn(self: Self, total_timesteps: int, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Learn like the base class does."""
+        return super().learn(total_timesteps, *args, **kwargs)  # type: ignore[safe-super]  # algorithms have one
+
+    @own_numerics()
+    def predict(self, observation: Any, *args: Any, **kwargs: Any) -> tuple[np.ndarray, Any]:  # type: ignore[override]
+        """Choose actions like the base class does."""
+        return super().predict(observation, *args, **kwargs)
+
     @classmethod
+    @own_numerics()
     def load(  # type: ignore[override]  # the rest of the base class's arguments are in **kwargs
         cls: type[Self],
         path: str | pathlib.Path | io.BufferedIOBase,

@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.numerics import own_numerics
 from agents.random_stream import EXPLORATION, PREDICTION, RandomStream
 from agents.stable_baselines import Guarded
 
@@ -108,6 +109,7 @@ class StepAlgorithm(Guarded):
     def train(self) -> None:
         """Update from what is remembered; called after every step and when `learn` begins."""
 
+    @own_numerics()
     def learn(
         self: Self,
         total_timesteps: int,

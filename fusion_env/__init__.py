@@ -4,15 +4,17 @@ Importing the package registers the environments ``fusion_env/FusionDistill-v0``
 ``fusion_env/FusionDistillPaper-v0`` and ``fusion_env/FusionDistillTiny-v0``.
 """
 
-import gymnasium
-
-from fusion_env.config import PRESETS, DistillConfig, preset
 from fusion_env.siblings import check_sibling
-from fusion_env.version import __version__
+
+check_sibling("student", "network")  # before anything imports it
+
+import gymnasium  # noqa: E402
+
+from fusion_env.config import PRESETS, DistillConfig, preset  # noqa: E402
+from fusion_env.threads import survive_forks  # noqa: E402
+from fusion_env.version import __version__  # noqa: E402
 
 __all__ = ["PRESETS", "DistillConfig", "__version__", "preset"]
-
-check_sibling("student", "network")
 
 for _id, _preset in (
     ("fusion_env/FusionDistill-v0", "demo"),
@@ -25,3 +27,5 @@ for _id, _preset in (
         vector_entry_point="fusion_env.vector_env:FusionDistillVectorEnv",
         kwargs={"preset": _preset},
     )
+
+survive_forks()

@@ -1,7 +1,8 @@
 """Results on disk that are computed once: teacher outputs, stage-0 students, checks of data sets.
 
-A file's name is a hash of everything its content depends on, so that a stale file is never read; inside it stand that
-name and a checksum of the content, so that a damaged or renamed one is computed again.
+A file's name is a hash of everything its content depends on, down to the last digit (`arithmetic`), so that a stale
+file is never read and it does not matter who wrote one; inside it stand that name and a checksum of the content, so
+that a damaged or renamed one is computed again.
 
 Processes and threads that need one file at the same time compute it once: they wait at a lock of the operating system
 on an empty file beside it (``.NAME.lock``), which is free again when its holder ends in whatever way. The file itself
@@ -20,13 +21,15 @@ from pathlib import Path
 import filelock
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from fusion_env.errors import CacheError
 from fusion_env.fingerprint import fingerprint
 from student.files import write_atomic
+from student.numerics import own_numerics
 
-__all__ = ["cache_folder", "content_key", "load_or_compute"]
+__all__ = ["arithmetic", "cache_folder", "content_key", "load_or_compute"]
 
 _logger = logging.getLogger(__name__)
 
@@ -40,12 +43,24 @@ def cache_folder(setting: str | None) -> Path:
     return Path(os.path.expanduser(setting))
 
 
+def arithmetic(device: str | torch.device) -> dict[str, object]:
+    """Say what the last digits of a result depend on beside its inputs; a part of every key of something computed."""
+    kind = torch.device(device).type
+    return {
+        "torch": torch.__version__,
+        "device": kind,
+        "threads": torch.get_num_threads() if kind == "cpu" else None,
+        "instructions": torch.backends.cpu.get_cpu_capability() if kind == "cpu" else None,
+    }
+
+
 def content_key(parts: Mapping[str, object]) -> str:
     """Hash JSON-ready values; the order of the keys does not matter."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return fingerprint(text)
 
 
+@own_numerics()
 def load_or_compute(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Read tensors from a cache file, or compute them and write it.
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion_env.cache import content_key, load_or_compute
+from fusion_env.cache import arithmetic, content_key, load_or_compute
 from fusion_env.config import TeacherSettings
 from fusion_env.data import PairSource, Progress, joint_error, luma_levels, no_progress, rgb_to_ycbcr
 from fusion_env.teachers import Teacher
@@ -168,7 +168,7 @@ def build_bank(
         The bank, in the order of the plan.
     """
     whole_images = settings.teacher_context == "image" or teacher.whole_image_only
-    key = bank_key(source, plan, teacher, settings, chroma=chroma)
+    key = bank_key(source, plan, teacher, settings, chroma=chroma, device=device)
     tensors = load_or_compute(
         folder / "banks" / f"{key}.safetensors",
         lambda: _cut_and_fuse(source, plan, teacher, whole_images, chroma, device, progress),
@@ -177,7 +177,13 @@ def build_bank(
 
 
 def bank_key(
-    source: PairSource, plan: CropPlan, teacher: Teacher, settings: TeacherSettings, *, chroma: bool = False
+    source: PairSource,
+    plan: CropPlan,
+    teacher: Teacher,
+    settings: TeacherSettings,
+    *,
+    chroma: bool = False,
+    device: str | torch.device = "cpu",
 ) -> str:
     """Hash everything that a bank's content depends on."""
     return content_key(
@@ -187,6 +193,7 @@ def bank_key(
             "teacher": teacher.fingerprint(),
             "settings": settings.without(NOT_IN_KEY),
             "chroma": chroma,
+            "arithmetic": arithmetic(device),
             "size": plan.size,
             "plan": [getattr(plan, name).tolist() for name in ("image", "top", "left", "flip")],
         }

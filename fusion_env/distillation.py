@@ -19,6 +19,7 @@ from fusion_env.errors import SnapshotError
 from fusion_env.losses import LossScales, guidance_loss, self_learning_loss, total_loss
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_version, read_generator, to_cpu, write_generator
 from student import FusionStudent
+from student.numerics import own_numerics
 
 __all__ = ["GUIDANCE_ONLY", "BankOrder", "Distillation", "EngineSettings", "RoundResult", "epoch_iterations"]
 
@@ -118,6 +119,7 @@ class Distillation:
         noise_seed: Seed of the degradations' random parts.
     """
 
+    @own_numerics()
     def __init__(
         self,
         settings: EngineSettings,
@@ -150,6 +152,7 @@ class Distillation:
         self._before: dict[str, Tensor] = {}
         self.timings: dict[str, float] = {}
 
+    @own_numerics()
     def run_round(self, weights: LossWeights, degradation: Degradation) -> RoundResult:
         """Train for one round; a student that diverged is taken back, see `roll_back`.
 
@@ -189,6 +192,7 @@ class Distillation:
         """Give the student the weights from before the last round; the optimiser stays as the round left it."""
         self.student.load_state_dict(self._before)
 
+    @own_numerics()
     def loss_values(self, degradation: Degradation, batches: int) -> tuple[float, float]:
         """Return the mean of Eq. 1 and of Eq. 2 over the next mini-batches, without training."""
         both = LossWeights(0.5, 0.5)
@@ -265,7 +269,9 @@ class Distillation:
         return bool(torch.stack([p.isfinite().all() for p in self.student.parameters()]).all())
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._settings.autocast)
+        # No cache of converted weights: inside a caller's autocast it would outlive the update that changes them.
+        kind = self._device.type
+        return torch.autocast(kind, torch.bfloat16, enabled=self._settings.autocast, cache_enabled=False)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -279,6 +285,7 @@ class Distillation:
         self._order = BankOrder(len(self._bank), order_seed)
         self._noise.manual_seed(noise_seed)
 
+    @own_numerics()
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next rounds depend on: weights, optimiser, random streams.
 
@@ -292,6 +299,7 @@ class Distillation:
             "noise": self._noise.get_state().clone(),
         }
 
+    @own_numerics()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`'s output, bit for bit on the CPU.
 

@@ -19,6 +19,7 @@ from fusion_env.config import preset as preset_config
 from fusion_env.data import PairSource
 from fusion_env.degradation import DEGRADATIONS, Degradation
 from fusion_env.errors import ConfigError, SnapshotError
+from fusion_env.identity import absolute_paths
 from fusion_env.info import run_info
 from fusion_env.observation import observation_size, observation_table, sees_time
 from fusion_env.render import draw_round, has_display, show
@@ -26,6 +27,7 @@ from fusion_env.run import LastRun, Run
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_same_task, check_version, read_generator, write_generator
 from fusion_env.task import DistillationTask, build_task, given_in_python
 from fusion_env.teachers import Teacher
+from student.numerics import own_numerics
 
 __all__ = ["FusionDistillEnv", "LastRun"]
 
@@ -142,6 +144,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         "render_fps": 4,
     }
 
+    @own_numerics()
     def __init__(
         self,
         preset: str = "demo",
@@ -159,6 +162,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._setup(build_task(config, source=source, teacher=teacher), render_mode)
 
     @classmethod
+    @own_numerics()
     def from_task(cls, task: DistillationTask, render_mode: str | None = None) -> "FusionDistillEnv":
         """Make an environment of a task that exists already; data and networks are shared."""
         env = cls.__new__(cls)
@@ -180,6 +184,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self._last_run: LastRun | None = None
         self._cut_off: Run | None = None
 
+    @own_numerics()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -202,6 +207,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def _draw_seeds(self) -> list[int]:
         return self.np_random.integers(2**63, size=3).tolist()
 
+    @own_numerics()
     def step(self, action: ArrayLike) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Train the student for one round under the action, and score it.
 
@@ -235,6 +241,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             raise gymnasium.error.ResetNeeded("no run is going on: call reset() before step()")
         return self._run
 
+    @own_numerics()
     def abandon(self) -> LastRun:
         """End the run that goes on as if the student had diverged: it stays as it is, and the missing rounds are lost.
 
@@ -303,6 +310,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """The student of the run that goes on, in evaluation mode."""
         return self.run.engine.student
 
+    @own_numerics()
     def render(self) -> NDArray[np.uint8] | None:
         """Draw the last round: infrared, visible, degraded, teacher and student of the first scored crop.
 
@@ -324,6 +332,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         show(picture)
         return None
 
+    @own_numerics()
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state of the run: student, optimiser, random streams, counters.
 
@@ -335,24 +344,29 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         """
         return {
             "version": SNAPSHOT_VERSION,
-            "config": json.dumps(self.config.to_dict(), sort_keys=True),
+            "config": json.dumps(absolute_paths(self.config).to_dict(), sort_keys=True),
+            "fingerprints": json.dumps(self.task.fingerprints),
             "env_rng": write_generator(self.np_random),
             "env_seed": self._np_random_seed,
             "run": self.run.state_dict(),
         }
 
+    @own_numerics()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict`'s output.
 
         Raises:
-            SnapshotError: The snapshot is of another configuration or format; the environment is unchanged.
+            SnapshotError: The snapshot is of another configuration, of other data or networks, or has another format;
+                the environment is unchanged.
         """
         missing = {"version", "config", "env_rng", "env_seed", "run"} - set(state)
         if missing:
             raise SnapshotError(f"not a snapshot of this environment: {', '.join(sorted(missing))} missing")
         check_version(state)
         try:
-            check_same_task(self.config, DistillConfig.from_dict(json.loads(state["config"])))
+            recorded = DistillConfig.from_dict(json.loads(state["config"]))
+            fingerprints = json.loads(state["fingerprints"]) if "fingerprints" in state else None
+            check_same_task((recorded, fingerprints), (self.config, self.task.fingerprints))
             run = Run(self.task, 0, 0, 0)
             run.load_state_dict(state["run"])
         except (ValueError, TypeError, KeyError) as error:
@@ -360,6 +374,19 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         env_rng = read_generator(state["env_rng"])
         self._run, self._np_random, self._np_random_seed = run, env_rng, state["env_seed"]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled or deep-copied: the run by its state; the task is shared, or built again elsewhere."""
+        return {**vars(self), "_run": None if self._run is None else self._run.state_dict()}
+
+    @own_numerics()
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take on the output of `__getstate__`."""
+        vars(self).update(state)
+        if state["_run"] is not None:
+            self._run = Run(self.task, 0, 0, 0)
+            self._run.load_state_dict(state["_run"])
+
+    @own_numerics()
     def fork(self, seed: int | None = None) -> "FusionDistillEnv":
         """Return an independent environment in the same state, ready to step.
 

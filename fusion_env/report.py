@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fusion_env.cache import content_key, load_or_compute
+from fusion_env.cache import arithmetic, content_key, load_or_compute
 from fusion_env.data import ImagePair, PairSource, Progress, luma_levels, no_progress, rgb_to_ycbcr
 from fusion_env.metrics import ssim_pair
 from fusion_env.scoring import Scorer, indicator_values
 from fusion_env.teachers import Teacher
+from student.numerics import own_numerics
 
 __all__ = ["REPORT_METRICS", "Report", "ReportSplit", "model_input"]
 
@@ -66,6 +67,7 @@ class ReportSplit:
                 "data": self.source.fingerprint(),
                 "name": self.source.names[index],
                 "teacher": self._teacher_fingerprint,
+                "arithmetic": arithmetic(self.device),
             }
         )
         path = self.folder / "report" / f"{key}.safetensors"
@@ -86,6 +88,7 @@ class ReportSplit:
     def _metrics(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*REPORT_METRICS, *self.scorer.names)))
 
+    @own_numerics()
     def teacher(self) -> Report:
         """Score the teacher itself (once)."""
         return self._teacher_report
@@ -94,6 +97,7 @@ class ReportSplit:
     def _teacher_report(self) -> Report:
         return self._score(self.progress(self.indices, "teacher on the report split"), lambda ir, vis, target: target)
 
+    @own_numerics()
     def score(self, student: nn.Module) -> Report:
         """Score a student, called as ``student(ir=ir, vis=luma)``."""
         return self._score(self.indices, lambda ir, vis, _: student(ir=ir, vis=vis))

@@ -11,6 +11,7 @@ from fusion_env.config import INDICATORS, ScoringSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.errors import ConfigError
+from student.numerics import own_numerics
 
 __all__ = [
     "CHUNK_PIXELS",
@@ -112,6 +113,7 @@ class Scorer:
         ConfigError: A mean of the teacher is too small to divide by.
     """
 
+    @own_numerics()
     def __init__(self, settings: ScoringSettings, bank: CropBank, quality: nn.Module) -> None:
         self._settings = settings
         self._bank = bank
@@ -135,6 +137,7 @@ class Scorer:
         chosen = rng.choice(len(self._bank), self._settings.score_images, replace=False)
         return torch.from_numpy(np.sort(chosen)).to(self._bank.ir.device)
 
+    @own_numerics()
     @torch.inference_mode()
     def score(self, student: nn.Module, crops: Tensor | None = None) -> tuple[Scores, Scores, float]:
         """Score a student.

@@ -1,6 +1,7 @@
 """What snapshots are made of: tensors on the CPU and random generators as text; and whether a snapshot fits."""
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,15 @@ from torch import Tensor
 
 from fusion_env.config import DistillConfig
 from fusion_env.errors import SnapshotError
+from fusion_env.identity import Fingerprints, differences
 
 __all__ = ["SNAPSHOT_VERSION", "check_same_task", "check_version", "read_generator", "to_cpu", "write_generator"]
 
+_logger = logging.getLogger(__name__)
+
 SNAPSHOT_VERSION = 2
+
+_MACHINE = ("device", "threads", "cache_dir")
 
 
 def to_cpu(value: Any) -> Any:
@@ -55,14 +61,21 @@ def check_version(state: Mapping[str, Any]) -> None:
         raise SnapshotError(f"snapshot version {state.get('version')!r} is not {SNAPSHOT_VERSION}: make a new one")
 
 
-def check_same_task(own: DistillConfig, other: DistillConfig) -> None:
-    """Check that two configurations differ in nothing but the machine.
+def check_same_task(
+    recorded: tuple[DistillConfig, Fingerprints | None], here: tuple[DistillConfig, Fingerprints]
+) -> None:
+    """Check that two tasks differ in nothing but the machine.
+
+    Args:
+        recorded: Configuration and fingerprints of the snapshot; older ones have no fingerprints.
+        here: Those of the task that it shall continue in.
 
     Raises:
-        SnapshotError: They do; the settings are named.
+        SnapshotError: They differ; the settings and contents are named.
     """
-    machine = {"device": "auto", "threads": None, "cache_dir": None}
-    mine, theirs = own.replace(**machine).to_dict(), other.replace(**machine).to_dict()
-    differing = [f"{name} ({theirs[name]!r}, here {mine[name]!r})" for name in mine if mine[name] != theirs[name]]
+    config, fingerprints = recorded
+    if fingerprints is None:
+        _logger.info("the snapshot has no fingerprints: whether data and networks are the same cannot be checked")
+    differing = differences((config, fingerprints or {}), here, ignored=_MACHINE)
     if differing:
-        raise SnapshotError(f"the snapshot is of another configuration: {', '.join(differing)}")
+        raise SnapshotError(f"the snapshot is of another configuration: {differing}")

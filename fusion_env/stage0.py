@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from fusion_env.cache import content_key, load_or_compute
+from fusion_env.cache import arithmetic, content_key, load_or_compute
 from fusion_env.config import TeacherSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.data import Progress, no_progress
@@ -20,6 +20,7 @@ from fusion_env.perception import FrozenNetwork
 from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusionNetwork
 from student import FusionStudent
+from student.numerics import own_numerics
 from student.pruning import prune_ldfusion
 from student.weights import load_into, load_state
 
@@ -39,7 +40,7 @@ NOT_IN_KEY = frozenset(
         # say "one pass", so that the key holds the number that this means.
         *("rounds", "iterations", "logit_scale", "loss_scale"),
         *("guidance", "self_learning", "self_learning_loss", "detach_original"),
-        # Where it is computed: one student serves every machine.
+        # What they do to the numbers is in `arithmetic`.
         *("device", "threads", "cache_dir"),
     }
 )
@@ -51,6 +52,7 @@ class Stage0Settings(EngineSettings, TeacherSettings):
     """What stage 0 depends on, beside its bank."""
 
 
+@own_numerics()
 def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]:
     """Return the weights that stage 0 starts from.
 
@@ -101,7 +103,7 @@ def train_stage0(
         The student's state dict on the CPU, and the mean of Eq. 1 in each round.
 
     Raises:
-        ConfigError: Training diverged.
+        ConfigError: Training diverged, or changed nothing.
     """
     engine = Distillation(
         settings,
@@ -121,14 +123,21 @@ def train_stage0(
                 f"stage 0 diverged in round {len(losses) + 1} at learning_rate={settings.learning_rate}: lower it"
             )
         losses.append(result.guidance)
-    return engine.state_dict()["student"], losses
+    student = engine.state_dict()["student"]
+    if losses and all(torch.equal(student[name], tensor.cpu()) for name, tensor in start.items()):
+        raise ConfigError(
+            f"stage 0 left every weight as it was in {len(losses)} rounds at learning_rate={settings.learning_rate}: "
+            "raise it, or set stage0_rounds=0"
+        )
+    return student, losses
 
 
+@own_numerics()
 def stage0_student(
     settings: Stage0Settings,
     bank: CropBank,
     features: FrozenNetwork,
-    teacher: Teacher,
+    start: dict[str, Tensor],
     iterations: int,
     *,
     folder: Path,
@@ -140,7 +149,7 @@ def stage0_student(
         settings: How to train it.
         bank: Training crops.
         features: Feature network of Eq. 1.
-        teacher: For ``student_init="prune"``.
+        start: Weights to start from.
         iterations: Mini-batches in a round.
         folder: Cache folder.
         progress: Progress display.
@@ -148,7 +157,6 @@ def stage0_student(
     Returns:
         A state dict on the CPU.
     """
-    start = initial_student(settings.student_init, teacher, settings.stage0_seed)
     if settings.stage0_rounds == 0:
         return start
     key = stage0_key(settings, bank, features, start, iterations)
@@ -170,5 +178,6 @@ def stage0_key(
             "features": features.fingerprint(),
             "start": fingerprint("", start),
             "iterations": iterations,
+            "arithmetic": arithmetic(bank.ir.device),
         }
     )

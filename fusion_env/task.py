@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fusion_env import metrics, teachers
 from fusion_env.action import even_degradation
-from fusion_env.cache import cache_folder, load_or_compute
+from fusion_env.cache import arithmetic, cache_folder, load_or_compute
 from fusion_env.config import INDICATORS, DistillConfig, ScoringSettings, TeacherSettings
 from fusion_env.crop_bank import CropBank, CropPlan, build_bank, plan_crops
 from fusion_env.data import (
@@ -27,15 +27,27 @@ from fusion_env.data import (
     open_source,
 )
 from fusion_env.distillation import Distillation, EngineSettings, epoch_iterations
-from fusion_env.errors import ConfigError, MissingRequirementsError
+from fusion_env.errors import ConfigError, MissingRequirementsError, SnapshotError
+from fusion_env.fingerprint import fingerprint
+from fusion_env.identity import Fingerprints, absolute_paths, differences, file_stamps
 from fusion_env.losses import LossScales
 from fusion_env.observation import Observer
 from fusion_env.perception import FrozenNetwork, load_features, load_quality
 from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
-from fusion_env.stage0 import Stage0Settings, stage0_student
+from fusion_env.stage0 import Stage0Settings, initial_student, stage0_student
+from fusion_env.threads import set_threads
+from student.numerics import own_numerics
 
-__all__ = ["DistillationTask", "build_task", "check_requirements", "given_in_python", "open_pairs", "resolve_device"]
+__all__ = [
+    "DistillationTask",
+    "build_task",
+    "check_requirements",
+    "content_fingerprints",
+    "given_in_python",
+    "open_pairs",
+    "resolve_device",
+]
 
 _logger = logging.getLogger(__name__)
 _tasks: "weakref.WeakValueDictionary[tuple, DistillationTask]" = weakref.WeakValueDictionary()
@@ -150,6 +162,7 @@ class DistillationTask:
         iterations: Mini-batches in a round.
         stage0: State dict of the stage-0 student.
         scales: What the losses are divided by.
+        fingerprints: Hashes of the content of data and networks, by which a run, a benchmark and a snapshot know them.
     """
 
     config: DistillConfig
@@ -167,6 +180,7 @@ class DistillationTask:
     iterations: int
     stage0: dict[str, Tensor]
     scales: LossScales
+    fingerprints: Fingerprints
 
     def new_engine(self, order_seed: int, noise_seed: int, *, scales: LossScales | None = None) -> Distillation:
         """Return the engine of a fresh run from the stage-0 student.
@@ -187,6 +201,18 @@ class DistillationTask:
             noise_seed=noise_seed,
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "DistillationTask":
+        """Return the task itself: nothing changes it."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle how to build the task, not its data; only what was made in Python goes along."""
+        given_data = given_in_python(self.source, None)["data"]
+        given_teacher = _given(self.teacher.name, self.fingerprints["teacher"])
+        source = self.source if self.config.data == given_data else None
+        teacher = self.teacher if self.config.teacher == given_teacher else None
+        return _build_again, (absolute_paths(self.config), source, teacher, self.fingerprints)
+
     def describe(self) -> dict[str, str]:
         """Say what is used, for people: nothing is chosen silently."""
         config, splits, scale = self.config, self.splits, self.config.scale.describe()
@@ -204,6 +230,7 @@ class DistillationTask:
         }
 
 
+@own_numerics()
 def build_task(
     config: DistillConfig,
     progress: Progress = no_progress,
@@ -226,14 +253,26 @@ def build_task(
     check_requirements(config, source=source, teacher=teacher)
     config = config.replace(**given_in_python(source, teacher))
     if config.threads is not None:
-        torch.set_num_threads(config.threads)
+        set_threads(config.threads)
     if source is None:
         source = open_pairs(config)
-    key = (config, source.fingerprint())
+    # All that a task depends on: its files may have been written anew, or another number of threads set.
+    last_digits = arithmetic(resolve_device(config.device))
+    key = (absolute_paths(config), source.fingerprint(), file_stamps(config), *last_digits.values())
     task = _tasks.get(key)
     if task is None:
         task = _tasks[key] = _assemble(config, source, teacher, progress)
         _logger.info("built task: %s", task.describe())
+    return task
+
+
+def _build_again(
+    config: DistillConfig, source: PairSource | None, teacher: teachers.Teacher | None, fingerprints: Fingerprints
+) -> DistillationTask:
+    task = build_task(config, source=source, teacher=teacher)
+    differing = differences((config, fingerprints), (config, task.fingerprints))
+    if differing:
+        raise SnapshotError(f"the pickled task has other data or networks than those here: {differing}")
     return task
 
 
@@ -253,8 +292,9 @@ def _assemble(
     scorer = Scorer(config.group(ScoringSettings), scored, quality)
     report = ReportSplit(source, splits.report, teacher, quality, scorer, config.iqa_colour, folder, device, progress)
     iterations = config.iterations or epoch_iterations(len(splits.train), config.batch_size)
-    stage0_settings = config.group(Stage0Settings)
-    stage0 = stage0_student(stage0_settings, bank, features, teacher, iterations, folder=folder, progress=progress)
+    start = initial_student(config.student_init, teacher, config.stage0_seed)
+    settings = config.group(Stage0Settings)
+    stage0 = stage0_student(settings, bank, features, start, iterations, folder=folder, progress=progress)
     first = Distillation(
         config.group(EngineSettings),
         bank,
@@ -282,7 +322,26 @@ def _assemble(
         iterations=iterations,
         stage0=stage0,
         scales=losses if config.loss_scale == "stage0" else LossScales(),
+        fingerprints={
+            "data": source.fingerprint(),
+            "teacher": teacher.fingerprint(),
+            "perception": features.fingerprint(),
+            "iqa": quality.fingerprint(),
+            "student_init": fingerprint("", start),
+        },
     )
+
+
+def content_fingerprints(config: DistillConfig) -> Fingerprints:
+    """Return the fingerprints of a configuration's data and teacher, without building its task.
+
+    Raises:
+        FusionEnvError: Data or weights cannot be used.
+        WeightsError: A weights file cannot be used.
+    """
+    with torch.random.fork_rng(devices=[]):
+        teacher = teachers.load(config.teacher, config.teacher_weights)
+    return {"data": open_pairs(config).fingerprint(), "teacher": teacher.fingerprint()}
 
 
 def _load_networks(

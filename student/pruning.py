@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from student.network import FusionStudent
+from student.numerics import own_numerics
 from student.weights import WeightsError, build_student
 
 __all__ = ["EncoderPlan", "PruningPlan", "plan_pruning", "prune_ldfusion"]
@@ -113,6 +114,7 @@ def plan_pruning(teacher_state: Mapping[str, Tensor], width: int = 8) -> Pruning
     return PruningPlan(ir=ir, vis=vis, up=(first, second, third), code_channels=8 * _TEACHER_WIDTH)
 
 
+@own_numerics()
 def prune_ldfusion(teacher_state: Mapping[str, Tensor], width: int = 8) -> FusionStudent:
     """Build a student from the strongest channels of an LDFusion teacher.
 

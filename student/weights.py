@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from student.files import write_atomic
 from student.network import FusionStudent
+from student.numerics import own_numerics
 
 __all__ = [
     "WeightsError",
@@ -39,6 +40,7 @@ class WeightsError(Exception):
     """Weights cannot be read, written or fitted to a network."""
 
 
+@own_numerics()
 def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read a state dict from a safetensors or PyTorch file; the format is told by content, not by name.
 
@@ -171,6 +173,7 @@ def load_student(path: str | os.PathLike[str]) -> FusionStudent:
     return build_student(load_state(path), str(path))
 
 
+@own_numerics()
 def build_student(state: Mapping[str, Tensor], source_name: str) -> FusionStudent:
     """Build a student of the width that a state dict has, with its weights, on the CPU in evaluation mode.
 

@@ -21,6 +21,7 @@ FLOORS = {
     "student": (
         "console",
         "errors",
+        "numerics",
         "files",
         "sixteen_bit",
         "images",
@@ -31,9 +32,9 @@ FLOORS = {
         "fuse",
     ),
     "fusion_env": (
-        *("version", "errors", "registry", "fingerprint", "filters", "siblings"),
+        *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads"),
         *("data", "perception", "metrics", "teachers"),
-        *("settings", "config", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
+        *("settings", "config", "identity", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
         *("distillation", "scoring", "observation", "report", "stage0", "task"),
         *("run", "info", "render", "env", "vector_env"),
     ),

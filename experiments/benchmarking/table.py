@@ -31,11 +31,14 @@ def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
     teacher's images. Only the columns that start with ``seconds`` depend on the machine.
     """
     report, config = summary["report"], cell.job.config
+    known = summary.get("fingerprints", {})  # runs of older versions have none
     return {
         "protocol": config.protocol,
         "policy": cell.policy,
         "teacher": cell.teacher,
         "data": cell.data,
+        "teacher_fingerprint": known.get("teacher", ""),
+        "data_fingerprint": known.get("data", ""),
         "seed": cell.seed,
         "stage0_seed": cell.stage0_seed,
         "report_gap": report["final"]["e"] - report["teacher"]["e"],

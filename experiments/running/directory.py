@@ -2,8 +2,10 @@
 
 import errno
 import json
-from collections.abc import Collection, Iterator
+import logging
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,14 @@ from filelock import FileLock, Timeout
 
 from experiments.running.config import RunConfig
 from experiments.running.rounds import RoundsFile
+from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
+from fusion_env.identity import Fingerprints, absolute_paths, differences
 from student.files import write_atomic
 
 __all__ = ["ResultFile", "RunDirectory"]
+
+_logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
 # How long to wait for another process to leave the directory: one that was killed takes a moment to go.
@@ -68,6 +74,7 @@ class RunDirectory:
     Attributes:
         path: The directory.
         config_file: What was run.
+        fingerprints: Hashes of the data and the networks that it was run with.
         rounds: One row for every round.
         learning: What learning came to.
         evaluation: What each run of the frozen agent came to.
@@ -89,6 +96,7 @@ class RunDirectory:
         self.agent, self.student = path / "agent.zip", path / "student.safetensors"
         self.rewards_figure, self.preview_figure = path / "rewards.png", path / "preview.png"
         self.config_file = path / "config.json"
+        self.fingerprints = ResultFile(path / "fingerprints.json", dict, ())
 
     @property
     def is_begun(self) -> bool:
@@ -101,8 +109,9 @@ class RunDirectory:
         return self.summary.path.exists()
 
     def write_config(self, config: RunConfig) -> None:
-        """Write ``config.json``."""
-        write_atomic(self.config_file, json.dumps(config.to_dict(), indent=2).encode())
+        """Write ``config.json``; paths are absolute in it, so that it means the same in every working directory."""
+        absolute = replace(config, env=absolute_paths(config.env))
+        write_atomic(self.config_file, json.dumps(absolute.to_dict(), indent=2).encode())
 
     def read_config(self) -> RunConfig:
         """Read ``config.json``.
@@ -119,11 +128,18 @@ class RunDirectory:
         except (ValueError, OSError, RecursionError) as error:
             raise ConfigError(f"{self.config_file} cannot be read ({error})") from error
 
-    def earlier_result(self, config: RunConfig) -> dict[str, Any] | None:
+    def earlier_result(
+        self, config: RunConfig, content: Callable[[DistillConfig], Fingerprints]
+    ) -> dict[str, Any] | None:
         """Return what a run came to that was finished here; None where it is still to be done.
 
+        Args:
+            config: What shall be run.
+            content: Finds out fingerprints of what a configuration names, as far as that is there.
+
         Raises:
-            ConfigError: The directory holds a run of another configuration, or something else.
+            ConfigError: The directory holds a run of another configuration, of other data or another teacher, or
+                something else.
         """
         try:
             entries = {path.name for path in self.path.iterdir()}
@@ -134,13 +150,41 @@ class RunDirectory:
                 f"{self.path} cannot be a directory for results ({_reason(error)}): choose another"
             ) from error
         if self.config_file.name in entries:
-            if self.read_config() != config:
-                raise ConfigError(f"{self.path} holds a run of another configuration: choose another --out")
+            self._check_same(config, content(config.env))
             return self.summary.read()
         unwritten = {path.name for path in self.path.glob(f".{self.config_file.name}.*.part")}
         if entries - {_LOCK} - unwritten:  # a process may have been killed while it wrote its first file
             raise ConfigError(f"{self.path} is not empty and not the directory of a run: choose another --out")
         return None
+
+    def begin(self, config: RunConfig, fingerprints: Fingerprints) -> None:
+        """Write down what is run, or check that it is what was begun here.
+
+        Raises:
+            ConfigError: The directory holds a run of another configuration, or of other data or networks.
+        """
+        if self.is_begun:
+            self._check_same(config, fingerprints)
+        else:
+            self.write_config(config)
+        if self.fingerprints.read() is None:
+            self.fingerprints.write(fingerprints)
+
+    def _check_same(self, config: RunConfig, here: Fingerprints) -> None:
+        """Compare settings, and content as far as both sides know it."""
+        begun, recorded = self.read_config(), self.fingerprints.read()
+        if recorded is None:
+            _logger.info("%s has no fingerprints: whether its data and networks are the same is not checked", self.path)
+        names = [item.name for item in fields(RunConfig) if item.name != "env"]
+        changed = [
+            f"{name} ({getattr(begun, name)!r}, here {getattr(config, name)!r})"
+            for name in names
+            if getattr(begun, name) != getattr(config, name)
+        ]
+        task = differences((begun.env, recorded or {}), (config.env, here))
+        if changed or task:
+            named = ", ".join([*changed, *([task] if task else [])])
+            raise ConfigError(f"{self.path} holds a run of another configuration: {named}. Choose another --out")
 
     @contextmanager
     def sole_writer(self) -> Iterator[None]:

@@ -22,15 +22,18 @@ from experiments.running.figures import draw_preview, draw_rewards
 from experiments.running.interruption import Interrupted, stop_on_request
 from experiments.running.judge import FrozenRun, frozen_seed, run_frozen
 from experiments.running.learn import make_env, new_agent, train_agent
+from fusion_env.config import DistillConfig
 from fusion_env.data import Progress, no_progress
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import GUIDANCE_ONLY
 from fusion_env.errors import ConfigError, FusionEnvError
+from fusion_env.identity import Fingerprints
 from fusion_env.report import Report
-from fusion_env.task import DistillationTask, build_task
+from fusion_env.task import DistillationTask, build_task, content_fingerprints
 from fusion_env.version import __version__
 from student import FusionStudent
-from student.weights import build_student, load_state, save_state
+from student.numerics import own_numerics
+from student.weights import WeightsError, build_student, load_state, save_state
 
 __all__ = ["AgentDivergedError", "run", "summary_table"]
 
@@ -59,6 +62,7 @@ class AgentDivergedError(FusionEnvError):
         return self.summary["agent_diverged"]
 
 
+@own_numerics()
 def run(config: RunConfig, run_dir: Path, *, show: bool = False, progress: Progress = no_progress) -> dict[str, Any]:
     """Run an agent; finish an interrupted attempt, or return a finished one, in the same directory.
 
@@ -72,16 +76,26 @@ def run(config: RunConfig, run_dir: Path, *, show: bool = False, progress: Progr
         The content of ``summary.json``.
 
     Raises:
-        ConfigError: The directory holds something else, or another process is at work in it.
+        ConfigError: The directory holds something else, such as a run on other data, or another process is at work
+            in it.
         FusionEnvError: Data, weights or settings cannot be used.
         AgentDivergedError: The agent broke; the error holds the content of ``summary.json``.
         Interrupted: SIGINT or SIGTERM came; the directory can be resumed.
     """
     directory = RunDirectory(run_dir)
-    summary = directory.earlier_result(config) or _new_result(config, directory, show, progress)
+    summary = directory.earlier_result(config, _content) or _new_result(config, directory, show, progress)
     if summary["agent_diverged"]:
         raise AgentDivergedError(summary)
     return summary
+
+
+def _content(config: DistillConfig) -> Fingerprints:
+    """Return the fingerprints of data and teacher; none where they are not there, so that results stay readable."""
+    try:
+        return content_fingerprints(config)
+    except (FusionEnvError, WeightsError) as error:
+        _logger.info("data and teacher are not checked: %s", error)
+        return {}
 
 
 def _new_result(config: RunConfig, directory: RunDirectory, show: bool, progress: Progress) -> dict[str, Any]:
@@ -92,7 +106,7 @@ def _new_result(config: RunConfig, directory: RunDirectory, show: bool, progress
         seconds = {"setup": time.perf_counter() - start}
         attempt = Attempt(config, task, directory, stop, show, progress)
         with directory.sole_writer():
-            directory.write_config(config)
+            directory.begin(config, task.fingerprints)
             learning = _learn(attempt, agent)
             seconds["training"] = learning["seconds"]
             start = time.perf_counter()
@@ -240,6 +254,7 @@ def _summary(
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "used": task.describe(),
         "teacher_checksums": task.teacher.checksums,
+        "fingerprints": task.fingerprints,
         "versions": _versions(),
     }
     if "guidance_only" in reports:

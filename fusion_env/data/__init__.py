@@ -5,7 +5,7 @@ from fusion_env.data.folder import PairedFolder
 from fusion_env.data.images import read_infrared, read_luma, read_visible, write_png
 from fusion_env.data.pairs import ImagePair, PairSource, Progress, joint_error, no_progress
 from fusion_env.data.procedural import ProceduralScenes
-from fusion_env.data.sources import SourceSettings, missing_source, open_source, sources
+from fusion_env.data.sources import SourceSettings, absolute_data, missing_source, open_source, sources
 from fusion_env.data.splits import Splits, make_splits
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Progress",
     "SourceSettings",
     "Splits",
+    "absolute_data",
     "joint_error",
     "luma_levels",
     "make_splits",

@@ -12,7 +12,7 @@ from fusion_env.errors import MissingRequirementsError
 from fusion_env.registry import Registry
 from student.sixteen_bit import Scale
 
-__all__ = ["SourceSettings", "missing_source", "open_source", "sources"]
+__all__ = ["SourceSettings", "absolute_data", "missing_source", "open_source", "sources"]
 
 _PUBLISHED = {
     "m3fd": "M3FD (published at github.com/JinyuanLiu-CV/TarDAL)",
@@ -61,6 +61,13 @@ def open_source(name: str, settings: SourceSettings) -> PairSource:
         DataError: If the folder cannot be used.
     """
     return sources.get(name)(settings) if name in sources else _open_folder(name, settings)
+
+
+def absolute_data(name: str) -> str:
+    """Return the absolute path of a folder that `open_source` would open; other names as they are."""
+    folder = Path(name).expanduser()
+    is_path = (name in _PUBLISHED or name not in sources) and folder.is_dir()
+    return str(folder.absolute()) if is_path else name
 
 
 def missing_source(name: str) -> str | None:

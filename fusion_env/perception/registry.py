@@ -6,6 +6,7 @@ from pathlib import Path
 from fusion_env.errors import ConfigError
 from fusion_env.perception.base import FrozenNetwork
 from fusion_env.registry import Registry
+from student.numerics import own_numerics
 
 __all__ = ["feature_networks", "load_features", "load_quality", "quality_scores"]
 
@@ -16,6 +17,7 @@ quality_scores: Registry[Callable[[str | Path | None, str | None], FrozenNetwork
 """Builders, called with the weights' file or None, and the model or None."""
 
 
+@own_numerics()
 def load_features(name: str, weights: str | Path | None = None, taps: str = "before_relu") -> FrozenNetwork:
     """Load the feature network of the guidance loss.
 
@@ -36,6 +38,7 @@ def load_features(name: str, weights: str | Path | None = None, taps: str = "bef
     return feature_networks.get(name)(weights, taps)
 
 
+@own_numerics()
 def load_quality(name: str, weights: str | Path | None = None, model: str | None = None) -> FrozenNetwork:
     """Load the no-reference quality score (IQA*).
 

@@ -1,6 +1,7 @@
 """Networks exported to one file, code and weights together: TorchScript, torch.export, ONNX."""
 
 import importlib.util
+import re
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -74,7 +75,9 @@ class ExportedTeacher(Teacher):
         loader = _LOADERS.get(weights.suffix.lower())
         if loader is None:
             raise WeightsError(f'teacher "exported": {weights} must end in one of {", ".join(_LOADERS)}.')
-        return cls(loader(weights), weights, sha256_of(weights))
+        teacher = cls(loader(weights), weights, sha256_of(weights))
+        teacher.checksums |= {file.name: sha256_of(file) for file in _external_data(weights)}
+        return teacher
 
     def train(self, mode: bool = True) -> "ExportedTeacher":
         """Do nothing: exported networks are fixed, and some refuse the call."""
@@ -90,7 +93,7 @@ class ExportedTeacher(Teacher):
         return self(ir=ir, vis=vis.repeat(1, 3, 1, 1))
 
     def fingerprint(self) -> str:
-        """Hash the file in addition to what `Teacher.fingerprint` hashes."""
+        """Hash the file, and those with its weights, in addition to what `Teacher.fingerprint` hashes."""
         return fingerprint("/".join((super().fingerprint(), *self.checksums.values())))
 
     def _fuse_one(self, ir: Tensor, vis: Tensor) -> Tensor:
@@ -150,6 +153,18 @@ class _OnnxNetwork(nn.Module):
         feed = {name: image.cpu().numpy() for name, image in zip(self.inputs, images, strict=True)}
         (fused,) = self.session.run(None, feed)
         return torch.from_numpy(fused).to(images[0].device)
+
+
+def _external_data(path: Path) -> list[Path]:
+    """List the files beside an ONNX graph that hold its weights, as ``torch.onnx.export`` writes them by default."""
+    if path.suffix.lower() != ".onnx":
+        return []
+    # ONNX names each in an entry of protobuf's: key "location" (field 1, 8 bytes), value (field 2, its length, text).
+    graph, names = path.read_bytes(), set()
+    for entry in re.finditer(rb"\n\x08location\x12([\x80-\xff]*[\x00-\x7f])", graph):
+        length = sum((digit & 0x7F) << 7 * place for place, digit in enumerate(entry[1]))
+        names.add(graph[entry.end() : entry.end() + length].decode(errors="replace"))
+    return [file for file in (path.parent / name for name in sorted(names)) if file.is_file()]
 
 
 def _load_torchscript(path: Path) -> nn.Module:

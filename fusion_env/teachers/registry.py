@@ -9,6 +9,7 @@ from typing import TypeVar
 from fusion_env.errors import FusionEnvError, unknown_name
 from fusion_env.registry import Registry
 from fusion_env.teachers.base import Teacher
+from student.numerics import own_numerics
 
 __all__ = ["ENTRY_POINTS", "TEACHERS", "get", "load", "missing", "names", "register"]
 
@@ -65,6 +66,7 @@ def get(name: str) -> type[Teacher]:
     return TEACHERS.get(name)
 
 
+@own_numerics()
 def load(name: str, weights: str | os.PathLike[str] | None = None) -> Teacher:
     """Build a teacher, in evaluation mode and without gradients, on the CPU.
 

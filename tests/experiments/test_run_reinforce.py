@@ -17,6 +17,7 @@ from tests.experiments.processes import recorded, start, wait_until
 
 OUTPUTS = {
     "config.json",
+    "fingerprints.json",
     "rounds.csv",
     "student.safetensors",
     "agent.zip",

@@ -1,7 +1,10 @@
 """What is kept in the cache is found again exactly when nothing that it depends on has changed."""
 
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,7 +13,7 @@ import torch
 
 from fusion_env import crop_bank, stage0
 from fusion_env.config import DistillConfig, TeacherSettings
-from fusion_env.crop_bank import bank_key, plan_crops
+from fusion_env.crop_bank import CropPlan, bank_key, plan_crops
 from fusion_env.data import ProceduralScenes
 from fusion_env.perception import load_features
 from fusion_env.settings import Settings, setting
@@ -103,3 +106,44 @@ def test_a_bank_has_every_setting_of_the_teacher_in_its_key() -> None:
     keys = {name: key(other) for name, other in others(settings).items()}
     assert {name for name in keys if keys[name] == key(settings)} == crop_bank.NOT_IN_KEY
     assert len({key(later) for later in (settings, *with_later_field(settings))}) == 3
+
+
+def test_it_does_not_matter_who_filled_the_cache(tmp_path: Path) -> None:
+    """A cache that one thread filled and two threads read gives what two threads give afresh, and the other way."""
+    program = """
+import sys
+from fusion_env.env import FusionDistillEnv
+env = FusionDistillEnv("tiny", threads=int(sys.argv[1]), cache_dir=sys.argv[2], stage0_rounds=4)
+env.reset(seed=0)
+print(env.task.fingerprints["student_init"], sum(float(t.double().sum()) for t in env.task.stage0.values()))
+print(env.step(env.encode_action(guidance=0.7, blur_kernel=3))[1], env.abandon().report)
+"""
+
+    def run(threads: int, cache: str) -> str:
+        command = [sys.executable, "-c", program, str(threads), str(tmp_path / cache)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+
+    alone = {threads: run(threads, f"alone {threads}") for threads in (1, 2)}
+    assert alone[1] != alone[2]
+    for first, second in ((1, 2), (2, 1)):
+        run(first, f"first {first}")
+        assert run(second, f"first {first}") == alone[second]
+
+
+def test_the_device_and_the_threads_are_in_every_key(task: DistillationTask, settings: Stage0Settings) -> None:
+    plan = CropPlan(*(np.zeros(1, int) for _ in range(4)), 32)
+
+    def keys(device: str) -> tuple[str, str]:
+        bank = dataclasses.replace(task.bank, ir=torch.empty(1, device=device))
+        return (
+            stage0_key(settings, bank, task.features, task.stage0, 1),
+            bank_key(task.source, plan, task.teacher, task.config.group(TeacherSettings), device=device),
+        )
+
+    seen = [*keys("cpu"), *keys("meta")]
+    torch.set_num_threads(2)
+    try:
+        seen += keys("cpu")
+    finally:
+        torch.set_num_threads(1)
+    assert len(set(seen)) == 6

@@ -79,3 +79,11 @@ def test_divergence_in_stage_0_is_an_error(tiny_config: Callable[..., DistillCon
     settings = config.replace(stage0_rounds=2).group(Stage0Settings)
     with pytest.raises(ConfigError, match="stage 0 diverged in round 1"):
         train_stage0(settings, task.bank, task.features, broken, iterations=1)
+
+
+def test_a_stage_0_that_does_not_move_is_an_error_and_not_stored(
+    tiny_config: Callable[..., DistillConfig], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"every weight as it was in 2 rounds at learning_rate=0.0: raise it"):
+        build_task(tiny_config(stage0_rounds=2, learning_rate=0.0, cache_dir=str(tmp_path)))
+    assert not list((tmp_path / "stage0").glob("*.safetensors"))

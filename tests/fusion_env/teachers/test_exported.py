@@ -171,3 +171,21 @@ class TestErrors:
     def test_dry_run(self, tmp_path: Path, network: nn.Module, message: str) -> None:
         with pytest.raises(WeightsError, match=message):
             teachers.load("exported", write(copy.deepcopy(network).eval(), tmp_path / "x.ts"))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporters
+def test_weights_in_a_file_beside_the_graph_are_in_the_fingerprint(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    onnx = pytest.importorskip("onnx")
+    found = []
+    for scale in (1.0, 0.5):
+        path = write(Toy(scale).eval(), tmp_path / "toy.onnx")
+        model = onnx.load(path)
+        settings = {"location": "its weights.bin", "size_threshold": 0, "save_as_external_data": True}
+        onnx.save_model(model, path, **settings)
+        found.append((path.read_bytes(), teachers.load("exported", path)))
+        (tmp_path / "its weights.bin").unlink()
+    (graph, first), (same_graph, second) = found
+    assert graph == same_graph
+    assert "its weights.bin" in first.describe()
+    assert first.fingerprint() != second.fingerprint()

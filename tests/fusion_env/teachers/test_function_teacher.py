@@ -67,6 +67,33 @@ def test_fingerprint() -> None:
         teachers.from_callable(brighter, name="a")
 
 
+class Scaled(Mix):
+    def __init__(self, scale: float = 1.0, level: float = 0.0, table: float = 0.0) -> None:
+        super().__init__()
+        self.scale, self.table = scale, torch.tensor(table)
+        self.register_buffer("level", torch.tensor(level), persistent=False)
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        return super().forward(ir, vis) * self.scale + self.level + self.table
+
+
+class Other(Scaled):
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        return 1 - super().forward(ir, vis)
+
+
+def test_all_that_a_module_computes_with_is_in_its_fingerprint() -> None:
+    other = type("Scaled", (Scaled,), {"forward": Other.forward})  # the same name, other code
+    other.__qualname__ = Scaled.__qualname__
+    modules = [Scaled(), Scaled(scale=0.5), Scaled(level=0.1), Scaled(table=0.1), Other(), other()]
+
+    def fingerprints() -> list[str]:
+        return [teachers.from_callable(module, name="scaled").fingerprint() for module in modules]
+
+    assert len(set(fingerprints())) == len(modules)
+    assert fingerprints() == fingerprints()
+
+
 @pytest.mark.parametrize(
     ("result", "got"),
     [
