@@ -72,15 +72,15 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     ## Observation space
 
-    `Box(-10, 10, ({observation_size},), float32)`: the student's indicators relative to the stage-0 student, and
-    relative to the teacher (Eq. 4).
+    `Box(-10, 10, ({observation_size},), float32)`: the student's indicators, and how they stand against the
+    teacher's (Eq. 4). With ``normalisation="minmax"`` the given bounds take the place of the teacher's mean.
 
     | Num | Observation |
     |---|---|
     {observation_table}
 
-    Normalised is divided by the teacher's mean over the reward split. `observation="vector+time"` appends the used
-    fraction of the rounds, `"scalar"` gives the mean of each half, `"performance"` and `"gap"` are one half each.
+    `observation="vector+time"` appends the used fraction of the rounds, `"scalar"` gives the mean of each half,
+    `"performance"` and `"gap"` are one half each.
 
     `observation="rich"` has {rich_size} numbers. Before the first round nothing has changed, the losses are those of
     stage 0, the share is one half and the last action 0.

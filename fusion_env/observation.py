@@ -1,4 +1,4 @@
-"""What the agent sees (Eq. 4): how far the student has come, how far it has to go, and what the last round did."""
+"""What the agent sees (Eq. 4): the student's indicators, how far it has to go, and what the last round did."""
 
 import math
 from collections.abc import Sequence
@@ -26,11 +26,11 @@ class _Part:
 
 
 _PARTS = {
-    "performance": _Part(_COUNT, f"how far it has come, `obs_scale` x (value / stage-0 value - 1): {_NAMES}"),
-    "gap": _Part(_COUNT, "how far there is to go, `obs_scale` x (student - teacher) of the same, normalised"),
-    "mean performance": _Part(1, "mean of how far it has come"),
-    "mean gap": _Part(1, "mean of how far there is to go"),
-    "change": _Part(_COUNT, "`obs_scale` x change of the same since the round before, normalised"),
+    "performance": _Part(_COUNT, f"`obs_scale` x (value / teacher's mean - 1): {_NAMES}"),
+    "gap": _Part(_COUNT, "`obs_scale` x (student - teacher) of the same, divided by the teacher's mean"),
+    "mean performance": _Part(1, "mean of the indicators"),
+    "mean gap": _Part(1, "mean of the differences"),
+    "change": _Part(_COUNT, "`obs_scale` x change of the same since the round before, divided by the teacher's mean"),
     "losses": _Part(2, "logarithm of guidance and self-learning loss, each relative to the stage-0 student's"),
     "share": _Part(1, "share of the guidance loss in the gradient's norm"),
     "action": _Part(ACTION_SIZE, "the last action"),
@@ -74,12 +74,11 @@ class Observer:
     Args:
         settings: Kind and scale of the observation, and the normalisation.
         scorer: Normalises scores.
-        start: Scores of the stage-0 student on all scored images.
         losses: The losses of the stage-0 student; only `rich` looks at them.
     """
 
-    def __init__(self, settings: ScoringSettings, scorer: Scorer, start: Scores, losses: LossScales) -> None:
-        self._settings, self._scorer, self.start, self._losses = settings, scorer, start, losses
+    def __init__(self, settings: ScoringSettings, scorer: Scorer, losses: LossScales) -> None:
+        self._settings, self._scorer, self._losses = settings, scorer, losses
 
     def observe(
         self,
@@ -108,18 +107,19 @@ class Observer:
         """
         own, other = self._scorer.normalised(student), self._scorer.normalised(teacher)
         earlier = own if before is None else self._scorer.normalised(before)
-        come, gap, change = (
+        centre = 1.0 if self._settings.normalisation == "teacher" else 0.5
+        performance, gap, change = (
             self._settings.obs_scale * np.array(values)
             for values in (
-                self._progress(student, own),
+                [own[name] - centre for name in INDICATORS],
                 [own[name] - other[name] for name in INDICATORS],
                 [own[name] - earlier[name] for name in INDICATORS],
             )
         )
         values = {
-            "performance": come,
+            "performance": performance,
             "gap": gap,
-            "mean performance": [come.mean()],
+            "mean performance": [performance.mean()],
             "mean gap": [gap.mean()],
             "change": change,
             "losses": self._relative(losses),
@@ -129,13 +129,6 @@ class Observer:
         }
         vector = np.concatenate([values[part] for part in OBSERVATIONS[self._settings.observation]])
         return np.clip(vector, -10.0, 10.0).astype(np.float32)
-
-    def _progress(self, student: Scores, own: dict[str, float]) -> list[float]:
-        if self._settings.normalisation == "teacher":
-            # A stage-0 student whose images are constant has indicators of 0.
-            return [student[name] / max(self.start[name], _SMALLEST) - 1 for name in INDICATORS]
-        start = self._scorer.normalised(self.start)
-        return [own[name] - start[name] for name in INDICATORS]
 
     def _relative(self, losses: tuple[float, float] | None) -> list[float]:
         if losses is None:

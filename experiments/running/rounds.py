@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_env.action import ACTION_NAMES
+from fusion_env.degradation import Degradation
 from fusion_env.errors import ConfigError
 from student.files import write_atomic
 
@@ -30,7 +31,8 @@ def round_row(phase: str, run: int, action: Sequence[float], reward: float, info
     row: dict[str, Any] = {"phase": phase, "run": run, "round": info["round"], "reward": reward, "gap": info["gap"]}
     row |= {f"action_{name}": float(value) for name, value in zip(ACTION_NAMES, action, strict=True)}
     row |= {f"weight_{name}": value for name, value in info["loss_weights"].items()}
-    row |= info["degradation"]
+    # Kernel size and quality are whole numbers, and written as such.
+    row |= {name: type(getattr(Degradation, name))(value) for name, value in info["degradation"].items()}
     row |= {f"loss_{name}": value for name, value in info["losses"].items()}
     row |= {"guidance_share": info["guidance_share"], "fused_std": info["fused_std"]}
     row |= {f"student_{name}": value for name, value in info["student"].items()}

@@ -23,19 +23,19 @@ def test_far_from_start_and_teacher_is_clipped(tiny_config: MakeConfig) -> None:
     assert task.observer.observe(huge, task.scorer.teacher_means).tolist() == [10.0] * 2 * COUNT
 
 
-def test_progress_counts_from_stage_0_and_the_gap_to_the_teacher(tiny_config: MakeConfig) -> None:
+def test_both_halves_are_relative_to_the_teachers_mean(tiny_config: MakeConfig) -> None:
     task = build_task(tiny_config(obs_scale=2.0))
-    half = {name: value / 2 for name, value in task.observer.start.items()}
-    seen = task.observer.observe(half, task.scorer.teacher_means)
     means = task.scorer.teacher_means
-    np.testing.assert_allclose(seen[:COUNT], -1.0)
-    np.testing.assert_allclose(seen[COUNT:], [2 * (half[n] / means[n] - 1) for n in INDICATORS], rtol=1e-5)
+    half, other = ({name: share * value for name, value in means.items()} for share in (0.5, 0.75))
+    seen = task.observer.observe(half, other)
+    np.testing.assert_allclose(seen[:COUNT], -1.0, rtol=1e-6)
+    np.testing.assert_allclose(seen[COUNT:], -0.5, rtol=1e-6)
 
 
-def test_minmax_measures_progress_on_its_own_scale(tiny_config: MakeConfig) -> None:
+def test_minmax_is_centred(tiny_config: MakeConfig) -> None:
     task = build_task(tiny_config(normalisation="minmax", minmax_bounds=(0, 100) * COUNT, obs_scale=1.0))
-    more = {name: value + 10 for name, value in task.observer.start.items()}
-    np.testing.assert_allclose(task.observer.observe(more, task.scorer.teacher_means)[:COUNT], 0.1, rtol=1e-4)
+    student = dict.fromkeys(task.scorer.names, 75.0)
+    np.testing.assert_allclose(task.observer.observe(student, task.scorer.teacher_means)[:COUNT], 0.25, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", OBSERVATIONS)
