@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ __all__ = ["own_numerics"]
 def own_numerics() -> Iterator[None]:
     """Compute with the settings of a fresh process, whatever the caller has set; also a decorator.
 
-    Gradients are on, inference mode and autocast off; new tensors are float32 on the CPU; NumPy warns of bad values
-    and does not raise.
+    Gradients are on, inference mode and autocast off; new tensors are float32 on the CPU, where products are not
+    rounded to fewer digits; NumPy warns of bad values and does not raise.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -29,4 +30,13 @@ def own_numerics() -> Iterator[None]:
         if dtype != torch.float32:
             torch.set_default_dtype(torch.float32)
             stack.callback(torch.set_default_dtype, dtype)
+        for operation in _rounded_on_cpu():
+            stack.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
+            operation.fp32_precision = "ieee"
         yield
+
+
+def _rounded_on_cpu() -> list[Any]:
+    """List the operations that `torch.set_float32_matmul_precision` and its relatives let round on the CPU."""
+    operations = (getattr(torch.backends.mkldnn, name, None) for name in ("matmul", "conv"))  # PyTorch 2.9 and later
+    return [operation for operation in operations if getattr(operation, "fp32_precision", None) in ("bf16", "tf32")]
