@@ -1,7 +1,7 @@
 """The info of a step: numbers and arrays under the same keys at `reset` and at every step."""
 
 import math
-from collections.abc import ItemsView, Iterator, KeysView, Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,10 @@ class NamedValues(np.ndarray):
     def keys(self) -> KeysView[str]:
         """Return the names."""
         return dict.fromkeys(self.names[0]).keys()
+
+    def values(self) -> ValuesView[Any]:
+        """Return the values without their names."""
+        return dict(self.items()).values()
 
     def items(self) -> ItemsView[str, Any]:
         """Return names with their values."""

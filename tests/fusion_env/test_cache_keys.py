@@ -108,6 +108,7 @@ def test_a_bank_has_every_setting_of_the_teacher_in_its_key() -> None:
     assert len({key(later) for later in (settings, *with_later_field(settings))}) == 3
 
 
+@pytest.mark.slow
 def test_it_does_not_matter_who_filled_the_cache(tmp_path: Path) -> None:
     """A cache that one thread filled and two threads read gives what two threads give afresh, and the other way."""
     program = """

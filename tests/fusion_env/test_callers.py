@@ -108,6 +108,12 @@ def _everything(config: DistillConfig) -> tuple[list[float], np.ndarray, np.ndar
     return rewards, _numbers(env.task.stage0), _numbers(last.student)
 
 
+@pytest.mark.parametrize(
+    "caller",
+    # The engine goes through each of them in the fast lane.
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in CALLERS), "all"],
+    indirect=True,
+)
 def test_a_run_is_the_same(caller: Callable[[], Any], tiny_config: MakeConfig, tmp_path: Path) -> None:
     expected = _everything(tiny_config(cache_dir=str(tmp_path / "plain")))
     with caller():
@@ -150,7 +156,7 @@ def test_an_engine_is_the_same(caller: Callable[[], Any], tiny_config: MakeConfi
     task = build_task(tiny_config())
 
     def train() -> tuple[float, float]:
-        engine = task.new_run(0, 0)
+        engine = task.new_engine(0, 0)
         result = engine.run_round(GUIDANCE_ONLY, Degradation())
         return result.total, engine.loss_values(Degradation(blur_kernel=3), 1)[1]
 

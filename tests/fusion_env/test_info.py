@@ -29,6 +29,7 @@ def test_a_mapping_for_people() -> None:
     assert values.shape == (2, 2)
     assert values["teacher"]["iqa"] == 2.0
     assert list(values) == list(values.keys()) == ["student", "teacher"]
+    assert list(values["student"].values()) == [0.5, 0.25]
     assert "student" in values
     assert "nobody" not in values
     assert dict(values["student"]) == NESTED["student"] == values["student"]

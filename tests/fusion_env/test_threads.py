@@ -73,6 +73,10 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.parametrize("case", [ASYNC, FORKED, IN_USE, CHOSEN], ids=["async", "sb3", "in_use", "chosen"])
+@pytest.mark.parametrize(
+    "case",
+    [ASYNC, FORKED, *(pytest.param(case, marks=pytest.mark.slow) for case in (IN_USE, CHOSEN))],
+    ids=["async", "sb3", "in_use", "chosen"],
+)
 def test_forked_processes_train(case: str, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", START + case, str(tmp_path)], timeout=300, check=True)

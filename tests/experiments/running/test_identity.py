@@ -13,7 +13,6 @@ from PIL import Image
 from experiments.benchmark import main as benchmark
 from experiments.measurements.kill_and_resume import differences
 from experiments.run_agent import main
-from experiments.running.directory import RunDirectory
 from fusion_env import teachers
 from fusion_env.config import preset
 from fusion_env.env import FusionDistillEnv
@@ -134,8 +133,7 @@ def test_a_snapshot_goes_by_content(setting: str, places: Path, cache: str) -> N
     first.load_state_dict(snapshot)
 
 
-def test_the_directory_says_which_setting_differs(finished: Callable, places: Path) -> None:
+def test_the_directory_says_which_setting_differs(finished: Callable, tiny: Callable, places: Path) -> None:
     run = finished(places / "run", *OPTIONS)
     with pytest.raises(ConfigError, match=r"another configuration: seed \(0, here 1\), rounds \(6, here 7\)\. Choose"):
-        main(["--preset", "tiny", "--no-details", *OPTIONS, "--rounds", "7", "--seed", "1", "--out", str(run.path),
-              "--cache-dir", RunDirectory(run.path).read_config().env.cache_dir, "--threads", "1"])  # fmt: skip
+        main([*tiny(run.path, *OPTIONS), "--rounds", "7", "--seed", "1"])
