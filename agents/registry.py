@@ -11,8 +11,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.type_aliases import GymEnv
 
-from agents.numerics import own_numerics
 from agents.settings import check_names, check_types, hint, setting_names, setting_types
+from agents.stable_baselines import own_numerics
 from agents.wrapped import Wrapped, is_import_path, load_object, make_imported
 
 __all__ = ["algorithm", "hyperparams", "make", "names"]

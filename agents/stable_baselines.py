@@ -3,6 +3,8 @@
 import copy
 import io
 import pathlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -17,9 +19,25 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.budget import check_budget, rollout_length
-from agents.numerics import own_numerics
 
-__all__ = ["A2C", "PPO", "SAC", "TD3", "Guarded", "SteadyNoise"]
+__all__ = ["A2C", "PPO", "SAC", "TD3", "Guarded", "SteadyNoise", "own_numerics"]
+
+
+@contextmanager
+def own_numerics() -> Iterator[None]:
+    """Compute with gradients, without autocast, in float32 on the CPU by default, then put back what was set."""
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":  # only then: the context slows every later call of torch
+            stack.enter_context(torch.device("cpu"))
+        torch.set_default_dtype(torch.float32)
+        stack.callback(torch.set_default_dtype, dtype)
+        yield
+
 
 Self = TypeVar("Self", bound="Guarded")
 

@@ -14,9 +14,8 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.numerics import own_numerics
 from agents.random_stream import EXPLORATION, PREDICTION, RandomStream
-from agents.stable_baselines import Guarded
+from agents.stable_baselines import Guarded, own_numerics
 
 __all__ = ["StepAlgorithm", "Unlearned"]
 

@@ -4,21 +4,31 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from experiments.evaluate import evaluate
+from experiments.evaluation.folders import find_images
 from experiments.weights.train_teacher import visual_information
 from fusion_env import metrics, teachers
+from fusion_env.action import LossWeights, even_degradation
+from fusion_env.config import preset
 from fusion_env.metrics import vifb
 from fusion_env.metrics.base import evaluate as evaluate_metrics
 from fusion_env.perception.embedded_quality import load_embedded_quality
 from fusion_env.scoring import indicator_values
+from fusion_env.task import build_task
+from fusion_env.teachers.base import check_batch
 from fusion_env.teachers.laplacian import fuse_laplacian
-from student import FusionStudent
-from student.network import PairEncoder
+from student import FusionStudent, fuse
+from student.listing import match_sides
+from student.network import PairEncoder, check_pair
 
 PACKAGES = ("student", "fusion_env", "agents", "experiments")
 SIDES = (("ir", "vis"), ("ir_path", "vis_path"), ("ir_dir", "vis_dir"))
@@ -142,3 +152,57 @@ def test_teachers_take_infrared_and_rgb(name: str) -> None:
     assert torch.equal(teacher(ir, vis), teacher(vis=vis, ir=ir))
     with pytest.raises(ValueError, match="ir must have shape"):
         teacher(vis, ir)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> dict[str, Path]:
+    """Infrared, visible and fused folders of one pair, whose sides differ."""
+    for side, level in (("ir", 40), ("vis", 200), ("fused", 120)):
+        (tmp_path / side).mkdir()
+        Image.fromarray(np.full((48, 64), level, np.uint8)).save(tmp_path / side / "1.png")
+    return {side: tmp_path / side for side in ("ir", "vis", "fused")}
+
+
+def test_folders_and_files_are_told_apart_by_name(folders: dict[str, Path], tmp_path: Path) -> None:
+    ir, vis = folders["ir"], folders["vis"]
+    pairs = fuse.pair_files(ir_dir=ir, vis_dir=vis)
+    assert fuse.pair_files(vis_dir=vis, ir_dir=ir) == pairs
+    assert fuse.pair_files(ir_dir=vis, vis_dir=ir) != pairs
+    files = {"ir_path": ir / "1.png", "vis_path": vis / "1.png"}
+    turned, swapped = dict(reversed(files.items())), {"ir_path": files["vis_path"], "vis_path": files["ir_path"]}
+    written = []
+    for number, sides in enumerate((files, turned, swapped)):
+        fuse.fuse_files(randomly(FusionStudent), **sides, out_path=tmp_path / f"{number}.png")
+        written.append((tmp_path / f"{number}.png").read_bytes())
+    assert written[0] == written[1] != written[2]
+    methods = {"mine": folders["fused"]}
+    assert find_images(methods, vis=vis, ir=ir) == find_images(methods, ir=ir, vis=vis)
+    assert find_images(methods, ir=vis, vis=ir) != find_images(methods, ir=ir, vis=vis)
+    tables = [
+        evaluate(methods, ["sd"], **sides).images.to_dict()
+        for sides in ({"ir": ir, "vis": vis}, {"vis": vis, "ir": ir})
+    ]
+    assert tables[0] == tables[1]
+    names = match_sides(ir={"IR_1": 1}, vis={"VIS_1": 2})
+    assert names == match_sides(vis={"VIS_1": 2}, ir={"IR_1": 1}) == ({"1": 1}, {"1": 2})
+
+
+def test_checks_and_batches_are_told_apart_by_name() -> None:
+    ir, vis = images()
+    check_pair(vis=vis, ir=ir)
+    check_batch(vis=vis.repeat(1, 3, 1, 1), ir=ir)
+    with pytest.raises(ValueError, match="ir must have shape"):
+        check_batch(vis=ir, ir=vis.repeat(1, 3, 1, 1))
+    rgb = vis.repeat(1, 3, 1, 1)
+    fused = fuse.fuse_images(randomly(FusionStudent), ir=ir, vis=rgb)
+    assert torch.equal(fuse.fuse_images(randomly(FusionStudent), vis=rgb, ir=ir), fused)
+    engine = build_task(preset("tiny", stage0_rounds=0)).new_engine(0, 0)
+    other = build_task(preset("tiny", stage0_rounds=0)).new_engine(0, 0)
+    one = engine.degraded_batch(even_degradation(0.5), ir=ir, vis=vis)
+    two = other.degraded_batch(even_degradation(0.5), vis=vis, ir=ir)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    batch = engine.next_batch()._asdict()
+    weights = LossWeights(0.5, 0.5)
+    turned = dict(reversed(batch.items()))
+    losses = [run.losses(weights, even_degradation(0.0), **sides) for run, sides in ((engine, batch), (other, turned))]
+    assert torch.equal(torch.stack(losses[0]), torch.stack(losses[1]))
