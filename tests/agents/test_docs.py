@@ -70,6 +70,7 @@ def test_presets_of_reinforce():
         assert [preset.get(key, signature[key].default) for preset in presets] == values, key
 
 
+@pytest.mark.slow
 def test_own_policy(tmp_path, monkeypatch, capsys):
     pytest.importorskip("fusion_env")
     pytest.importorskip("sb3_contrib")

@@ -220,6 +220,7 @@ def test_tasks_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     assert len({cell.job.run_dir for cell in cells}) == 3
 
 
+@pytest.mark.slow
 def test_several_tasks_have_a_table_each_and_one_together(cache: str, tmp_path: Path) -> None:
     more = ["--teachers", "laplacian", "embedded", "--seeds", "0-2", "--stage0-seeds", "0"]
     assert main(arguments(cache, tmp_path, *more, algos=("constant",), rounds=2)) == 0

@@ -75,6 +75,7 @@ def test_several_runs_in_a_row(finished, tmp_path: Path) -> None:
     assert [row["run"] for row in run.rounds.read()] == ["0", "0", "0", "1", "1", "1"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_then_resume_gives_the_uninterrupted_result(finished, tiny, tmp_path: Path) -> None:
     stopped = RunDirectory(tmp_path / "stopped")
     process = start("run_reinforce.py", tiny(stopped.path, "--rounds", "24"))

@@ -84,6 +84,7 @@ class Counter:
         return _numbers()
 
 
+@pytest.mark.slow
 def test_two_processes_that_build_one_task_compute_it_once(tmp_path: Path) -> None:
     worker = _start(_BUILD, tmp_path, "ready")
     titles: list[str] = []

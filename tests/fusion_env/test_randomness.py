@@ -155,6 +155,7 @@ def test_imports_vectors_forks_and_snapshots_leave_global_generators_alone(tmp_p
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_another_process_with_other_global_seeds_and_hashes_gives_the_same(
     tiny_config: Callable[..., DistillConfig], tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ assert os.waitpid(child, 0)[1] == 0
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize(
     "case",
-    [ASYNC, FORKED, *(pytest.param(case, marks=pytest.mark.slow) for case in (IN_USE, CHOSEN))],
+    [ASYNC, *(pytest.param(case, marks=pytest.mark.slow) for case in (FORKED, IN_USE, CHOSEN))],
     ids=["async", "sb3", "in_use", "chosen"],
 )
 def test_forked_processes_train(case: str, tmp_path: Path) -> None:

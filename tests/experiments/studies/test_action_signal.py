@@ -56,6 +56,7 @@ def test_numbers_that_say_nothing_are_refused(tmp_path: Path, option: str, low: 
         main(["--preset", "tiny", f"--{option}", str(low - 1), "--out", str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_the_command(cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     common = ["--preset", "tiny", "--cache-dir", cache, "--threads", "1", "--rounds", "4"]
     common += ["--batch-size", "1", "--score-crops", "1"]

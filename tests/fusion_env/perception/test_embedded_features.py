@@ -35,6 +35,7 @@ def test_distance_ranks_changes_as_ssim_does(network: EmbeddedFeatures, scenes: 
     assert min(rank_agreement(network, scenes)) >= 0.8
 
 
+@pytest.mark.slow
 def test_distance_ranks_changes_of_real_images(network: EmbeddedFeatures, reference_dir) -> None:
     source = PairedFolder(reference_dir / "data" / "mini")
     lumas = load_lumas(source, range(0, len(source), 3), ("average",))

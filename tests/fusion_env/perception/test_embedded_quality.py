@@ -41,6 +41,7 @@ def test_score_falls_with_strength(score: EmbeddedQuality, scenes: Lumas, change
     assert mean_correlation(score, scenes, change) <= limit
 
 
+@pytest.mark.slow
 def test_score_falls_on_real_images(score: EmbeddedQuality, reference_dir) -> None:
     source = PairedFolder(reference_dir / "data" / "mini")
     lumas = load_lumas(source, range(0, len(source), 3), ("average",))
