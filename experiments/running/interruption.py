@@ -1,6 +1,7 @@
 """End a run on SIGINT or SIGTERM at a moment from which it can go on."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -60,14 +61,38 @@ def _cut_off(number: int, frame: object) -> None:
 def interrupt_at_once() -> Iterator[None]:
     """Turn SIGINT and SIGTERM into `Interrupted` where the block stands, which has nothing of its own to save.
 
-    A block of `stop_on_request` inside takes over while it lasts.
+    Code that takes any exception for an answer can swallow it there; it is then raised again after two seconds (on
+    systems with alarm signals). A block of `stop_on_request` inside takes over while it lasts.
     """
 
     def cut_off(number: int, frame: object) -> None:
+        if hasattr(signal, "alarm"):
+            signal.alarm(_PATIENCE_S)
         raise Interrupted("stopped")
 
-    with _handled_by(dict.fromkeys(_REQUESTS, cut_off)):
-        yield
+    def cut_off_again(number: int, frame: object) -> None:
+        if _is_ending():
+            signal.alarm(_PATIENCE_S)
+        else:
+            cut_off(number, frame)
+
+    handlers = dict.fromkeys(_REQUESTS, cut_off)
+    if hasattr(signal, "SIGALRM"):
+        handlers[signal.SIGALRM] = cut_off_again
+    with _handled_by(handlers):
+        try:
+            yield
+        finally:
+            if hasattr(signal, "alarm"):
+                signal.alarm(0)
+
+
+def _is_ending() -> bool:
+    """Tell whether the code that is running cleans up after an `Interrupted`, which must not be cut off itself."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__context__
+    return error is not None
 
 
 @contextmanager
