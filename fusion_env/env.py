@@ -376,7 +376,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled or deep-copied: the run by its state; the task is shared, or built again elsewhere."""
-        return {**vars(self), "_run": None if self._run is None else self._run.state_dict()}
+        run = None if self._run is None else self._run.state_dict()
+        return {**vars(self), "_run": run, "_last_run": self.last_run, "_cut_off": None}
 
     @own_numerics()
     def __setstate__(self, state: dict[str, Any]) -> None:
