@@ -41,7 +41,7 @@ FLOORS = {
     "experiments": (
         *("command_line", "output"),
         *("running", "benchmarking", "evaluation"),
-        *("studies", "measurements", "weights"),
+        *("studies", "measurements", "weights", "single_file"),
         *("run_agent", "run_reinforce", "benchmark", "evaluate", "replay"),
         # Old places of scripts, for one version: each says where its script went, and runs it.
         *("action_signal", "benchmark_metrics", "benchmark_rounds", "efficiency", "kill_and_resume", "metric_accuracy"),
