@@ -4,8 +4,8 @@ python experiments/evaluate.py --ir DIR --vi DIR --out DIR \
     --fused NAME=DIR [NAME=DIR ...]
 
 The folder --out gets images.csv (every value), summary.csv and summary.md
-(mean, 95 % bootstrap interval over the images, number of images, best and second
-best) and grid.png (some images side by side).
+(mean, 95 % bootstrap interval over the images, number of images, best and
+second best) and grid.png (some images side by side).
 """
 
 import argparse
