@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.teachers.base import Published, Teacher
-from student.weights import WeightsError, load_into, load_state, read_torch
+from student.weights import WeightsError, bare_name, load_into, load_state, read_torch
 
 __all__ = [
     "OfficialFile",
@@ -74,7 +74,8 @@ class PublishedTeacher(Teacher):
         try:
             files = {name: OfficialFile(path, read_official(path)) for name, path in paths.items()}
             first = next(iter(files.values()))
-            if files.keys() != set(cls.published.files) or first.content.keys() == teacher.state_dict().keys():
+            is_own = {bare_name(str(key)) for key in first.content} == teacher.state_dict().keys()
+            if is_own or files.keys() != set(cls.published.files):
                 load_part(teacher, first.content, str(first.path))
             else:
                 teacher.load_official(files)
