@@ -27,6 +27,7 @@ __all__ = [
     "WeightsError",
     "bare_name",
     "build_student",
+    "check_finite",
     "load_into",
     "load_metadata",
     "load_state",
@@ -75,7 +76,7 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     else:
         raise WeightsError(f"{path} is neither a safetensors nor a PyTorch file (it starts with {head!r}).")
     state = {key: _to_float32(key, value, size, path) for key, value in _check_state_dict(content, path).items()}
-    _check_finite(state, str(path))
+    check_finite(state, str(path))
     return state
 
 
@@ -147,11 +148,11 @@ def save_state(
         WeightsError: If a value is not finite, or leaves float16's range with ``half``; nothing is written then.
     """
     path = Path(path)
-    _check_finite(state, f"state for {path}")
+    check_finite(state, f"state for {path}")
     stored = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
     if half:
         stored = {key: value.half() if value.is_floating_point() else value for key, value in stored.items()}
-        _check_finite(stored, f"state for {path}, rounded to float16 (largest value 65504)")
+        check_finite(stored, f"state for {path}, rounded to float16 (largest value 65504)")
     write_atomic(path, safetensors.torch.save(stored, dict(metadata) if metadata else None))
 
 
@@ -309,7 +310,16 @@ def _kind(tensor: Tensor) -> str:
     return "complex" if tensor.is_complex() else "boolean" if tensor.dtype == torch.bool else "integer"
 
 
-def _check_finite(state: Mapping[str, Tensor], source_name: str) -> None:
+def check_finite(state: Mapping[str, Tensor], source_name: str) -> None:
+    """Refuse a state dict with NaN or infinite values.
+
+    Args:
+        state: Tensors by key.
+        source_name: Where the state is from, for the error message.
+
+    Raises:
+        WeightsError: Naming the tensors that have such values.
+    """
     bad = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise WeightsError(
