@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fusion_env.data.colour import rgb_to_luma
 from fusion_env.errors import MissingRequirementsError
+from fusion_env.fingerprint import sha256_of
 from fusion_env.teachers.base import Published, check_batch
 from fusion_env.teachers.clip_text import (
     FEATURE_FILES,
@@ -26,7 +27,7 @@ from fusion_env.teachers.clip_text import (
     prompt_tokens,
     read_feature,
 )
-from fusion_env.teachers.published import OfficialFile, PublishedTeacher, check_tensors, load_part, sha256_of
+from fusion_env.teachers.published import OfficialFile, PublishedTeacher, check_tensors, load_part
 from fusion_env.teachers.registry import register
 from fusion_env.teachers.restormer import PlainFeedForward, TransformerBlock, conv1x1, conv3x3
 from fusion_env.teachers.stretch import min_max_stretch

@@ -13,7 +13,7 @@ import torch
 
 from fusion_env import teachers
 from fusion_env.errors import MissingRequirementsError
-from fusion_env.teachers.published import sha256_of
+from fusion_env.fingerprint import sha256_of
 from student.weights import WeightsError, save_state
 
 NETWORKS = {
