@@ -7,7 +7,7 @@ from agents.budget import check_budget, planned_updates, steps_to_first_update
 from agents.callbacks import CompleteStateCallback, executed_actions
 from agents.gaussian_policy import GaussianPolicy
 from agents.random_actions import Random, RandomSearch
-from agents.registry import algorithm, hyperparams, make, names
+from agents.registry import algorithm, check_settings, hyperparams, make, names
 from agents.reinforce import Reinforce
 from agents.schedules import ActionSchedule, Constant, Linear
 from agents.state import StateError, load_state, save_state
@@ -29,6 +29,7 @@ __all__ = [
     "Wrapped",
     "algorithm",
     "check_budget",
+    "check_settings",
     "executed_actions",
     "gradient_updates",
     "hyperparams",

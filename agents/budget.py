@@ -37,8 +37,10 @@ def planned_updates(model: BaseAlgorithm, total_timesteps: int, *, episode_steps
     return updates_per_step * (total_timesteps // model.n_envs) if updates_per_step else None
 
 
-def steps_to_first_update(model: BaseAlgorithm, total_timesteps: int, *, episode_steps: int | None = None) -> int | None:
-    """Predict after how many of the steps a fresh model is updated first; arguments and None as in `planned_updates`."""
+def steps_to_first_update(
+    model: BaseAlgorithm, total_timesteps: int, *, episode_steps: int | None = None
+) -> int | None:
+    """Predict after how many steps a fresh model is updated first; arguments and None as for `planned_updates`."""
     if isinstance(model, OnPolicyAlgorithm):
         return model.n_envs * _rollout_lengths(total_timesteps // model.n_envs, model.n_steps)[0]
     if isinstance(model, OffPolicyAlgorithm):

@@ -43,8 +43,19 @@ def test_every_update_that_is_due_is_made(finished, tmp_path: Path, algo: str, m
 
 
 def test_an_end_before_the_budget_is_learnt_from_too(finished, tmp_path: Path) -> None:
-    """Two of the four runs' twelve rounds are not played; every round that was is learnt from."""
-    end = ["--learning-rate", "1e12", "--runs", "4", "--rounds", "3"]
+    """A student that diverges ends its run; every round that was played is learnt from, the last one too."""
+    end = [
+        "--student-init",
+        "embedded",
+        "--stage0-rounds",
+        "0",
+        "--learning-rate",
+        "1e30",
+        "--runs",
+        "4",
+        "--rounds",
+        "3",
+    ]
     run = finished(tmp_path / "run", "--algo", "sac", *end, "--agent-settings", "learning_starts=1")
     rows = run.rounds.read()
     assert len(rows) < 12
