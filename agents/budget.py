@@ -99,10 +99,10 @@ def check_budget(
             "Give it more steps, or set more updates for each.",
             stacklevel=2,
         )
-    longest = min(whole // model.n_envs, episode_steps or whole)
-    if getattr(model, "horizon", 0) > longest:
+    horizon, longest = getattr(model, "horizon", 0), min(whole // model.n_envs, episode_steps or whole)
+    if horizon > longest:
         warnings.warn(
-            f"horizon={model.horizon} is more than {longest} steps: the policy is updated only when an episode ends. "  # type: ignore[attr-defined]
+            f"horizon={horizon} is more than {longest} steps: the policy is updated only when an episode ends. "
             f"Set at most {longest}.",
             stacklevel=2,
         )

@@ -78,6 +78,8 @@ def new_agent(config: RunConfig, task: DistillationTask) -> BaseAlgorithm:
         agent = agents.make(config.agent, env, seed=config.seed, **config.agent_settings)
         env.seed(config.seed)  # an algorithm of somebody's own may have no use for a seed
         if config.runs:
+            if unwrap_vec_wrapper(agent.env, WatchedEnv) is None:  # type: ignore[arg-type]  # None is not wrapped
+                raise ValueError("it does not learn on the environment that it was given: hand `env` on to it")
             _check_budget(config, agent)
             agents.save_state(agent, io.BytesIO())  # what cannot be saved could not be resumed
     except (ValueError, TypeError, ImportError, AssertionError, agents.StateError) as error:

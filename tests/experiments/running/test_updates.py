@@ -120,3 +120,18 @@ def test_few_updates_are_warned_about_for_algorithms_of_others(finished, tmp_pat
     with pytest.warns(UserWarning, match="A2C makes 2 gradient updates in 6 steps: expect no learning") as caught:
         finished(tmp_path / "run", "--algo", "stable_baselines3:A2C", "--rounds", "6", *settings)
     assert len([one for one in caught if "expect no learning" in str(one.message)]) == 1
+
+
+OWN_ENVIRONMENT = """
+from stable_baselines3 import A2C
+from tests.agents.toy import Walk
+
+def make(env):
+    return A2C("MlpPolicy", Walk(), n_steps=3)
+"""
+
+
+def test_an_algorithm_that_learns_elsewhere_is_refused(tiny, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(OWN_ENVIRONMENT)
+    with pytest.raises(ConfigError, match="does not learn on the environment that it was given"):
+        main(tiny(tmp_path / "run", "--algo", f"{tmp_path}/mine.py:make", "--rounds", "6"))
