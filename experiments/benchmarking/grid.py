@@ -44,9 +44,9 @@ class Grid:
         stage0_seeds: Seeds of the stage-0 student, which take turns over `seeds`.
         preset: Starting point of the settings.
         settings: Fields of `DistillConfig` that differ from the preset.
-        agent_settings: For some of the policies, settings of the agent that differ from the policy's own.
         runs: Learning runs; policies that do not learn have none under `across`.
         eval_runs: Runs of the frozen policy (`across`).
+        agent_settings: For some of the policies, settings of the agent that differ from the policy's own.
     """
 
     protocol: str
@@ -57,9 +57,9 @@ class Grid:
     stage0_seeds: tuple[int, ...] = (0, 1, 2)
     preset: str = "bench"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    agent_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     runs: int = 1
     eval_runs: int = 0
+    agent_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("policies", "seeds", "stage0_seeds"):
