@@ -2,6 +2,7 @@
 
 python experiments/benchmark.py --protocol online --algos reinforce ppo linear constant random --seeds 0-4
 python experiments/benchmark.py --protocol across --runs 20 --executor pool --workers 4 --seeds 0-9
+python experiments/benchmark.py --algos ppo sac --agent-settings ppo.n_steps=5 ppo.batch_size=5 sac.gamma=0.8
 python experiments/benchmark.py --algos my_policy.py:MyPolicy constant random --data my/pairs --teachers sage=WEIGHTS
 
 The same command goes on where it was stopped: finished runs are read, unfinished ones continue.
@@ -13,9 +14,16 @@ import sys
 from pathlib import Path
 
 from experiments.benchmarking.executors import EXECUTORS, Resources
-from experiments.benchmarking.grid import Grid, parse_seeds
+from experiments.benchmarking.grid import Grid, parse_seeds, settings_by_policy
 from experiments.benchmarking.run import RESULTS_FILE, benchmark
-from experiments.command_line import add_fields, add_settings, exit_on_error, given_settings, make_parser
+from experiments.command_line import (
+    add_fields,
+    add_settings,
+    exit_on_error,
+    given_settings,
+    make_parser,
+    named_values,
+)
 from experiments.running import policies
 from experiments.running.config import RunConfig
 from experiments.running.interruption import Interrupted, interrupt_at_once
@@ -55,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__)
     known = ", ".join(policies.names())
     parser.add_argument("--algos", nargs="+", metavar="NAME", help=f"{known}; module:Factory or file.py:Class")
+    parser.add_argument(
+        "--agent-settings",
+        nargs="+",
+        default=[],
+        metavar="ALGO.NAME=VALUE",
+        help="settings of the agents, such as ppo.n_steps=5 or file.py:Class.level=0.5",
+    )
     parser.add_argument("--teachers", nargs="+", default=[], metavar="NAME[=WEIGHTS]", help="default: the preset's")
     parser.add_argument("--data", nargs="+", default=[], dest="data_sets", metavar="DIR", help="default: the preset's")
     parser.add_argument("--seeds", nargs="+", default=["0-9"], help="such as 0-9; from 1000 on they are for tuning")
@@ -74,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _grid(args: argparse.Namespace) -> Grid:
     fields = given_settings(args, RunConfig)
+    agent_settings = settings_by_policy(named_values(fields.pop("agent_settings")))
     across = fields.get("protocol") == "across"
     usual = {"protocol": "across", "runs": 20, "eval_runs": policies.EVAL_RUNS} if across else {"protocol": "online"}
     return Grid(
@@ -84,6 +100,7 @@ def _grid(args: argparse.Namespace) -> Grid:
         stage0_seeds=parse_seeds(args.stage0_seeds),
         # One thread unless told otherwise: runs side by side do not disturb each other, and numbers can be repeated.
         settings={"threads": 1} | given_settings(args),
+        agent_settings=agent_settings,
         **usual | fields,
     )
 

@@ -147,7 +147,7 @@ def _learn(attempt: Attempt, agent: BaseAlgorithm) -> Learning:
             "return": sum(last.rewards),
             "diverged_runs": diverged + (training.agent_diverged is not None),
             "agent_diverged": training.agent_diverged,
-            "updates": agents.gradient_updates(training.agent),
+            "updates": training.updates,
             "seconds": training.seconds,
             "report": {"teacher": last.teacher_report, "final": last.report},
         }
