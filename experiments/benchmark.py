@@ -4,6 +4,8 @@ python experiments/benchmark.py --algos reinforce ppo constant --seeds 0-4 \
     --out runs/first
 python experiments/benchmark.py --protocol across --runs 20 --seeds 0-9 \
     --executor pool --workers 4 --out runs/second
+python experiments/benchmark.py --algos ppo sac \
+    --agent-settings ppo.n_steps=5 ppo.batch_size=5 sac.gamma=0.8 --out runs/set
 python experiments/benchmark.py --algos my_policy.py:MyPolicy constant \
     --data my/pairs --teachers sage=WEIGHTS --out runs/third
 
@@ -17,7 +19,7 @@ import sys
 from pathlib import Path
 
 from experiments.benchmarking.executors import EXECUTORS, Resources
-from experiments.benchmarking.grid import Grid, parse_seeds
+from experiments.benchmarking.grid import Grid, parse_seeds, settings_by_policy
 from experiments.benchmarking.run import RESULTS_FILE, benchmark
 from experiments.command_line import (
     add_fields,
@@ -27,6 +29,7 @@ from experiments.command_line import (
     exit_on_error,
     given_settings,
     make_parser,
+    named_values,
 )
 from experiments.running import policies
 from experiments.running.config import RunConfig
@@ -80,6 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     known = ", ".join(policies.names())
     agents = parser.add_argument_group("which agents")
     agents.add_argument("--algos", nargs="+", metavar="NAME", help=f"{known}; module:Factory or file.py:Class")
+    agents.add_argument(
+        "--agent-settings",
+        nargs="+",
+        default=[],
+        metavar="ALGO.NAME=VALUE",
+        help="settings of the agents, such as ppo.n_steps=5 or file.py:Class.level=0.5",
+    )
     where = parser.add_argument_group("where results go")
     where.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the benchmark")
     machine = parser.add_argument_group("machine")
@@ -95,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _grid(args: argparse.Namespace) -> Grid:
     fields = given_settings(args, RunConfig)
+    agent_settings = settings_by_policy(named_values(fields.pop("agent_settings")))
     across = fields.get("protocol") == "across"
     usual = {"protocol": "across", "runs": 20, "eval_runs": policies.EVAL_RUNS} if across else {"protocol": "online"}
     return Grid(
@@ -105,6 +116,7 @@ def _grid(args: argparse.Namespace) -> Grid:
         stage0_seeds=parse_seeds(args.stage0_seeds),
         # One thread unless told otherwise: runs side by side do not disturb each other, and numbers can be repeated.
         settings={"threads": 1} | given_settings(args),
+        agent_settings=agent_settings,
         **usual | fields,
     )
 
