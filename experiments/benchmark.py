@@ -5,9 +5,9 @@ python experiments/benchmark.py --algos reinforce ppo constant --seeds 0-4 \
 python experiments/benchmark.py --protocol across --runs 20 --seeds 0-9 \
     --executor pool --workers 4 --out runs/second
 python experiments/benchmark.py --algos ppo sac \
-    --agent-settings ppo.n_steps=5 ppo.batch_size=5 sac.gamma=0.8 --out runs/set
+    --agent-settings ppo.n_steps=5 sac.gamma=0.8 --out runs/third
 python experiments/benchmark.py --algos my_policy.py:MyPolicy constant \
-    --data my/pairs --teachers sage=WEIGHTS --out runs/third
+    --data my/pairs --teachers sage=WEIGHTS --out runs/fourth
 
 The same command goes on where it was stopped: finished runs are read,
 unfinished ones continue.
