@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--agent-settings",
         nargs="+",
         default=[],
-        metavar="ALGO.NAME=VALUE",
+        metavar="ALGO.NAME=X",
         help="settings of the agents, such as ppo.n_steps=5 or file.py:Class.level=0.5",
     )
     where = parser.add_argument_group("where results go")
