@@ -265,7 +265,9 @@ def _check_names(values: Mapping[str, Any]) -> None:
             raise unknown_setting(name, known)
 
 
-PRESETS: Registry[DistillConfig] = Registry("preset")
+PRESETS: Registry[DistillConfig] = Registry(
+    "preset", "a DistillConfig", lambda member: isinstance(member, DistillConfig)
+)
 
 # For tests and for debugging an algorithm: a round takes well under a second on one core.
 PRESETS.register("tiny")(
