@@ -187,23 +187,23 @@ def test_a_falling_weight_is_no_falling_step_size(tiny_config: MakeConfig) -> No
     ratios = {}
     for update in ("direction", "sum"):
         task = build_task(tiny_config(rounds=18, schedule="constant", update=update))
-        falling, constant = np.geomspace(HIGH, LOW, 18), np.full(18, HIGH)
-        ratios[update] = last_update_norm(task, falling, Degradation()) / last_update_norm(
-            task, constant, Degradation()
+        falling, constant = (
+            last_update_norm(task, weights, Degradation())
+            for weights in (np.geomspace(HIGH, LOW, 18), np.full(18, HIGH))
         )
+        ratios[update] = falling / constant
     assert ratios["direction"] == pytest.approx(1, abs=0.1)
-    assert ratios["sum"] < 0.5
+    assert ratios["sum"] < 0.7
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("degradation", [Degradation(), STRONG])
 def test_the_weights_do_not_decide_the_size_of_an_update(tiny_config: MakeConfig, degradation: Degradation) -> None:
     task = build_task(tiny_config(rounds=60, schedule="constant"))
-    constant = [last_update_norm(task, np.full(60, weight), degradation) for weight in (HIGH, 0.5, LOW)]
-    curricula = [shape(*ends, 60) for shape in (np.geomspace, np.linspace) for ends in ((HIGH, LOW), (LOW, HIGH))]
-    norms = [last_update_norm(task, guidance, degradation) for guidance in curricula]
-    assert 0.6 * min(constant) < min(norms)
-    assert max(norms) < 1.6 * max(constant)
+    constant = last_update_norm(task, np.full(60, HIGH), degradation)
+    for shape in (np.geomspace, np.linspace):
+        for first, last in ((HIGH, LOW), (LOW, HIGH)):
+            assert 1 / 3 < last_update_norm(task, shape(first, last, 60), degradation) / constant < 3
 
 
 @pytest.mark.slow
