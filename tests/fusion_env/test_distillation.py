@@ -184,13 +184,10 @@ def last_update_norm(task: DistillationTask, guidance: NDArray[np.float64], degr
 
 def test_a_falling_weight_is_no_falling_step_size(tiny_config: MakeConfig) -> None:
     # Nothing is degraded: guidance is all there is, and its weight a mere factor on the gradient.
-    ratios = {}
+    curricula, ratios = (np.geomspace(HIGH, LOW, 18), np.full(18, HIGH)), {}
     for update in ("direction", "sum"):
         task = build_task(tiny_config(rounds=18, schedule="constant", update=update))
-        falling, constant = (
-            last_update_norm(task, weights, Degradation())
-            for weights in (np.geomspace(HIGH, LOW, 18), np.full(18, HIGH))
-        )
+        falling, constant = (last_update_norm(task, guidance, Degradation()) for guidance in curricula)
         ratios[update] = falling / constant
     assert ratios["direction"] == pytest.approx(1, abs=0.1)
     assert ratios["sum"] < 0.7
