@@ -152,9 +152,8 @@ def _page(rows: pd.DataFrame) -> str:
         ]
         parts += [f"Change of {MEANINGS[outcome]}.", markdown_table(["instead", *columns], cells, right_from=1)]
     for column in ("update_norm", "share"):
-        table = rows.pivot_table(index="recipe", columns="curriculum", values=column).loc[
-            list(RECIPES), list(CURRICULA)
-        ]
+        table = rows.pivot_table(index="recipe", columns="curriculum", values=column)
+        table = table.loc[list(RECIPES), list(CURRICULA)]
         cells = [[recipe, *values] for recipe, *values in table.itertuples()]
         text = markdown_table(["recipe", *CURRICULA], cells, decimals=decimals[column], right_from=1)
         parts += [f"{MEANINGS[column].capitalize()}.", text]
