@@ -292,7 +292,7 @@ def test_snapshot_of_another_configuration_is_refused(tiny_env: MakeEnv) -> None
         other.load_state_dict(env.state_dict())
     with pytest.raises(SnapshotError, match="missing"):
         other.load_state_dict({"x": 1})
-    with pytest.raises(SnapshotError, match="snapshot version 1 is not 2: make a new one"):
+    with pytest.raises(SnapshotError, match="snapshot version 1 is not 3: make a new one"):
         other.load_state_dict({**env.state_dict(), "version": 1})
     with pytest.raises(SnapshotError, match="damaged"):
         env.load_state_dict({**env.state_dict(), "run": {"values": "{}"}})
