@@ -89,6 +89,9 @@ class TeacherSettings(Settings):
         "embedded", "Student before stage 0: 'prune' (from an LDFusion teacher), 'embedded', 'random' or a file."
     )
     stage0_rounds: int = setting(0, "Rounds of guidance-only training before the first step.", low=0)
+    stage0_schedule: str = setting(
+        "cosine", "Step size over stage 0: held, or falling to nothing.", choices=("constant", "cosine", "linear")
+    )
     stage0_seed: int = setting(0, "Seed of stage 0.", low=0, high=_LARGEST_SEED)
 
     def _check_combinations(self) -> None:
@@ -104,14 +107,27 @@ class TrainingSettings(Settings):
     rounds: int = setting(25, "Rounds (environment steps) in a run.", low=1)
     iterations: int | None = setting(4, "Mini-batches in a round; none = one pass over the training images.", low=1)
     learning_rate: float = setting(0.002, "Step size of Adam.", low=0.0, high=1e30)
+    schedule: str = setting(
+        "cosine",
+        "Step size over a run: held, or falling to nothing.",
+        choices=("constant", "cosine", "linear"),
+    )
+    update: str = setting(
+        "direction",
+        "Bring every gradient of Eq. 3 to norm 1, so that its weights decide the direction only, or take it as it is.",
+        choices=("direction", "sum"),
+    )
+    moments: str = setting(
+        "stage0", "Start a run with what Adam remembers of stage 0, or afresh.", choices=("stage0", "fresh")
+    )
     guidance: bool = setting(True, "Use the guidance loss (Eq. 1); off removes it exactly.")
     self_learning: bool = setting(True, "Use the self-learning loss (Eq. 2); off removes it exactly.")
     self_learning_loss: str = setting("l1", "Distance in Eq. 2.", choices=("l1", "l2"))
-    detach_original: bool = setting(False, "Stop the gradient of Eq. 2 at the student's output for clean input.")
+    detach_original: bool = setting(True, "Stop the gradient of Eq. 2 at the student's output for clean input.")
     loss_scale: str = setting(
-        "stage0",
-        "Divide each loss by its value on the stage-0 student, or use the raw values.",
-        choices=("stage0", "none"),
+        "gradient",
+        "Divide each loss by its gradient's norm at the stage-0 student, or its value there, or use the raw values.",
+        choices=("gradient", "stage0", "none"),
     )
     logit_scale: float = setting(3.0, "Factor on the two weight logits before the softmax (chosen).", low=0.1)
     perception: str = setting("embedded", "Feature network of Eq. 1: 'embedded', 'vgg19' or 'vgg19-untrained'.")
@@ -312,8 +328,11 @@ PRESETS.register("paper")(
         teacher="ldfusion",
         student_init="prune",
         stage0_rounds=20,
+        stage0_schedule="constant",
         rounds=100,
         iterations=None,
+        schedule="constant",
+        update="sum",
         loss_scale="none",
         perception="vgg19",
         iqa="clip",

@@ -29,6 +29,7 @@ NOT_IN_KEY = frozenset(
         "teacher_weights",
         "student_init",  # stage 0 comes after
         "stage0_rounds",
+        "stage0_schedule",
         "stage0_seed",
     }
 )

@@ -18,6 +18,7 @@ from fusion_env.degradation import Degradation, degrade, draw_noise
 from fusion_env.errors import SnapshotError
 from fusion_env.losses import LossScales, guidance_loss, self_learning_loss, total_loss
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_version, read_generator, to_cpu, write_generator
+from fusion_env.updates import Moments, Schedule, to_unit_norm
 from student import FusionStudent
 from student.numerics import own_numerics
 
@@ -41,6 +42,7 @@ class RoundResult:
         total: Mean of Eq. 3.
         guidance_share: Share of the weighted guidance loss in the sum of both losses' gradient norms, at the round's
             first mini-batch, 0..1.
+        update_norm: Norm of the change of all weights over the round.
         diverged: A loss or a weight is not finite; training stopped there.
     """
 
@@ -48,6 +50,7 @@ class RoundResult:
     self_learning: float
     total: float
     guidance_share: float
+    update_norm: float
     diverged: bool
 
     @property
@@ -106,6 +109,7 @@ class Distillation:
     Attributes:
         student: The student, in evaluation mode between rounds.
         optimizer: Its optimiser.
+        learning_rate: Step size at the top of the schedule.
         timings: Seconds that each part of training took.
 
     Args:
@@ -115,6 +119,8 @@ class Distillation:
         student_state: Weights to start from.
         iterations: Mini-batches in a round.
         scales: What the losses are divided by.
+        schedule: Step size over the rounds.
+        moments: What the optimiser remembers at the start; None for nothing.
         order_seed: Seed of the order of the crops.
         noise_seed: Seed of the degradations' random parts.
     """
@@ -129,6 +135,8 @@ class Distillation:
         *,
         iterations: int,
         scales: LossScales,
+        schedule: Schedule,
+        moments: Moments | None = None,
         order_seed: int,
         noise_seed: int,
     ) -> None:
@@ -137,6 +145,7 @@ class Distillation:
         self._features = features
         self._iterations = iterations
         self._scales = scales
+        self._schedule = schedule
         self._device = bank.ir.device
         with torch.device("meta"):  # no first weights are drawn: the global random state stays as it is
             self.student = FusionStudent()
@@ -145,7 +154,11 @@ class Distillation:
         if settings.channels_last:
             self.student.to(memory_format=torch.channels_last)
         self.student.eval()
-        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=settings.learning_rate)
+        self.learning_rate = settings.learning_rate
+        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=self.learning_rate)
+        if moments is not None:
+            moments.give(self.optimizer, self.student)
+        self._rounds = 0
         self._order = BankOrder(len(bank), order_seed)
         self._noise = torch.Generator(self._device)
         self._noise.manual_seed(noise_seed)
@@ -178,15 +191,17 @@ class Distillation:
                     if total.requires_grad:  # not so where all of Eq. 3 is 0: self-learning alone, nothing degraded
                         total.backward()
             with self.timed("update"):
-                self.optimizer.step()
+                self._update(self._rounds + iteration / self._iterations)
             total = total_loss(losses[0].detach(), losses[1].detach(), weights, self._scales)
             sums += torch.stack([losses[0].detach(), losses[1].detach(), total])
         self.student.eval()
+        self._rounds += 1
         guidance, self_learning, total = (sums / self._iterations).tolist()
+        update_norm = self._change_since_before()
         diverged = not (np.isfinite(total) and self._weights_are_finite())
         if diverged:
             self.roll_back()
-        return RoundResult(guidance, self_learning, total, share, diverged)
+        return RoundResult(guidance, self_learning, total, share, update_norm, diverged)
 
     def roll_back(self) -> None:
         """Give the student the weights from before the last round; the optimiser stays as the round left it."""
@@ -202,6 +217,21 @@ class Distillation:
                 values.append(torch.stack(self.losses(both, degradation, **self.next_batch()._asdict())))
         guidance, self_learning = torch.stack(values).mean(0).tolist()
         return guidance, self_learning
+
+    @own_numerics()
+    def gradient_norms(self, degradation: Degradation, batches: int) -> tuple[float, float]:
+        """Return the mean norm of the gradients of Eq. 1 and of Eq. 2 over the next mini-batches, without training."""
+        both = LossWeights(0.5, 0.5)
+        norms = []
+        for _ in range(batches):
+            losses = self.losses(both, degradation, **self.next_batch()._asdict())
+            norms.append([_norm(self._gradient(loss)) for loss in losses])
+        guidance, self_learning = np.mean(norms, axis=0).tolist()
+        return guidance, self_learning
+
+    def moments(self) -> Moments:
+        """Return what the optimiser remembers."""
+        return Moments.of(self.optimizer, self.student)
 
     def next_batch(self) -> Batch:
         """Return the next mini-batch."""
@@ -249,21 +279,35 @@ class Distillation:
 
     def _backward_with_share(self, weights: LossWeights, guidance: Tensor, self_learning: Tensor) -> float:
         """Set the gradients of Eq. 3 and return the guidance loss's share of the two gradient norms."""
-        parameters = list(self.student.parameters())
         with self.timed("backward"):
-            parts: list[tuple[Tensor, ...] | None] = []
-            for loss, weight, scale in (
-                (guidance, weights.guidance, self._scales.guidance),
-                (self_learning, weights.self_learning, self._scales.self_learning),
-            ):
-                scaled = weight / scale * loss
-                parts.append(torch.autograd.grad(scaled, parameters, retain_graph=True) if loss.requires_grad else None)
-            norms = [0.0 if part is None else float(torch.stack([g.norm() for g in part]).norm()) for part in parts]
+            parts = [
+                self._gradient(weights.guidance / self._scales.guidance * guidance),
+                self._gradient(weights.self_learning / self._scales.self_learning * self_learning),
+            ]
+            norms = [_norm(part) for part in parts]
             present = [part for part in parts if part is not None]
-            for i, parameter in enumerate(parameters):
+            for i, parameter in enumerate(self.student.parameters()):
                 parameter.grad = sum((part[i] for part in present), torch.zeros_like(parameter)) if present else None
         total = sum(norms)
         return norms[0] / total if total > 0 else float(guidance.requires_grad)
+
+    def _gradient(self, loss: Tensor) -> tuple[Tensor, ...] | None:
+        """Return the gradient of a loss, whose graph is kept; None if nothing depends on the weights."""
+        if not loss.requires_grad:
+            return None
+        return torch.autograd.grad(loss, tuple(self.student.parameters()), retain_graph=True)
+
+    def _update(self, rounds: float) -> None:
+        """Take a step along the gradient, `rounds` after the start."""
+        gradients = [parameter.grad for parameter in self.student.parameters() if parameter.grad is not None]
+        if gradients and self._settings.update == "direction":
+            to_unit_norm(gradients)
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate * self._schedule.factor(rounds)
+        self.optimizer.step()
+
+    def _change_since_before(self) -> float:
+        changes = [(tensor - self._before[name]).norm() for name, tensor in self.student.state_dict().items()]
+        return float(torch.stack(changes).norm())
 
     def _weights_are_finite(self) -> bool:
         return bool(torch.stack([p.isfinite().all() for p in self.student.parameters()]).all())
@@ -287,7 +331,7 @@ class Distillation:
 
     @own_numerics()
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the next rounds depend on: weights, optimiser, random streams.
+        """Return everything that the next rounds depend on: weights, optimiser, rounds, random streams.
 
         Tensors are copies on the CPU; the whole can be written with ``torch.save`` and read with ``weights_only=True``.
         """
@@ -295,6 +339,7 @@ class Distillation:
             "version": SNAPSHOT_VERSION,
             "student": to_cpu(self.student.state_dict()),
             "optimizer": to_cpu(self.optimizer.state_dict()),
+            "rounds": self._rounds,
             "order": self._order.state_dict(),
             "noise": self._noise.get_state().clone(),
         }
@@ -313,6 +358,11 @@ class Distillation:
                 "use the configuration that it was made with"
             )
         self.student.load_state_dict(state["student"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(to_cpu(state["optimizer"]))  # it would go on in the snapshot's own tensors
+        self._rounds = int(state["rounds"])
         self._order.load_state_dict(state["order"])
         self._noise.set_state(state["noise"])
+
+
+def _norm(gradient: tuple[Tensor, ...] | None) -> float:
+    return 0.0 if gradient is None else float(torch.stack([part.norm() for part in gradient]).norm())

@@ -97,8 +97,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     ## Starting state
 
-    The stage-0 student, trained with the guidance loss only and cached on disk. Every run of a configuration starts
-    from it, with a fresh optimiser and random streams that derive from the seed of `reset`.
+    The stage-0 student with its optimiser's moments, trained with the guidance loss only and cached on disk. Every run
+    of a configuration starts from them, with random streams that derive from the seed of `reset`.
 
     ## Episode end
 
@@ -116,10 +116,10 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ## Info
 
     Numbers, with the same keys after `reset` and after every step; what is not known yet is NaN. `round`, `losses`
-    (means over the round, unscaled), `loss_weights`, `guidance_share` (of the gradient norm), `degradation`,
-    `fused_std` (collapse to constant images shows here), `student` and `teacher` (raw means of the indicators), `gap`,
-    `diverged`, and `report` (of `student` and `teacher`, known at the end). No clock readings: see the attribute
-    `timings`.
+    (means over the round, unscaled), `loss_weights`, `guidance_share` (of the gradient norm),
+    `update_norm` (norm of the change of all weights over the round), `degradation`, `fused_std` (collapse to constant
+    images shows here), `student` and `teacher` (raw means of the indicators), `gap`, `diverged`, and `report` (of
+    `student` and `teacher`, known at the end). No clock readings: see the attribute `timings`.
 
     ## Arguments
 

@@ -12,7 +12,7 @@ from fusion_env.run import LastRun, Run
 
 __all__ = ["NamedValues", "run_info"]
 
-_UNTRAINED = RoundResult(math.nan, math.nan, math.nan, math.nan, diverged=False)
+_UNTRAINED = RoundResult(math.nan, math.nan, math.nan, math.nan, math.nan, diverged=False)
 _NO_WEIGHTS = LossWeights(math.nan, math.nan)
 
 
@@ -109,6 +109,7 @@ def run_info(run: Run, weights: LossWeights | None = None, ended: LastRun | None
         "losses": NamedValues(trained.losses),
         "loss_weights": NamedValues(vars(weights or _NO_WEIGHTS)),
         "guidance_share": np.float64(trained.guidance_share),
+        "update_norm": np.float64(trained.update_norm),
         "degradation": NamedValues(vars(run.degradation)),
         "fused_std": np.float64(run.fused_std),
         "student": NamedValues(run.student),

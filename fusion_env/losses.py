@@ -57,7 +57,7 @@ def guidance_loss(student_features: Sequence[Tensor], teacher_features: Sequence
 
 
 def self_learning_loss(
-    fused_original: Tensor, fused_degraded: Tensor, kind: str = "l1", detach_original: bool = False
+    fused_original: Tensor, fused_degraded: Tensor, kind: str = "l1", detach_original: bool = True
 ) -> Tensor:
     """Compare the student's output for clean and for degraded inputs (arXiv 2509.02424, Eq. 2).
 

@@ -1,5 +1,6 @@
-"""Stage 0: the student before the first round, trained with the guidance loss only."""
+"""Stage 0: the student before the first round and its optimiser's moments, trained with the guidance loss only."""
 
+import dataclasses
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,14 +20,16 @@ from fusion_env.losses import LossScales
 from fusion_env.perception import FrozenNetwork
 from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusionNetwork
+from fusion_env.updates import Moments, Schedule
 from student import FusionStudent
 from student.numerics import own_numerics
 from student.pruning import prune_ldfusion
 from student.weights import load_into, load_state
 
-__all__ = ["NOT_IN_KEY", "Stage0Settings", "initial_student", "stage0_key", "stage0_student", "train_stage0"]
+__all__ = ["NOT_IN_KEY", "Stage0", "Stage0Settings", "initial_student", "stage0_key", "stage0_start", "train_stage0"]
 
-_VERSION = 2
+_VERSION = 3
+_MOMENT_BATCHES = 8
 
 NOT_IN_KEY = frozenset(
     {
@@ -40,6 +43,7 @@ NOT_IN_KEY = frozenset(
         # say "one pass", so that the key holds the number that this means.
         *("rounds", "iterations", "logit_scale", "loss_scale"),
         *("guidance", "self_learning", "self_learning_loss", "detach_original"),
+        *("schedule", "moments"),
         # What they do to the numbers is in `arithmetic`.
         *("device", "threads", "cache_dir"),
     }
@@ -50,6 +54,34 @@ NOT_IN_KEY = frozenset(
 @dataclass(frozen=True)
 class Stage0Settings(EngineSettings, TeacherSettings):
     """What stage 0 depends on, beside its bank."""
+
+
+@dataclass(frozen=True)
+class Stage0:
+    """What every run starts from.
+
+    Attributes:
+        student: State dict of the student, on the CPU.
+        moments: What Adam remembers of the guidance loss's gradients there.
+    """
+
+    student: dict[str, Tensor]
+    moments: Moments
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return everything in one dictionary, for a file."""
+        parts = {"student": self.student, "first": self.moments.first, "second": self.moments.second}
+        tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        return tensors | {"steps": torch.tensor(self.moments.steps)}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Stage0":
+        """Take apart what `to_tensors` put together."""
+        student, first, second = (
+            {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
+            for part in ("student", "first", "second")
+        )
+        return cls(student, Moments(int(tensors["steps"]), first, second))
 
 
 @own_numerics()
@@ -96,25 +128,20 @@ def train_stage0(
     start: dict[str, Tensor],
     iterations: int,
     progress: Progress = no_progress,
-) -> tuple[dict[str, Tensor], list[float]]:
+) -> tuple[Stage0, list[float]]:
     """Train with the guidance loss only for ``settings.stage0_rounds`` rounds.
 
+    Without any, the student stays as it is, and the moments are those of some mini-batches at step size 0.
+
     Returns:
-        The student's state dict on the CPU, and the mean of Eq. 1 in each round.
+        The student with its moments, and the mean of Eq. 1 in each round.
 
     Raises:
         ConfigError: Training diverged, or changed nothing.
     """
-    engine = Distillation(
-        settings,
-        bank,
-        features,
-        start,
-        iterations=iterations,
-        scales=LossScales(),
-        order_seed=settings.stage0_seed,
-        noise_seed=settings.stage0_seed,
-    )
+    if settings.stage0_rounds == 0:
+        return Stage0(start, _moments_at(start, settings, bank, features)), []
+    engine = _engine(settings, bank, features, start, iterations)
     losses: list[float] = []
     for _ in progress(range(settings.stage0_rounds), "stage 0"):
         result = engine.run_round(GUIDANCE_ONLY, Degradation())
@@ -124,16 +151,39 @@ def train_stage0(
             )
         losses.append(result.guidance)
     student = engine.state_dict()["student"]
-    if losses and all(torch.equal(student[name], tensor.cpu()) for name, tensor in start.items()):
+    if all(torch.equal(student[name], tensor.cpu()) for name, tensor in start.items()):
         raise ConfigError(
             f"stage 0 left every weight as it was in {len(losses)} rounds at learning_rate={settings.learning_rate}: "
             "raise it, or set stage0_rounds=0"
         )
-    return student, losses
+    return Stage0(student, engine.moments()), losses
+
+
+def _moments_at(start: dict[str, Tensor], settings: Stage0Settings, bank: CropBank, features: nn.Module) -> Moments:
+    engine = _engine(dataclasses.replace(settings, learning_rate=0.0), bank, features, start, _MOMENT_BATCHES)
+    if engine.run_round(GUIDANCE_ONLY, Degradation()).diverged:
+        raise ConfigError(f"student_init={settings.student_init!r} has a guidance loss that is not finite: use another")
+    return engine.moments()
+
+
+def _engine(
+    settings: Stage0Settings, bank: CropBank, features: nn.Module, start: dict[str, Tensor], iterations: int
+) -> Distillation:
+    return Distillation(
+        settings,
+        bank,
+        features,
+        start,
+        iterations=iterations,
+        scales=LossScales(),
+        schedule=Schedule(settings.stage0_schedule, max(settings.stage0_rounds, 1)),
+        order_seed=settings.stage0_seed,
+        noise_seed=settings.stage0_seed,
+    )
 
 
 @own_numerics()
-def stage0_student(
+def stage0_start(
     settings: Stage0Settings,
     bank: CropBank,
     features: FrozenNetwork,
@@ -142,8 +192,8 @@ def stage0_student(
     *,
     folder: Path,
     progress: Progress = no_progress,
-) -> dict[str, Tensor]:
-    """Return the stage-0 student, from the cache where it was trained before.
+) -> Stage0:
+    """Return the stage-0 student and its moments, from the cache where they were made before.
 
     Args:
         settings: How to train it.
@@ -153,23 +203,19 @@ def stage0_student(
         iterations: Mini-batches in a round.
         folder: Cache folder.
         progress: Progress display.
-
-    Returns:
-        A state dict on the CPU.
     """
-    if settings.stage0_rounds == 0:
-        return start
     key = stage0_key(settings, bank, features, start, iterations)
-    return load_or_compute(
+    tensors = load_or_compute(
         folder / "stage0" / f"{key}.safetensors",
-        lambda: train_stage0(settings, bank, features, start, iterations, progress)[0],
+        lambda: train_stage0(settings, bank, features, start, iterations, progress)[0].to_tensors(),
     )
+    return Stage0.from_tensors(tensors)
 
 
 def stage0_key(
     settings: Stage0Settings, bank: CropBank, features: FrozenNetwork, start: dict[str, Tensor], iterations: int
 ) -> str:
-    """Hash everything that the stage-0 student depends on."""
+    """Hash everything that the stage-0 student and its moments depend on."""
     return content_key(
         {
             "version": _VERSION,

@@ -37,8 +37,9 @@ from fusion_env.perception import FrozenNetwork, load_features, load_quality
 from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
 from fusion_env.settings import shown
-from fusion_env.stage0 import Stage0Settings, initial_student, stage0_student
+from fusion_env.stage0 import Stage0Settings, initial_student, stage0_start
 from fusion_env.threads import set_threads
+from fusion_env.updates import Moments, Schedule
 from student.numerics import own_numerics
 
 __all__ = [
@@ -185,6 +186,7 @@ class DistillationTask:
         report: The report split.
         iterations: Mini-batches in a round.
         stage0: State dict of the stage-0 student.
+        moments: What Adam remembers of stage 0.
         scales: What the losses are divided by.
         fingerprints: Hashes of the content of data and networks, by which a run, a benchmark and a snapshot know them.
     """
@@ -203,6 +205,7 @@ class DistillationTask:
     report: ReportSplit
     iterations: int
     stage0: dict[str, Tensor]
+    moments: Moments
     scales: LossScales
     fingerprints: Fingerprints
 
@@ -214,16 +217,25 @@ class DistillationTask:
             noise_seed: Seed of the degradations.
             scales: Loss scales in place of the task's.
         """
+        scales = scales or self.scales
         return Distillation(
             self.config.group(EngineSettings),
             self.bank,
             self.features,
             self.stage0,
             iterations=self.iterations,
-            scales=scales or self.scales,
+            scales=scales,
+            schedule=Schedule(self.config.schedule, self.config.rounds),
+            moments=self._first_moments(scales),
             order_seed=order_seed,
             noise_seed=noise_seed,
         )
+
+    def _first_moments(self, scales: LossScales) -> Moments | None:
+        if self.config.moments == "fresh":
+            return None
+        # Those of stage 0 are of the raw loss; at norm 1 it does not matter what a loss is divided by.
+        return self.moments.scaled(1 / scales.guidance) if self.config.update == "sum" else self.moments
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "DistillationTask":
         """Return the task itself: nothing changes it."""
@@ -319,18 +331,20 @@ def _assemble(
     iterations = config.iterations or epoch_iterations(len(splits.train), config.batch_size)
     start = initial_student(config.student_init, teacher, config.stage0_seed)
     settings = config.group(Stage0Settings)
-    stage0 = stage0_student(settings, bank, features, start, iterations, folder=folder, progress=progress)
-    first = Distillation(
+    stage0 = stage0_start(settings, bank, features, start, iterations, folder=folder, progress=progress)
+    engine = partial(
+        Distillation,
         config.group(EngineSettings),
         bank,
         features,
-        stage0,
+        stage0.student,
         iterations=iterations,
         scales=LossScales(),
+        schedule=Schedule(),
         order_seed=config.data_seed,
         noise_seed=config.data_seed,
     )
-    losses = _measured_losses(first) if config.loss_scale == "stage0" or config.observation == "rich" else LossScales()
+    stage0_losses = _scales("stage0" if config.observation == "rich" else "none", engine())
     return DistillationTask(
         config=config,
         device=device,
@@ -342,11 +356,12 @@ def _assemble(
         bank=bank,
         scored=scored,
         scorer=scorer,
-        observer=Observer(config.group(ScoringSettings), scorer, scorer.score(first.student)[0], losses),
+        observer=Observer(config.group(ScoringSettings), scorer, scorer.score(engine().student)[0], stage0_losses),
         report=report,
         iterations=iterations,
-        stage0=stage0,
-        scales=losses if config.loss_scale == "stage0" else LossScales(),
+        stage0=stage0.student,
+        moments=stage0.moments,
+        scales=_scales(config.loss_scale, engine()),
         fingerprints={
             "data": source.fingerprint(),
             "teacher": teacher.fingerprint(),
@@ -401,7 +416,10 @@ def _verify(source: PairSource, folder: Path, progress: Progress) -> None:
     load_or_compute(folder / "verified" / f"{source.fingerprint()}.safetensors", decode_all)
 
 
-def _measured_losses(engine: Distillation) -> LossScales:
-    """Measure both losses on the stage-0 student, over fixed batches at half of every strength."""
-    guidance, self_learning = engine.loss_values(even_degradation(0.5), _SCALE_BATCHES)
+def _scales(kind: str, engine: Distillation) -> LossScales:
+    """Measure both losses on the stage-0 student, or their gradients, over fixed batches at half of every strength."""
+    if kind == "none":
+        return LossScales()
+    measure = engine.gradient_norms if kind == "gradient" else engine.loss_values
+    guidance, self_learning = measure(even_degradation(0.5), _SCALE_BATCHES)
     return LossScales(max(guidance, _SMALLEST_SCALE), max(self_learning, _SMALLEST_SCALE))

@@ -34,7 +34,8 @@ FLOORS = {
     "fusion_env": (
         *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads"),
         *("data", "perception", "metrics", "teachers"),
-        *("settings", "config", "identity", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
+        *("settings", "config", "identity", "cache", "degradation", "action", "losses", "updates"),
+        *("crop_bank", "snapshot"),
         *("distillation", "scoring", "observation", "report", "stage0", "task"),
         *("run", "info", "render", "env", "vector_env"),
     ),

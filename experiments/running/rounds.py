@@ -34,7 +34,8 @@ def round_row(phase: str, run: int, action: Sequence[float], reward: float, info
     # Kernel size and quality are whole numbers, and written as such.
     row |= {name: type(getattr(Degradation, name))(value) for name, value in info["degradation"].items()}
     row |= {f"loss_{name}": value for name, value in info["losses"].items()}
-    row |= {"guidance_share": info["guidance_share"], "fused_std": info["fused_std"]}
+    row |= {"guidance_share": info["guidance_share"], "update_norm": info["update_norm"]}
+    row |= {"fused_std": info["fused_std"]}
     row |= {f"student_{name}": value for name, value in info["student"].items()}
     row |= {f"teacher_{name}": value for name, value in info["teacher"].items()}
     row["diverged"] = info["diverged"]

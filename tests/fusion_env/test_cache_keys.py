@@ -73,8 +73,8 @@ def test_stage_0_has_every_setting_in_its_key(task: DistillationTask, settings: 
 
 def test_the_other_settings_do_not_change_stage_0(task: DistillationTask, settings: Stage0Settings) -> None:
     def student(settings: Stage0Settings) -> torch.Tensor:
-        state, _ = train_stage0(settings, task.bank, task.features, task.stage0, iterations=1)
-        return torch.cat([tensor.flatten() for tensor in state.values()])
+        stage0, _ = train_stage0(settings, task.bank, task.features, task.stage0, iterations=1)
+        return torch.cat([tensor.flatten() for tensor in stage0.to_tensors().values()])
 
     expected = student(settings)
     changed = {name: student(other) for name, other in others(settings).items()}

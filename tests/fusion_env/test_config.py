@@ -29,6 +29,7 @@ def test_demo_is_the_default() -> None:
 def test_paper_preset_holds_the_papers_numbers() -> None:
     config = preset("paper")
     assert (config.batch_size, config.learning_rate, config.stage0_rounds, config.rounds) == (24, 0.002, 20, 100)
+    assert (config.update, config.schedule, config.stage0_schedule) == ("sum", "constant", "constant")
     assert (config.loss_scale, config.perception, config.iqa, config.teacher) == ("none", "vgg19", "clip", "ldfusion")
     assert config.iterations is None  # a round is an epoch
 

@@ -292,7 +292,7 @@ def test_snapshot_of_another_configuration_is_refused(tiny_env: MakeEnv) -> None
         other.load_state_dict(env.state_dict())
     with pytest.raises(SnapshotError, match="missing"):
         other.load_state_dict({"x": 1})
-    with pytest.raises(SnapshotError, match="snapshot version 1 is not 2: make a new one"):
+    with pytest.raises(SnapshotError, match="snapshot version 1 is not 3: make a new one"):
         other.load_state_dict({**env.state_dict(), "version": 1})
     with pytest.raises(SnapshotError, match="damaged"):
         env.load_state_dict({**env.state_dict(), "run": {"values": "{}"}})
@@ -306,7 +306,7 @@ def test_divergence_ends_the_run_and_never_pays(tiny_env: MakeEnv) -> None:
     last, *_ = env.step(np.zeros(ACTION_SIZE))
     healthy = copy.deepcopy(env.student.state_dict())
     fork = env.fork()
-    env.run.engine.optimizer.param_groups[0]["lr"] = float("nan")
+    env.run.engine.learning_rate = float("nan")
     observation, reward, terminated, truncated, info = env.step(np.zeros(ACTION_SIZE))
     assert (terminated, truncated) == (True, False)
     assert info["diverged"]
@@ -319,7 +319,7 @@ def test_divergence_ends_the_run_and_never_pays(tiny_env: MakeEnv) -> None:
     with torch.no_grad():
         for parameter in fork.student.parameters():
             parameter.zero_()
-    fork.run.engine.optimizer.param_groups[0]["lr"] = 0.0
+    fork.run.engine.learning_rate = 0.0
     assert sum(fork.step(np.zeros(ACTION_SIZE))[1] for _ in range(5)) > reward
 
 

@@ -6,8 +6,10 @@ import torch
 
 from fusion_env import teachers
 from fusion_env.config import DistillConfig
+from fusion_env.degradation import Degradation
+from fusion_env.distillation import GUIDANCE_ONLY
 from fusion_env.errors import ConfigError
-from fusion_env.stage0 import Stage0Settings, initial_student, train_stage0
+from fusion_env.stage0 import Stage0, Stage0Settings, initial_student, train_stage0
 from fusion_env.task import build_task
 from student import FusionStudent
 from student.pruning import prune_ldfusion
@@ -53,10 +55,39 @@ def test_training_lowers_the_guidance_loss(tiny_config: Callable[..., DistillCon
     config = tiny_config(stage0_rounds=0)
     task = build_task(config)
     settings = config.replace(stage0_rounds=60).group(Stage0Settings)
-    student, losses = train_stage0(settings, task.bank, task.features, task.stage0, iterations=1)
+    stage0, losses = train_stage0(settings, task.bank, task.features, task.stage0, iterations=1)
     assert len(losses) == 60
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
-    assert not same(student, task.stage0)
+    assert not same(stage0.student, task.stage0)
+    assert stage0.moments.steps == 60
+
+
+def test_without_training_the_moments_are_those_of_some_mini_batches(
+    tiny_config: Callable[..., DistillConfig], tmp_path: Path
+) -> None:
+    config = tiny_config(stage0_rounds=0, cache_dir=str(tmp_path))
+    task = build_task(config)
+    assert same(task.stage0, initial_student("random", task.teacher, 0))
+    assert task.moments.steps == 8
+    assert all(float(tensor.max()) > 0 for tensor in task.moments.second.values())
+    assert len(list((tmp_path / "stage0").glob("*.safetensors"))) == 1
+
+
+def test_stage_0_goes_through_a_file(tiny_config: Callable[..., DistillConfig]) -> None:
+    task = build_task(tiny_config())
+    stage0 = Stage0(task.stage0, task.moments)
+    again = Stage0.from_tensors(stage0.to_tensors())
+    assert same(again.student, task.stage0)
+    assert again.moments.steps == task.moments.steps == 4
+    assert same(again.moments.first, task.moments.first)
+    assert same(again.moments.second, task.moments.second)
+
+
+def test_runs_leave_the_moments_of_the_task_alone(tiny_config: Callable[..., DistillConfig]) -> None:
+    task = build_task(tiny_config())
+    before = {name: tensor.clone() for name, tensor in task.moments.first.items()}
+    task.new_engine(1, 2).run_round(GUIDANCE_ONLY, Degradation())
+    assert same(before, task.moments.first)
 
 
 def test_stage0_is_read_from_the_cache(tiny_config: Callable[..., DistillConfig], tmp_path: Path) -> None:

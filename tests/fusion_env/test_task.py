@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from fusion_env import teachers
+from fusion_env.action import LossWeights, even_degradation
 from fusion_env.config import DistillConfig, preset
 from fusion_env.data import ImagePair, PairSource, write_png
 from fusion_env.env import FusionDistillEnv
@@ -146,10 +147,18 @@ def test_description_names_every_part(tiny_config: MakeConfig) -> None:
 
 
 def test_loss_scales_are_the_stage_0_losses(tiny_config: MakeConfig) -> None:
-    scaled, raw = build_task(tiny_config()), build_task(tiny_config(loss_scale="none"))
+    scaled, raw = build_task(tiny_config(loss_scale="stage0")), build_task(tiny_config(loss_scale="none"))
     assert (raw.scales.guidance, raw.scales.self_learning) == (1.0, 1.0)
     assert 0 < scaled.scales.guidance != 1.0
     assert 0 < scaled.scales.self_learning < 1.0
+
+
+def test_loss_scales_are_the_gradients_at_stage_0(tiny_config: MakeConfig) -> None:
+    # Equal weights mean equal norms there: over fresh batches, one half of their sum is guidance.
+    engine = build_task(tiny_config()).new_engine(1, 2)
+    engine.learning_rate = 0.0
+    half = LossWeights(0.5, 0.5), even_degradation(0.5)
+    assert np.mean([engine.run_round(*half).guidance_share for _ in range(8)]) == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_teacher_made_in_python(tiny_config: MakeConfig) -> None:

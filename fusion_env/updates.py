@@ -1,0 +1,88 @@
+"""How a gradient becomes a step: its norm, the step size over the rounds, and the moments that Adam starts with."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["SCHEDULES", "Moments", "Schedule", "to_unit_norm"]
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda used: 1.0,
+    "cosine": lambda used: (1 + math.cos(math.pi * used)) / 2,
+    "linear": lambda used: 1 - used,
+}
+"""Factor on the step size by the used fraction of the rounds, 0..1, for each choice of the setting `schedule`."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The step size over some rounds.
+
+    Attributes:
+        kind: A name in `SCHEDULES`.
+        rounds: Rounds after which the factor is the last one, and stays so.
+    """
+
+    kind: str = "constant"
+    rounds: int = 1
+
+    def factor(self, rounds: float) -> float:
+        """Return the factor on the step size after so many rounds.
+
+        >>> Schedule("linear", 10).factor(2.5), Schedule("linear", 10).factor(12)
+        (0.75, 0.0)
+        """
+        return SCHEDULES[self.kind](min(rounds / self.rounds, 1.0))
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What Adam remembers of the gradients of a student, parameter by parameter, on the CPU.
+
+    Attributes:
+        steps: Gradients seen.
+        first: Moving mean of the gradients, by the parameter's name.
+        second: Moving mean of their squares.
+    """
+
+    steps: int
+    first: dict[str, Tensor]
+    second: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, optimizer: torch.optim.Optimizer, network: nn.Module) -> "Moments":
+        """Copy what an optimiser remembers of a network, of which every parameter has had a gradient."""
+        states = {name: optimizer.state[parameter] for name, parameter in network.named_parameters()}
+        first, second = (
+            {name: state[key].to("cpu", copy=True) for name, state in states.items()}
+            for key in ("exp_avg", "exp_avg_sq")
+        )
+        return cls(int(next(iter(states.values()))["step"]), first, second)
+
+    def give(self, optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
+        """Let an optimiser remember them, in its parameters' places and memory formats."""
+        for name, parameter in network.named_parameters():
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(self.steps)),
+                "exp_avg": torch.empty_like(parameter).detach().copy_(self.first[name]),
+                "exp_avg_sq": torch.empty_like(parameter).detach().copy_(self.second[name]),
+            }
+
+    def scaled(self, factor: float) -> "Moments":
+        """Return those of gradients that are `factor` times as large."""
+        return Moments(
+            self.steps,
+            {name: tensor * factor for name, tensor in self.first.items()},
+            {name: tensor * factor**2 for name, tensor in self.second.items()},
+        )
+
+
+def to_unit_norm(gradients: Sequence[Tensor]) -> None:
+    """Bring the joint norm of some gradients to 1, in place; zero stays zero, and what is not finite stays so."""
+    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    factor = torch.where(norm.isfinite() & (norm > 0), 1 / norm, norm)
+    for gradient in gradients:
+        gradient.mul_(factor)
