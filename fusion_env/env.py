@@ -91,8 +91,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     ## Rewards
 
-    E(student) - E(teacher), where E is the mean of normalised VIF and IQA (`score_metrics`) over the scored crops of
-    the reward split (Eq. 6); no less than `divergence_reward`. With `reward="gap_delta"` the change of that difference.
+    E(student) - E(teacher), where E is the mean of normalised VIF and IQA (`score_metrics`) over the whole images of
+    the reward split, or crops of them (Eq. 6); no less than `divergence_reward`. With `reward="gap_delta"` the change of that difference.
 
     ## Starting state
 
@@ -312,7 +312,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     @own_numerics()
     def render(self) -> NDArray[np.uint8] | None:
-        """Draw the last round: infrared, visible, degraded, teacher and student of the first scored crop.
+        """Draw the last round: infrared, visible, degraded, teacher and student of the first scored image.
 
         Returns:
             uint8 [H, W, 3] with ``render_mode="rgb_array"``, else None.
@@ -326,7 +326,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             f"gap {run.gap:+.3f}",
             *(f"{name.upper()} {value:.3f} / {run.teacher[name]:.3f}" for name, value in run.student.items()),
         )
-        picture = draw_round(self.task.scored, run.engine.student, run.degradation, lines)
+        picture = draw_round(self.task.scored[0], run.engine.student, run.degradation, lines)
         if self.render_mode == "rgb_array":
             return picture
         show(picture)

@@ -35,6 +35,7 @@ FLOORS = {
         *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads"),
         *("data", "perception", "metrics", "teachers"),
         *("settings", "config", "identity", "cache", "degradation", "action", "losses", "crop_bank", "snapshot"),
+        "whole_images",
         *("distillation", "scoring", "observation", "report", "stage0", "task"),
         *("run", "info", "render", "env", "vector_env"),
     ),

@@ -37,9 +37,9 @@ def draw_preview(report: ReportSplit, before: dict[str, Tensor], after: dict[str
     axes = figure.subplots(len(indices), len(titles), squeeze=False)
     students = [build_student(state, "student") for state in (before, after)]
     for row, index in zip(axes, indices, strict=True):
-        pair = report.source.load(index)
+        pair = report.images.source.load(index)
         ir, vis, chroma = model_input(pair, torch.device("cpu"))
-        fused = [report.teacher_image(index).cpu(), *(student(ir=ir, vis=vis) for student in students)]
+        fused = [report.images.teacher_image(index).cpu(), *(student(ir=ir, vis=vis) for student in students)]
         pictures = [
             ir.expand(-1, 3, -1, -1),
             pair.vis[None].float() / 255,

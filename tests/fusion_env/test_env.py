@@ -27,7 +27,7 @@ from fusion_env.render import has_display
 MakeEnv = Callable[..., FusionDistillEnv]
 IDS = ("fusion_env/FusionDistill-v0", "fusion_env/FusionDistillPaper-v0", "fusion_env/FusionDistillTiny-v0")
 
-SMALL_DEMO = {"scenes": 5, "rounds": 3, "bank_size": 8, "score_crops": 2, "iterations": 1, "batch_size": 2}
+SMALL_DEMO = {"scenes": 5, "rounds": 3, "bank_size": 8, "iterations": 1, "batch_size": 2}
 
 
 def play(env: gymnasium.Env, seed: int, rounds: int) -> list[np.ndarray]:
