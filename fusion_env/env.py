@@ -108,9 +108,11 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     - Termination with `stop_at_parity=True`: E over the whole reward split was the teacher's or better three rounds
       running.
 
-    At a run's last step `info["report"]` holds the scores of the student and the teacher on the report split, which the
-    agent never sees, and `last_run` keeps student, report and actions. Of a run that was cut off from outside, such as
-    by a `max_episode_steps` below `rounds`, `info` has no report; `last_run` has one from the next `reset` on.
+    What a run delivers is its best student: that of the round with the largest E(student) - E(teacher) on the reward
+    split, the stage-0 student among them. At the last step `info["report"]` holds its scores and the teacher's on the
+    report split, which the agent never sees. `last_run` keeps this student, the one of the last round, the reports of
+    both, and the actions. Of a run that was cut off from outside, such as by a `max_episode_steps` below `rounds`,
+    `info` has no report; `last_run` has one from the next `reset` on.
 
     ## Info
 

@@ -16,7 +16,7 @@ __all__ = ["SNAPSHOT_VERSION", "check_same_task", "check_version", "read_generat
 
 _logger = logging.getLogger(__name__)
 
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 
 _MACHINE = ("device", "threads", "cache_dir")
 
