@@ -72,8 +72,9 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     ## Observation space
 
-    `Box(-10, 10, ({observation_size},), float32)`: the student's indicators, and how they stand against the
-    teacher's (Eq. 4). With ``normalisation="minmax"`` the given bounds take the place of the teacher's mean.
+    `Box(-10, 10, ({observation_size},), float32)`: the student's indicators against those of the
+    stage-0 student, and against the teacher's (Eq. 4). With ``normalisation="minmax"`` both halves are differences of
+    values between the given bounds.
 
     | Num | Observation |
     |---|---|

@@ -332,7 +332,7 @@ def _assemble(
         bank=bank,
         scored=scored,
         scorer=scorer,
-        observer=Observer(config.group(ScoringSettings), scorer, losses),
+        observer=Observer(config.group(ScoringSettings), scorer, scorer.score(first.student)[0], losses),
         report=report,
         iterations=iterations,
         stage0=stage0,
