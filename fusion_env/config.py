@@ -191,7 +191,8 @@ class ScoringSettings(Settings):
     def _check_scored(self) -> None:
         if (self.score_size is None) != (self.score_crops is None):
             raise ConfigError(
-                f"score_size={self.score_size} and score_crops={self.score_crops}: crops need both, whole images neither"
+                f"score_size={self.score_size} and score_crops={self.score_crops}: crops need both, whole images "
+                "neither"
             )
         if self.score_size is not None and self.score_limit is not None:
             raise ConfigError("score_limit is a number of whole images: leave out score_size and score_crops, or it")

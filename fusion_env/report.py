@@ -20,6 +20,7 @@ REPORT_METRICS = ("ag", "ei", "sd", "en", "vif", "ssim", "iqa")
 Report = dict[str, float]
 """``e`` (Eq. 6), ``mae`` and ``ssim_teacher`` (against the teacher's image), and `REPORT_METRICS`, each a mean."""
 
+
 def model_input(pair: ImagePair, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return infrared and visible luma (whole levels), float32 [1, 1, H, W], and chroma [1, 2, H, W], in 0..1."""
     vis = pair.vis.to(device)[None]

@@ -41,7 +41,7 @@ FLOORS = {
     ),
     "experiments": (
         *("command_line", "output"),
-        *("running", "benchmarking", "evaluation"),
+        *("evaluation", "running", "benchmarking"),
         *("studies", "measurements", "weights"),
         *("run_agent", "run_reinforce", "benchmark", "evaluate", "replay"),
         # Old places of scripts, for one version: each says where its script went, and runs it.

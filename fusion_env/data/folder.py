@@ -68,8 +68,8 @@ class PairedFolder(PairSource):
         name: The folder's own name.
         names: Names of the pairs, sorted.
         sizes: Height and width of each pair as `load` returns it, that is after EXIF rotation and enlargement.
-        split_names: ``{"train": (...), "val": (...)}`` from the lists, with ``"reward"`` where there is one; None without
-            them.
+        split_names: ``{"train": (...), "val": (...)}`` from the lists, with ``"reward"`` where there is one; None
+            without them.
 
     Raises:
         ConfigError: If `small_images` or `minimum_size` is out of range.
