@@ -32,7 +32,8 @@ from experiments.running import policies
 from experiments.running.config import RunConfig
 from experiments.running.directory import RunDirectory
 from experiments.running.interruption import Interrupted, interrupt_at_once
-from experiments.running.run import run, summary_table
+from experiments.running.run import run
+from experiments.running.summary_table import summary_table
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task

@@ -19,6 +19,7 @@ from student.sixteen_bit import Scale
 __all__ = [
     "INDICATORS",
     "PRESETS",
+    "SMALLEST_SCORED",
     "DataSettings",
     "DistillConfig",
     "MachineSettings",
@@ -40,6 +41,9 @@ INDICATORS = {
     "iqa": "quality score",
 }
 """The performance indicators of Eq. 4 and their names in full, in the order of the observation."""
+
+SMALLEST_SCORED = 41
+"""Shortest side in pixels that every indicator is defined on."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +154,19 @@ class ScoringSettings(Settings):
     iqa_model: str | None = setting(None, "open_clip's model behind iqa=clip; none = RN50-quickgelu, as in CLIP-IQA.")
     iqa_weights: str | None = setting(None, "File or published tag with the quality score's weights.")
     iqa_colour: bool = setting(False, "Score quality on fused luma with the visible image's chroma.")
-    score_size: int = setting(96, "Side of a scored crop in pixels.", low=41, high=4096)
-    score_crops: int = setting(12, "Fixed crops of the reward split.", low=1)
-    score_images: int | None = setting(None, "Score so many of the fixed crops, fresh each round; none = all.", low=1)
+    score_limit: int | None = setting(
+        None, "Score at most so many images of the reward split, a seeded choice made once; none = all.", low=1
+    )
+    score_images: int | None = setting(
+        None, "Score so many of these images (or crops), drawn afresh each round; none = all.", low=1
+    )
+    score_size: int | None = setting(
+        None,
+        "Side of a scored crop in pixels; none = whole images, as the report has them (crops are another task).",
+        low=SMALLEST_SCORED,
+        high=4096,
+    )
+    score_crops: int | None = setting(None, "Fixed crops of the reward split; needs score_size.", low=1)
     score_metrics: tuple[str, ...] = setting(("vif", "iqa"), "Metrics whose mean is the score E of Eq. 6.")
     normalisation: str = setting(
         "teacher",
@@ -177,10 +191,22 @@ class ScoringSettings(Settings):
         self._check_bounds()
         if not self.score_metrics:
             raise ConfigError("score_metrics is empty: name at least one metric, such as 'vif'")
-        if self.score_images is not None and self.score_images > self.score_crops:
-            raise ConfigError(f"score_images={self.score_images} is more than score_crops={self.score_crops}")
+        self._check_scored()
         if self.iqa_model is not None and self.iqa == "embedded":
             raise ConfigError(f"iqa_model={self.iqa_model!r} is only used with iqa='clip' or 'clip-untrained'")
+
+    def _check_scored(self) -> None:
+        if (self.score_size is None) != (self.score_crops is None):
+            raise ConfigError(
+                f"score_size={self.score_size} and score_crops={self.score_crops}: crops need both, whole images "
+                "neither"
+            )
+        if self.score_size is not None and self.score_limit is not None:
+            raise ConfigError("score_limit is a number of whole images: leave out score_size and score_crops, or it")
+        for name in ("score_crops", "score_limit"):
+            most = getattr(self, name)
+            if self.score_images is not None and most is not None and self.score_images > most:
+                raise ConfigError(f"score_images={self.score_images} is more than {name}={most}")
 
     def _check_bounds(self) -> None:
         bounds = self.minmax_bounds
@@ -232,7 +258,7 @@ class DistillConfig(MachineSettings, ScoringSettings, TrainingSettings, TeacherS
         """
         for name in ("crop_size", "score_size"):
             size = getattr(self, name)
-            if self.data == "procedural" and size > min(self.scene_height, self.scene_width):
+            if size is not None and self.data == "procedural" and size > min(self.scene_height, self.scene_width):
                 raise ConfigError(
                     f"{name}={size} is larger than a procedural scene: set scene_height ({self.scene_height}) and "
                     f"scene_width ({self.scene_width}) to at least that"
@@ -313,8 +339,6 @@ PRESETS.register("bench")(
         stage0_rounds=60,
         rounds=100,
         iterations=2,
-        score_size=64,
-        score_crops=8,
     )
 )
 PRESETS.register("demo")(DistillConfig())
@@ -336,8 +360,6 @@ PRESETS.register("paper")(
         loss_scale="none",
         perception="vgg19",
         iqa="clip",
-        score_size=224,
-        score_crops=294,
         score_images=24,
     )
 )

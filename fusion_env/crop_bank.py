@@ -2,11 +2,11 @@
 
 The networks normalise over their whole input, so that a crop of the teacher's fused image is not what the teacher makes
 of the crop. With ``context="crop"`` the teacher therefore sees each crop by itself; with ``"image"`` the targets are
-cut from its fused whole images. Training and scoring read banks only: they never run the teacher, nor decode an image.
+cut from its fused whole images. Training reads banks only: it never runs the teacher, nor decodes an image.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,17 @@ from fusion_env.config import TeacherSettings
 from fusion_env.data import PairSource, Progress, joint_error, load_pair, luma_levels, no_progress, rgb_to_ycbcr
 from fusion_env.teachers import Teacher
 
-__all__ = ["NOT_IN_KEY", "Batch", "CropBank", "CropPlan", "bank_key", "build_bank", "plan_crops"]
+__all__ = [
+    "NOT_IN_KEY",
+    "Batch",
+    "CropBank",
+    "CropPlan",
+    "StoredImages",
+    "bank_key",
+    "build_bank",
+    "chroma_levels",
+    "plan_crops",
+]
 
 _VERSION = 2
 
@@ -37,7 +47,7 @@ NOT_IN_KEY = frozenset(
 
 
 class Batch(NamedTuple):
-    """Crops, float32 [B, 1, S, S] in 0..1."""
+    """Images of one size, float32 [B, 1, H, W] in 0..1."""
 
     ir: Tensor
     vis: Tensor
@@ -115,18 +125,16 @@ def plan_crops(
 
 
 @dataclass(frozen=True)
-class CropBank:
-    """N registered crops on one device.
+class StoredImages:
+    """N registered images of one size on one device.
 
     Attributes:
-        key: Hash of everything that the content depends on.
-        ir: Infrared, uint8 [N, 1, S, S].
-        vis: Visible luma, uint8 [N, 1, S, S].
-        target: The teacher's fused luma, float16 [N, 1, S, S] in 0..1 (finer than the 8 bits of a file).
-        chroma: Cb and Cr of the visible crop, uint8 [N, 2, S, S]; None where the bank was built without.
+        ir: Infrared, uint8 [N, 1, H, W].
+        vis: Visible luma, uint8 [N, 1, H, W].
+        target: The teacher's fused luma, float16 [N, 1, H, W] in 0..1 (finer than the 8 bits of a file).
+        chroma: Cb and Cr of the visible image, uint8 [N, 2, H, W]; None where nobody needs them.
     """
 
-    key: str
     ir: Tensor
     vis: Tensor
     target: Tensor
@@ -136,10 +144,33 @@ class CropBank:
         return len(self.ir)
 
     def batch(self, index: Tensor) -> Batch:
-        """Return some crops."""
+        """Return some of them."""
         ir = self.ir[index].float().div_(255)
         vis = self.vis[index].float().div_(255)
         return Batch(ir, vis, self.target[index].float())
+
+    @staticmethod
+    def together(images: Sequence["StoredImages"]) -> "StoredImages":
+        """Join images of one size, all with chroma."""
+        return StoredImages(
+            *(torch.cat([getattr(image, name) for image in images]) for name in ("ir", "vis", "target", "chroma"))
+        )
+
+
+@dataclass(frozen=True)
+class CropBank(StoredImages):
+    """N square crops.
+
+    Attributes:
+        key: Hash of everything that the content depends on.
+    """
+
+    key: str = field(kw_only=True)
+
+
+def chroma_levels(vis: Tensor) -> Tensor:
+    """Return Cb and Cr of RGB levels [B, 3, H, W], uint8 [B, 2, H, W]."""
+    return rgb_to_ycbcr(vis.float() / 255)[:, 1:].mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
 
 
 def build_bank(
@@ -174,7 +205,7 @@ def build_bank(
         folder / "banks" / f"{key}.safetensors",
         lambda: _cut_and_fuse(source, plan, teacher, whole_images, chroma, device, progress),
     )
-    return CropBank(key, **{name: tensor.to(device) for name, tensor in tensors.items()})
+    return CropBank(**{name: tensor.to(device) for name, tensor in tensors.items()}, key=key)
 
 
 def bank_key(
@@ -227,8 +258,7 @@ def _cut_and_fuse(
         tensors["ir"][where] = ir
         tensors["vis"][where] = luma_levels(vis)
         if chroma:
-            cb_cr = rgb_to_ycbcr(vis.float() / 255)[:, 1:]
-            tensors["chroma"][where] = cb_cr.mul(255).add(0.5).clamp(0, 255).to(torch.uint8)
+            tensors["chroma"][where] = chroma_levels(vis)
         if whole_images:
             target = plan.cut_all(positions, teacher.fuse_pair(pair))
         else:

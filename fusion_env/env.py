@@ -92,8 +92,9 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     ## Rewards
 
-    E(student) - E(teacher), where E is the mean of normalised VIF and IQA (`score_metrics`) over the scored crops of
-    the reward split (Eq. 6); no less than `divergence_reward`. With `reward="gap_delta"` the change of that difference.
+    E(student) - E(teacher), where E is the mean of normalised VIF and IQA (`score_metrics`) over the whole images of
+    the reward split, or crops of them (Eq. 6); no less than `divergence_reward`. With `reward="gap_delta"` the change
+    of that difference.
 
     ## Starting state
 
@@ -109,9 +110,11 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     - Termination with `stop_at_parity=True`: E over the whole reward split was the teacher's or better three rounds
       running.
 
-    At a run's last step `info["report"]` holds the scores of the student and the teacher on the report split, which the
-    agent never sees, and `last_run` keeps student, report and actions. Of a run that was cut off from outside, such as
-    by a `max_episode_steps` below `rounds`, `info` has no report; `last_run` has one from the next `reset` on.
+    What a run delivers is its best student: that of the round with the largest E(student) - E(teacher) on the reward
+    split, the stage-0 student among them. At the last step `info["report"]` holds its scores and the teacher's on the
+    report split, which the agent never sees. `last_run` keeps this student, the one of the last round, the reports of
+    both, and the actions. Of a run that was cut off from outside, such as by a `max_episode_steps` below `rounds`,
+    `info` has no report; `last_run` has one from the next `reset` on.
 
     ## Info
 
@@ -312,7 +315,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     @own_numerics()
     def render(self) -> NDArray[np.uint8] | None:
-        """Draw the last round: infrared, visible, degraded, teacher and student of the first scored crop.
+        """Draw the last round: infrared, visible, degraded, teacher and student of the first scored image.
 
         Returns:
             uint8 [H, W, 3] with ``render_mode="rgb_array"``, else None.
@@ -326,7 +329,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             f"gap {run.gap:+.3f}",
             *(f"{name.upper()} {value:.3f} / {run.teacher[name]:.3f}" for name, value in run.student.items()),
         )
-        picture = draw_round(self.task.scored, run.engine.student, run.degradation, lines)
+        picture = draw_round(self.task.scored[0], run.engine.student, run.degradation, lines)
         if self.render_mode == "rgb_array":
             return picture
         show(picture)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fusion_env.crop_bank import CropBank
+from fusion_env.crop_bank import StoredImages
 from fusion_env.degradation import Degradation, degrade, draw_noise
 
 __all__ = ["draw_round", "has_display", "show"]
@@ -22,21 +22,21 @@ _LINE = 18
 
 @torch.inference_mode()
 def draw_round(
-    bank: CropBank, student: nn.Module, degradation: Degradation, lines: Sequence[str], crop: int = 0
+    images: StoredImages, student: nn.Module, degradation: Degradation, lines: Sequence[str], number: int = 0
 ) -> NDArray[np.uint8]:
     """Draw infrared, visible, degraded visible, teacher and student side by side, with a column of text.
 
     Args:
-        bank: Scored crops.
+        images: Scored images.
         student: Called as ``student(ir=ir, vis=luma)``.
-        degradation: Shown on the visible crop, with the same random part in every picture.
+        degradation: Shown on the visible image, with the same random part in every picture.
         lines: Text.
-        crop: Which crop to show.
+        number: Which of them to show.
 
     Returns:
         uint8 [H, W, 3]; the size does not depend on the content.
     """
-    ir, vis, target = bank.batch(torch.tensor([crop], device=bank.ir.device))
+    ir, vis, target = images.batch(torch.tensor([number], device=images.ir.device))
     noise = draw_noise(vis.shape, torch.Generator().manual_seed(0), vis.device)
     tiles = {
         "infrared": ir,
@@ -52,7 +52,10 @@ def draw_round(
 def _tile(name: str, image: Tensor) -> NDArray[np.uint8]:
     levels = image[0, 0].mul(255).add(0.5).clamp(0, 255).byte().cpu().numpy()
     picture = np.zeros((_TILE + _CAPTION, _TILE, 3), np.uint8)
-    picture[_CAPTION:] = cv2.resize(levels, (_TILE, _TILE), interpolation=cv2.INTER_AREA)[..., None]
+    height, width = (round(side * _TILE / max(levels.shape)) for side in levels.shape)
+    top, left = _CAPTION + (_TILE - height) // 2, (_TILE - width) // 2
+    shown = cv2.resize(levels, (width, height), interpolation=cv2.INTER_AREA)
+    picture[top : top + height, left : left + width] = shown[..., None]
     _write(picture, name, 14)
     return picture
 

@@ -3,16 +3,13 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from fusion_env.cache import arithmetic, content_key, load_or_compute
-from fusion_env.data import ImagePair, PairSource, Progress, load_pair, luma_levels, no_progress, rgb_to_ycbcr
-from fusion_env.metrics import ssim_pair
-from fusion_env.scoring import Scorer, indicator_values
-from fusion_env.teachers import Teacher
+from fusion_env.data import ImagePair, Progress, luma_levels, no_progress, rgb_to_ycbcr
+from fusion_env.scoring import Fuse, Scorer, image_values
+from fusion_env.whole_images import WholeImages
 from student.numerics import own_numerics
 
 __all__ = ["REPORT_METRICS", "Report", "ReportSplit", "model_input"]
@@ -22,8 +19,6 @@ REPORT_METRICS = ("ag", "ei", "sd", "en", "vif", "ssim", "iqa")
 
 Report = dict[str, float]
 """``e`` (Eq. 6), ``mae`` and ``ssim_teacher`` (against the teacher's image), and `REPORT_METRICS`, each a mean."""
-
-_VERSION = 1
 
 
 def model_input(pair: ImagePair, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,58 +30,32 @@ def model_input(pair: ImagePair, device: torch.device) -> tuple[Tensor, Tensor, 
 
 @dataclass(frozen=True, eq=False)
 class ReportSplit:
-    """Scores students on whole images; the teacher's images are made at the first use and cached on disk.
+    """Scores students on whole images, the same way as the reward does.
 
     Attributes:
-        source: The pairs.
+        images: The pairs and what the teacher makes of them.
         indices: The report split.
-        network: The teacher.
         quality: Quality score (IQA*).
         scorer: Gives the normalisation of E.
         colour: Score quality in colour.
-        folder: Cache folder.
-        device: Where to compute.
         progress: Progress display over the images for the teacher.
     """
 
-    source: PairSource
+    images: WholeImages
     indices: tuple[int, ...]
-    network: Teacher
     quality: nn.Module
     scorer: Scorer
     colour: bool
-    folder: Path
-    device: torch.device
     progress: Progress = no_progress
-
-    def teacher_image(self, index: int) -> Tensor:
-        """Return the teacher's fused luma of a pair, float32 [1, 1, H, W] in 0..1."""
-        key = content_key(
-            {
-                "version": _VERSION,
-                "data": self.source.fingerprint(),
-                "name": self.source.names[index],
-                "teacher": self._teacher_fingerprint,
-                "arithmetic": arithmetic(self.device),
-            }
-        )
-        path = self.folder / "report" / f"{key}.safetensors"
-        stored = load_or_compute(path, lambda: {"fused": self.network.fuse_pair(load_pair(self.source, index)).half()})
-        return stored["fused"].to(self.device).float()[None]
-
-    @cached_property
-    def _teacher_fingerprint(self) -> str:
-        """Hashes all weights, or a whole folder of images: too slow to be done for every image of every report."""
-        return self.network.fingerprint()
 
     @property
     def names(self) -> tuple[str, ...]:
         """What a report holds."""
-        return ("e", *self._metrics, "mae", "ssim_teacher")
+        return ("e", *self._values)
 
     @property
-    def _metrics(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*REPORT_METRICS, *self.scorer.names)))
+    def _values(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*REPORT_METRICS, *self.scorer.names, "mae", "ssim_teacher")))
 
     @own_numerics()
     def teacher(self) -> Report:
@@ -98,25 +67,18 @@ class ReportSplit:
         return self._score(self.progress(self.indices, "teacher on the report split"), lambda ir, vis, target: target)
 
     @own_numerics()
-    def score(self, student: nn.Module) -> Report:
-        """Score a student, called as ``student(ir=ir, vis=luma)``."""
+    def score(self, student: Callable[..., Tensor]) -> Report:
+        """Score a student, or anything else that fuses, called as ``student(ir=ir, vis=luma)``."""
         return self._score(self.indices, lambda ir, vis, _: student(ir=ir, vis=vis))
 
     @torch.inference_mode()
-    def _score(self, indices: Iterable[int], fuse: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Report:
-        """Score ``fuse(ir, vis, target)`` on every image, and take the means."""
+    def _score(self, indices: Iterable[int], fuse: Fuse) -> Report:
+        """Score ``fuse(ir, vis, target)`` on every image, one at a time, and take the means."""
+        alone = torch.zeros(1, dtype=torch.long, device=self.images.device)
         rows = []
         for index in indices:
-            ir, vis, chroma = model_input(load_pair(self.source, index), self.device)
-            target = self.teacher_image(index)
-            fused = fuse(ir, vis, target)
-            values = self._values(fused, ir=ir, vis=vis, chroma=chroma)
-            values["mae"] = (fused - target).abs().mean((1, 2, 3))
-            values["ssim_teacher"] = ssim_pair(fused, target)
+            image = self.images.load(index)
+            values = image_values(self._values, image, alone, fuse, quality=self.quality, colour=self.colour)
             rows.append({name: float(value) for name, value in values.items()})
         means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         return {"e": self.scorer.score_e(means), **means}
-
-    def _values(self, fused: Tensor, *, ir: Tensor, vis: Tensor, chroma: Tensor) -> dict[str, Tensor]:
-        seen = chroma if self.colour else None
-        return indicator_values(self._metrics, fused, ir=ir, vis=vis, quality=self.quality, chroma=seen)

@@ -16,10 +16,14 @@ from fusion_env.report import Report
 from fusion_env.scoring import Scores, ends, lost_reward, reward
 from fusion_env.snapshot import read_generator, to_cpu, write_generator
 from fusion_env.task import DistillationTask
+from student.weights import build_student
 
 __all__ = ["LastRun", "Run"]
 
-_SAVED = ("rounds", "parity", "over", "diverged", "gap", "fused_std", "student", "teacher", "actions", "rewards")
+_SAVED = (
+    *("rounds", "parity", "over", "diverged", "gap", "fused_std", "student", "teacher", "actions", "rewards"),
+    *("best_round", "best_gap"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,12 @@ class LastRun:
     """What a finished run left behind; it stays until the next run ends.
 
     Attributes:
-        student: State dict of the student, on the CPU: the final one, or the last finite one of a diverged run.
+        student: State dict of the student that the run delivers, on the CPU: the best by the reward split (of equally
+            good ones the later), the stage-0 student among the candidates.
+        best_round: The round after which it was taken; 0 is the stage-0 student.
         report: Its report-split scores.
+        last_student: State dict of the student at the end, or of the last finite one of a diverged run.
+        last_report: Its report-split scores.
         teacher_report: The teacher's.
         actions: float32 [rounds, numbers of an action].
         rewards: One per round; the last one of a diverged or abandoned run stands for all rounds that it lost.
@@ -36,7 +44,10 @@ class LastRun:
     """
 
     student: dict[str, Tensor]
+    best_round: int
     report: Report
+    last_student: dict[str, Tensor]
+    last_report: Report
     teacher_report: Report
     actions: NDArray[np.float32]
     rewards: tuple[float, ...]
@@ -63,6 +74,9 @@ class Run:
         student: The student's last finite scores.
         teacher: The teacher's on the same crops.
         gap: E(student) - E(teacher) of these.
+        best: State dict of the student with the largest gap of the run so far, on the CPU; of equal ones the last.
+        best_round: The round that it comes from; 0 is the stage-0 student.
+        best_gap: Its gap.
         fused_std: Contrast of the student's images within an image; NaN once the run has diverged.
         observation: What the agent sees of the last finite scores.
         parity: Rounds running in which E over the whole reward split was the teacher's or better.
@@ -73,6 +87,7 @@ class Run:
     student: Scores
     teacher: Scores
     observation: NDArray[np.float32]
+    best: dict[str, Tensor]
 
     def __init__(self, task: DistillationTask, order_seed: int, noise_seed: int, score_seed: int) -> None:
         self.task = task
@@ -83,7 +98,8 @@ class Run:
         self.actions: list[list[float]] = []
         self.rewards: list[float] = []
         self.degradation = Degradation()
-        self.gap = self._gap_before = self.fused_std = float("nan")
+        self.gap = self._gap_before = self.fused_std = self.best_gap = float("nan")
+        self.best_round = 0
         self.parity = 0
         self.diverged = self.over = False
 
@@ -118,6 +134,8 @@ class Run:
         self.observation = self._observe(student, teacher)
         self.student, self.teacher, self.fused_std = student, teacher, spread
         self.gap = scorer.gap(student, teacher)
+        if not self.gap < self.best_gap:  # so it is before the first round, too
+            self.best, self.best_round, self.best_gap = to_cpu(self.engine.student.state_dict()), self.rounds, self.gap
 
     def _observe(self, student: Scores, teacher: Scores) -> NDArray[np.float32]:
         observe, trained = self.task.observer.observe, self.trained
@@ -166,14 +184,22 @@ class Run:
 
     def result(self) -> LastRun:
         """Score the report split, which nothing looks at before the run's end, and return what is left behind."""
+        last = to_cpu(self.engine.student.state_dict())
+        report, last_report = (self._report(state) for state in (self.best, last))
         return LastRun(
-            student=to_cpu(self.engine.student.state_dict()),
-            report=self.task.report.score(self.engine.student),
+            student=self.best,
+            best_round=self.best_round,
+            report=report,
+            last_student=last,
+            last_report=last_report,
             teacher_report=self.task.report.teacher(),
             actions=np.asarray(self.actions, np.float32).reshape(-1, ACTION_SIZE),
             rewards=tuple(self.rewards),
             diverged=self.diverged,
         )
+
+    def _report(self, state: dict[str, Tensor]) -> Report:
+        return self.task.report.score(build_student(state, "student of a run").to(self.task.device))
 
     def reseed(self, order_seed: int, noise_seed: int, score_seed: int) -> None:
         """Start new random streams; all else stays as it is."""
@@ -186,6 +212,7 @@ class Run:
         values |= {"observation": self.observation.tolist(), "degradation": vars(self.degradation)}
         return {
             "engine": self.engine.state_dict(),
+            "best": self.best,
             "score_rng": write_generator(self._score_rng),
             "values": json.dumps(values),
         }
@@ -202,4 +229,5 @@ class Run:
         self.observation = np.asarray(values["observation"], np.float32)
         self.degradation = Degradation(**values["degradation"])
         self.engine.load_state_dict(state["engine"])
+        self.best = to_cpu(state["best"])
         self._score_rng = read_generator(state["score_rng"])

@@ -1,24 +1,29 @@
 """Performance indicators (Eq. 4), their normalisation, the score E, the reward (Eq. 6), and when a run ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusion_env import metrics
 from fusion_env.config import INDICATORS, ScoringSettings
-from fusion_env.crop_bank import CropBank
+from fusion_env.crop_bank import StoredImages
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.errors import ConfigError
+from fusion_env.metrics import ssim_pair
+from fusion_env.metrics.levels import to_levels
 from student.numerics import own_numerics
 
 __all__ = [
     "CHUNK_PIXELS",
     "PARITY_ROUNDS",
+    "Fuse",
     "Scorer",
     "Scores",
     "ends",
+    "image_values",
     "indicator_values",
     "lost_reward",
     "reward",
@@ -27,8 +32,11 @@ __all__ = [
 Scores = dict[str, float]
 """Mean value of each metric over the scored images."""
 
+Fuse = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Makes fused luma of infrared, visible luma and what the teacher made of them."""
+
 CHUNK_PIXELS = 2_000_000
-"""Pixels that are scored at once: the paper's 294 crops of 224 pixels would not fit into memory together."""
+"""Pixels that are scored at once: the paper's 294 images would not fit into memory together."""
 
 PARITY_ROUNDS = 3
 """Rounds running in which E must reach the teacher's to end a run."""
@@ -81,7 +89,7 @@ def indicator_values(
     quality: nn.Module,
     chroma: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Compute metrics of some fused images.
+    """Compute metrics of some fused images, all of them in the whole grey levels of an 8-bit file.
 
     Args:
         names: ``"iqa"`` or names known to `fusion_env.metrics`.
@@ -96,31 +104,69 @@ def indicator_values(
     """
     values = metrics.compute([name for name in names if name != "iqa"], fused, ir=ir, vis=vis)
     if "iqa" in names:
-        seen = fused if chroma is None else ycbcr_to_rgb(torch.cat([fused, chroma], 1)).clamp(0, 1)
-        values["iqa"] = quality(seen)
+        seen = fused if chroma is None else ycbcr_to_rgb(torch.cat([fused, chroma], 1))
+        values["iqa"] = quality(to_levels(seen) / 255)
     return {name: values[name] for name in names}
 
 
+def image_values(
+    names: Sequence[str], images: StoredImages, index: Tensor, fuse: Fuse, *, quality: nn.Module, colour: bool
+) -> dict[str, Tensor]:
+    """Score what `fuse` makes of some stored images: the one way to a number of the reward and of the report.
+
+    Args:
+        names: As for `indicator_values`; also ``"mae"`` and ``"ssim_teacher"`` (against the teacher's image) and
+            ``"spread"`` (standard deviation within an image, 0..1).
+        images: Infrared, visible, teacher's fused luma, and chroma where `colour` is set.
+        index: Which of them.
+        fuse: Called once, with all of them.
+        quality: Quality score (IQA*).
+        colour: Score quality in colour.
+
+    Returns:
+        For each name a float tensor [B].
+    """
+    ir, vis, target = images.batch(index)
+    fused = fuse(ir, vis, target)
+    chroma = images.chroma[index].float() / 255 if colour and images.chroma is not None else None
+    indicators = [name for name in names if name not in _OF_FUSED]
+    values = indicator_values(indicators, fused, ir=ir, vis=vis, quality=quality, chroma=chroma)
+    values |= {name: of_fused(fused, target) for name, of_fused in _OF_FUSED.items() if name in names}
+    return {name: values[name].float() for name in names}
+
+
+_OF_FUSED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mae": lambda fused, target: (fused - target).abs().mean((1, 2, 3)),
+    "ssim_teacher": ssim_pair,
+    "spread": lambda fused, target: fused.std((1, 2, 3)),
+}
+
+
 class Scorer:
-    """Scores fused crops of the reward split against the teacher's, whose values are computed once.
+    """Scores the images of the reward split against the teacher's, whose values are computed once.
 
     Args:
         settings: Score, normalisation and observation.
-        bank: The fixed scored crops with the teacher's fused luma.
-        quality: Quality score (IQA*), on the bank's device.
+        images: What is scored, with the teacher's fused luma: images of one size together, whatever sizes there are.
+        quality: Quality score (IQA*), on the images' device.
 
     Raises:
-        ConfigError: A mean of the teacher is too small to divide by.
+        ConfigError: A mean of the teacher is too small to divide by, or there are too few images to draw from.
     """
 
     @own_numerics()
-    def __init__(self, settings: ScoringSettings, bank: CropBank, quality: nn.Module) -> None:
+    def __init__(self, settings: ScoringSettings, images: Sequence[StoredImages], quality: nn.Module) -> None:
         self._settings = settings
-        self._bank = bank
+        self._images = images
         self._quality = quality
+        self._count = sum(map(len, images))
+        if settings.score_images is not None and settings.score_images > self._count:
+            raise ConfigError(
+                f"score_images={settings.score_images} is more than the {self._count} images of the reward split: "
+                "lower it, or leave it out to score all of them"
+            )
         self.names = tuple(dict.fromkeys((*INDICATORS, *settings.score_metrics)))
-        with torch.inference_mode():
-            self._teacher = self._values(None, lambda ir, vis, target: target)
+        self._teacher = self._values(None, lambda ir, vis, target: target)
         self.teacher_means: Scores = {name: float(self._teacher[name].mean()) for name in self.names}
         if settings.normalisation == "teacher":
             for name, mean in self.teacher_means.items():
@@ -130,45 +176,52 @@ class Scorer:
                         "by: check its fused images, or use normalisation='minmax' with minmax_bounds"
                     )
 
-    def draw(self, rng: np.random.Generator) -> Tensor | None:
-        """Choose the crops of one round, or None for all of them."""
+    def draw(self, rng: np.random.Generator) -> NDArray[np.int64] | None:
+        """Choose the images of one round, in ascending order, or None for all of them."""
         if self._settings.score_images is None:
             return None
-        chosen = rng.choice(len(self._bank), self._settings.score_images, replace=False)
-        return torch.from_numpy(np.sort(chosen)).to(self._bank.ir.device)
+        return np.sort(rng.choice(self._count, self._settings.score_images, replace=False))
 
     @own_numerics()
-    @torch.inference_mode()
-    def score(self, student: nn.Module, crops: Tensor | None = None) -> tuple[Scores, Scores, float]:
+    def score(self, student: nn.Module, chosen: NDArray[np.int64] | None = None) -> tuple[Scores, Scores, float]:
         """Score a student.
 
         Args:
             student: In any mode; called as ``student(ir=ir, vis=luma)``.
-            crops: Crops from `draw`.
+            chosen: Images from `draw`.
 
         Returns:
-            The student's and the teacher's raw means over the same crops, and the standard deviation of the student's
+            The student's and the teacher's raw means over the same images, and the standard deviation of the student's
             fused luma within an image (0..1; near 0 means that the student has collapsed to constant images).
         """
-        values = self._values(crops, lambda ir, vis, _: student(ir=ir, vis=vis))
+        values = self._values(chosen, lambda ir, vis, _: student(ir=ir, vis=vis))
         own = {name: float(values[name].mean()) for name in self.names}
         spread = float(values["spread"].mean())
-        if crops is None:
+        if chosen is None:
             return own, dict(self.teacher_means), spread
-        return own, {name: float(self._teacher[name][crops].mean()) for name in self.names}, spread
+        return own, {name: float(self._teacher[name][chosen].mean()) for name in self.names}, spread
 
-    def _values(self, crops: Tensor | None, fuse: Callable[[Tensor, Tensor, Tensor], Tensor]) -> dict[str, Tensor]:
-        """Score ``fuse(ir, vis, target)`` of some crops: [B] for each metric, and the images' `spread`."""
-        bank = self._bank
-        index = torch.arange(len(bank), device=bank.ir.device) if crops is None else crops
-        results: list[dict[str, Tensor]] = []
-        for piece in index.split(max(1, CHUNK_PIXELS // bank.ir[0].numel())):
-            ir, vis, target = bank.batch(piece)
-            fused = fuse(ir, vis, target)
-            chroma = None if bank.chroma is None else bank.chroma[piece].float() / 255
-            values = indicator_values(self.names, fused, ir=ir, vis=vis, quality=self._quality, chroma=chroma)
-            results.append({**values, "spread": fused.std((1, 2, 3))})
-        return {name: torch.cat([result[name].float() for result in results]) for name in (*self.names, "spread")}
+    @torch.inference_mode()
+    def _values(self, chosen: NDArray[np.int64] | None, fuse: Fuse) -> dict[str, Tensor]:
+        """Score ``fuse(ir, vis, target)`` of some images: [B] for each metric, and the images' `spread`."""
+        names = (*self.names, "spread")
+        colour = self._settings.iqa_colour
+        results = [
+            image_values(names, images, index, fuse, quality=self._quality, colour=colour)
+            for images, index in self._pieces(np.arange(self._count) if chosen is None else chosen)
+        ]
+        return {name: torch.cat([result[name] for result in results]) for name in names}
+
+    def _pieces(self, chosen: NDArray[np.int64]) -> Iterator[tuple[StoredImages, Tensor]]:
+        """Yield the chosen images in their order, so many of one size at once as memory allows."""
+        first = 0
+        for images in self._images:
+            index = chosen[(chosen >= first) & (chosen < first + len(images))] - first
+            first += len(images)
+            if len(index):
+                at_once = max(1, CHUNK_PIXELS // images.ir[0].numel())
+                for piece in torch.from_numpy(index).to(images.ir.device).split(at_once):
+                    yield images, piece
 
     def normalised(self, scores: Scores) -> dict[str, float]:
         """Bring raw means to a common scale.

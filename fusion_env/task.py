@@ -14,8 +14,8 @@ from torch import Tensor
 from fusion_env import metrics, teachers
 from fusion_env.action import even_degradation
 from fusion_env.cache import arithmetic, cache_folder, load_or_compute
-from fusion_env.config import INDICATORS, DistillConfig, ScoringSettings, TeacherSettings
-from fusion_env.crop_bank import CropBank, CropPlan, build_bank, plan_crops
+from fusion_env.config import INDICATORS, SMALLEST_SCORED, DistillConfig, ScoringSettings, TeacherSettings
+from fusion_env.crop_bank import CropBank, CropPlan, StoredImages, build_bank, plan_crops
 from fusion_env.data import (
     PairSource,
     Progress,
@@ -40,6 +40,7 @@ from fusion_env.settings import shown
 from fusion_env.stage0 import Stage0Settings, initial_student, stage0_start
 from fusion_env.threads import set_threads
 from fusion_env.updates import Moments, Schedule
+from fusion_env.whole_images import WholeImages
 from student.numerics import own_numerics
 
 __all__ = [
@@ -55,6 +56,8 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 _tasks: "weakref.WeakValueDictionary[tuple, DistillationTask]" = weakref.WeakValueDictionary()
 
+# Random streams of the data seed.
+_TRAINING, _SCORING = 0, 1
 _SCALE_BATCHES = 4
 _SMALLEST_SCALE = 1e-8
 
@@ -91,7 +94,7 @@ def open_pairs(config: DistillConfig) -> PairSource:
         scene_width=config.scene_width,
         seed=config.data_seed,
         small_images=config.small_images,
-        minimum_size=max(config.crop_size, config.score_size),
+        minimum_size=max(config.crop_size, config.score_size or SMALLEST_SCORED),
         scale=config.scale,
     )
     return open_source(config.data, settings)
@@ -180,7 +183,7 @@ class DistillationTask:
         features: Feature network of Eq. 1.
         quality: Quality score (IQA*).
         bank: Training crops with targets.
-        scored: Scored crops of the reward split with targets.
+        scored: What is scored of the reward split, with the teacher's results: images of one size together.
         scorer: Scores students on them.
         observer: Makes observations of the scores.
         report: The report split.
@@ -199,7 +202,7 @@ class DistillationTask:
     features: FrozenNetwork
     quality: FrozenNetwork
     bank: CropBank
-    scored: CropBank
+    scored: list[StoredImages]
     scorer: Scorer
     observer: Observer
     report: ReportSplit
@@ -259,12 +262,20 @@ class DistillationTask:
         return {
             "data": f"{given if config.data == given else self.source.name}: {len(splits.train)} training, "
             f"{len(splits.reward)} reward, {len(splits.report)} report pairs{scale and ', ' + scale}",
+            "scored": self._describe_scored(),
             "teacher": f"{self.teacher.describe()}, targets per {context}",
             "student": f"stage 0: {stage0}",
             "perception": self.features.description,
             "iqa": self.quality.description,
             "device": f"{self.device}, {torch.get_num_threads()} CPU threads",
         }
+
+    def _describe_scored(self) -> str:
+        """Say what the reward is made of."""
+        config, count = self.config, sum(map(len, self.scored))
+        what = "whole images" if config.score_size is None else f"crops of {config.score_size}"
+        drawn = f"{config.score_images} of " if config.score_images is not None else ""
+        return f"{drawn}{count} {what} of the reward split"
 
 
 @own_numerics()
@@ -323,11 +334,15 @@ def _assemble(
     train_plan, score_plan = _plan_crops(config, source, splits)
     _verify(source, folder, progress)
     teacher.check(source.names)
+    whole = WholeImages(source, teacher, folder, device)
     new_bank = partial(build_bank, source, folder=folder, device=device, progress=progress)
     bank = new_bank(train_plan, teacher, config.group(TeacherSettings))
-    scored = new_bank(score_plan, teacher, config.group(TeacherSettings), chroma=config.iqa_colour)
+    if score_plan is None:
+        scored = whole.by_size(_scored_indices(config, splits), progress)
+    else:
+        scored = [new_bank(score_plan, teacher, config.group(TeacherSettings), chroma=config.iqa_colour)]
     scorer = Scorer(config.group(ScoringSettings), scored, quality)
-    report = ReportSplit(source, splits.report, teacher, quality, scorer, config.iqa_colour, folder, device, progress)
+    report = ReportSplit(whole, splits.report, quality, scorer, config.iqa_colour, progress)
     iterations = config.iterations or epoch_iterations(len(splits.train), config.batch_size)
     start = initial_student(config.student_init, teacher, config.stage0_seed)
     settings = config.group(Stage0Settings)
@@ -396,14 +411,23 @@ def _load_networks(
     return teacher.to(device).eval(), features.to(device), quality.to(device)
 
 
-def _plan_crops(config: DistillConfig, source: PairSource, splits: Splits) -> tuple[CropPlan, CropPlan]:
-    """Plan the training crops and the scored ones."""
-    train_rng, score_rng = (np.random.default_rng([config.data_seed, stream]) for stream in (0, 1))
-    train = plan_crops(source, splits.train, count=config.bank_size, size=config.crop_size, flip=True, rng=train_rng)
-    scored = plan_crops(
-        source, splits.reward, count=config.score_crops, size=config.score_size, flip=False, rng=score_rng
-    )
-    return train, scored
+def _plan_crops(config: DistillConfig, source: PairSource, splits: Splits) -> tuple[CropPlan, CropPlan | None]:
+    """Plan the training crops and, where crops are scored, those."""
+    rng = np.random.default_rng([config.data_seed, _TRAINING])
+    train = plan_crops(source, splits.train, count=config.bank_size, size=config.crop_size, flip=True, rng=rng)
+    if config.score_size is None or config.score_crops is None:
+        return train, None
+    rng = np.random.default_rng([config.data_seed, _SCORING])
+    count, size = config.score_crops, config.score_size
+    return train, plan_crops(source, splits.reward, count=count, size=size, flip=False, rng=rng)
+
+
+def _scored_indices(config: DistillConfig, splits: Splits) -> list[int]:
+    """Choose the whole images that are scored."""
+    if config.score_limit is None or config.score_limit >= len(splits.reward):
+        return list(splits.reward)
+    rng = np.random.default_rng([config.data_seed, _SCORING])
+    return sorted(rng.choice(splits.reward, config.score_limit, replace=False).tolist())
 
 
 def _verify(source: PairSource, folder: Path, progress: Progress) -> None:

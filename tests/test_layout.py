@@ -35,13 +35,13 @@ FLOORS = {
         *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads"),
         *("data", "perception", "metrics", "teachers"),
         *("settings", "config", "identity", "cache", "degradation", "action", "losses", "updates"),
-        *("crop_bank", "snapshot"),
+        *("crop_bank", "snapshot", "whole_images"),
         *("distillation", "scoring", "observation", "report", "stage0", "task"),
         *("run", "info", "render", "env", "vector_env"),
     ),
     "experiments": (
         *("command_line", "output"),
-        *("running", "benchmarking", "evaluation"),
+        *("evaluation", "running", "benchmarking"),
         *("studies", "measurements", "weights", "single_file"),
         *("run_agent", "run_reinforce", "benchmark", "evaluate", "replay"),
         # Old places of scripts, for one version: each says where its script went, and runs it.

@@ -69,7 +69,9 @@ def _head(grid: Grid, cells: Sequence[Cell]) -> list[str]:
         f"{', '.join(map(str, grid.stage0_seeds))} take turns.",
         "Interquartile means with 95 % bootstrap intervals, stratified by task and stage-0 seed. *Final gap* is "
         "E(student) - E(teacher) on the report split, which no policy sees; *mean reward* the area under the reward "
-        "curve per round. Higher is better, but for the MAE.",
+        "curve per round. Higher is better, but for the MAE. A run delivers its best student by the reward split (*of "
+        "round*: the median). Beside it stand the student of its last round, and the delivered one's output sharpened "
+        "(unsharp masking) and with more contrast: where these beat the policies, E is cheaper to buy than to learn.",
         "",
     ]
 

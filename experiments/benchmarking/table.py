@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from experiments.benchmarking.grid import Cell
 from experiments.benchmarking.uncertainty import interquartile_mean, interval, make_strata, probability_of_improvement
+from experiments.evaluation.baselines import CONTRAST
 from experiments.output import markdown_table
 
 __all__ = ["RAW_FILE", "Row", "raw_row", "results_table"]
@@ -20,6 +21,12 @@ RIVALS = ("constant", "random")
 # Below that a stratum hardly varies when it is drawn from itself.
 _FEW_RUNS = 3
 
+_VARIANTS = {"last": "last round", "unsharp": "+ unsharp", "contrast": f"contrast x{CONTRAST}"}
+"""The student of the last round, and the delivered one with its output post-processed: their final gaps."""
+
+_FLOORS = {"stage0": "*stage-0 student*", "laplacian": "*Laplacian*", "average": "*average*"}
+"""What is there without training, by the name of its report."""
+
 Row = dict[str, Any]
 
 
@@ -28,7 +35,9 @@ def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
 
     `report_gap` is E(student) - E(teacher) on the report split, `mean_reward` the area under the reward curve of the
     judged runs divided by their rounds; both are higher for better students. `report_mae` is the distance to the
-    teacher's images. Only the columns that start with ``seconds`` depend on the machine.
+    teacher's images. The student is the one that a run delivers, its best by the reward split, taken after
+    `best_round` rounds; `last_gap` is that of its last round, `unsharp_gap` and `contrast_gap` are those of its output
+    post-processed. Only the columns that start with ``seconds`` depend on the machine.
     """
     report, config = summary["report"], cell.job.config
     known = summary.get("fingerprints", {})  # runs of older versions have none
@@ -41,12 +50,13 @@ def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
         "data_fingerprint": known.get("data", ""),
         "seed": cell.seed,
         "stage0_seed": cell.stage0_seed,
-        "report_gap": report["final"]["e"] - report["teacher"]["e"],
+        "report_gap": _gap(report, "final"),
         "mean_reward": summary["return"] / config.env.rounds,
+        "best_round": float(np.mean(summary.get("best_rounds", [np.nan]))),
+        **{f"{name}_gap": _gap(report, name) for name in (*_VARIANTS, *_FLOORS)},
         "report_mae": report["final"]["mae"],
         "report_ssim_teacher": report["final"]["ssim_teacher"],
-        "stage0_gap": report["stage0"]["e"] - report["teacher"]["e"],
-        "stage0_mae": report["stage0"]["mae"],
+        **{f"{name}_mae": report[name]["mae"] for name in _FLOORS if name in report},
         "learning_rounds": summary["learning_rounds"],
         "judged_rounds": summary["judged_rounds"],
         "gradient_updates": summary["gradient_updates"],
@@ -56,11 +66,18 @@ def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
     }
 
 
+def _gap(report: Mapping[str, Mapping[str, float]], name: str) -> float:
+    """Return E - E(teacher); NaN for what an older version did not score."""
+    return report[name]["e"] - report["teacher"]["e"] if name in report else np.nan
+
+
 def results_table(rows: Sequence[Row], small_sample: Sequence[str] = ()) -> str:
     """Compare the policies as a Markdown table, the best `report_gap` first.
 
     Interquartile means over all runs of a policy with 95 % intervals from a bootstrap that is stratified by teacher,
-    data and stage-0 seed, and each policy's probability of a better report score than `constant` and `random`.
+    data and stage-0 seed, and each policy's probability of a better report score than `constant` and `random`. Beside
+    the delivered students' gaps stand those of the last round, and what post-processing makes of them; below, what is
+    there without training.
 
     Args:
         rows: Rows of `raw_row`, all of one protocol.
@@ -70,12 +87,12 @@ def results_table(rows: Sequence[Row], small_sample: Sequence[str] = ()) -> str:
     rivals = [name for name in RIVALS if name in policies]
     header = ["policy", "n", "final gap", "mean reward", "MAE to teacher"]
     header += [f"P(better than {name})" for name in rivals]
-    header += ["learning / judged rounds", "updates", "seconds", "diverged"]
+    header += ["learning / judged rounds", "updates", "seconds", "diverged", *_VARIANTS.values(), "of round"]
     lines = []
     for policy in sorted(policies, key=lambda name: -interquartile_mean(_strata(rows, name, "report_gap"))):
         mark = " †" if policy in small_sample else ""
         lines.append([policy + mark, *_cells(rows, policy, rivals)])
-    lines.append(_stage0_line(rows, len(header)))
+    lines += [_floor_line(rows, name, len(header)) for name in _FLOORS]
     body = [markdown_table(header, lines)]
     if any(policy in small_sample for policy in policies):
         body.append("\n† off-policy in one run: the small-sample regime; judged fairly only by the protocol `across`.")
@@ -100,14 +117,16 @@ def _cells(rows: Sequence[Row], policy: str, rivals: Sequence[str]) -> list[str]
     cells.append(_median(own, "gradient_updates"))
     cells.append(f"{np.median([row['seconds_training'] + row['seconds_frozen'] for row in own]):.0f}")
     cells.append(str(sum(row["diverged_runs"] for row in own)))
+    cells += [_estimate(3, interquartile_mean, _strata(rows, policy, f"{name}_gap")) for name in _VARIANTS]
+    cells.append(_median(own, "best_round"))
     return cells
 
 
-def _stage0_line(rows: Sequence[Row], columns: int) -> list[str]:
-    """Say where all started: one value for each task, whoever ran."""
-    starts = {tuple(row[name] for name in STRATUM): (row["stage0_gap"], row["stage0_mae"]) for row in rows}
-    gap, mae = np.mean(list(starts.values()), axis=0)
-    return ["*stage-0 student*", f"{len(starts)}", f"{gap:.3f}", "", f"{mae:.3f}", *[""] * (columns - 5)]
+def _floor_line(rows: Sequence[Row], name: str, columns: int) -> list[str]:
+    """Say what there is without training: one value for each task, whoever ran."""
+    values = {tuple(row[key] for key in STRATUM): (row[f"{name}_gap"], row.get(f"{name}_mae", np.nan)) for row in rows}
+    gap, mae = np.mean(list(values.values()), axis=0)
+    return [_FLOORS[name], f"{len(values)}", f"{gap:.3f}", "", f"{mae:.3f}", *[""] * (columns - 5)]
 
 
 def _estimate(digits: int, statistic: Callable[..., float], *samples: list[NDArray[np.float64]]) -> str:

@@ -100,9 +100,12 @@ def round_flops(env: FusionDistillEnv) -> int:
         loss.backward()
     iteration = counter.get_total_flops()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        ir, vis, _ = task.scored.batch(torch.arange(config.score_images or len(task.scored), device=task.device))
-        env.student(ir=ir, vis=vis)
-    return iteration * task.iterations + counter.get_total_flops()
+        for images in task.scored:
+            ir, vis, _ = images.batch(torch.arange(len(images), device=task.device))
+            env.student(ir=ir, vis=vis)
+    count = sum(map(len, task.scored))
+    scoring = counter.get_total_flops() * (config.score_images or count) // count
+    return iteration * task.iterations + scoring
 
 
 def measure(name: str, variant: str, rounds: int, device: torch.device, cache_dir: str) -> dict[str, float]:

@@ -79,7 +79,7 @@ class RunDirectory:
         evaluation: What each run of the frozen agent came to.
         summary: What the whole run came to; it is there when the run is finished.
         agent: File of the agent.
-        student: File of the last student.
+        student: File of the student that the last run delivered.
         rewards_figure: Picture of the rounds.
         preview_figure: Picture of some fused images.
     """
@@ -87,9 +87,9 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rounds = RoundsFile(path / "rounds.csv")
-        learning = ("rounds", "updates", "seconds", "diverged_runs", "agent_diverged")
+        learning = ("rounds", "updates", "seconds", "diverged_runs", "agent_diverged", "best_round")
         self.learning = ResultFile(path / "learning.json", dict, learning)
-        frozen = ("seed", "rounds", "return", "diverged", "student", "teacher")
+        frozen = ("seed", "rounds", "return", "diverged", "best_round", "report")
         self.evaluation = ResultFile(path / "evaluation.json", list, frozen)
         self.summary = ResultFile(path / "summary.json", dict, ("agent_diverged",))
         self.agent, self.student = path / "agent.zip", path / "student.safetensors"

@@ -28,18 +28,18 @@ def draw_preview(report: ReportSplit, before: dict[str, Tensor], after: dict[str
     Args:
         report: The report split.
         before: State dict of the stage-0 student.
-        after: State dict of the final student.
+        after: State dict of the delivered student.
         path: PNG file.
     """
     indices = report.indices[:_PREVIEWS]
-    titles = ("infrared", "visible", "teacher", "student, stage 0", "student, final")
+    titles = ("infrared", "visible", "teacher", "student, stage 0", "student, delivered")
     figure = Figure(figsize=(3.2 * len(titles), 2.55 * len(indices)), layout="constrained")
     axes = figure.subplots(len(indices), len(titles), squeeze=False)
     students = [build_student(state, "student") for state in (before, after)]
     for row, index in zip(axes, indices, strict=True):
-        pair = report.source.load(index)
+        pair = report.images.source.load(index)
         ir, vis, chroma = model_input(pair, torch.device("cpu"))
-        fused = [report.teacher_image(index).cpu(), *(student(ir=ir, vis=vis) for student in students)]
+        fused = [report.images.teacher_image(index).cpu(), *(student(ir=ir, vis=vis) for student in students)]
         pictures = [
             ir.expand(-1, 3, -1, -1),
             pair.vis[None].float() / 255,

@@ -12,16 +12,19 @@ from experiments.running.divergence import warn_of_divergence
 from experiments.running.interruption import Interrupted
 from experiments.running.learn import make_env
 from experiments.running.normalisation import normalized_as_learned
+from experiments.running.reports import delivered_reports
 from experiments.running.rounds import round_row
+from fusion_env.run import LastRun
+from fusion_env.task import DistillationTask
 from student.weights import save_state
 
-__all__ = ["FrozenRun", "frozen_seed", "run_frozen"]
+__all__ = ["FrozenRun", "frozen_result", "frozen_seed", "run_frozen"]
 
 # Learning uses the streams of the seed itself; these are children of it.
 _PURPOSE = 1
 
 FrozenRun = dict[str, Any]
-"""``seed``, ``rounds``, ``return`` (sum of rewards), ``diverged``; report scores of ``student`` and ``teacher``."""
+"""``seed``, ``rounds``, ``return`` (sum of rewards), ``diverged``, ``best_round``, ``report`` (`delivered_reports`)."""
 
 
 def frozen_seed(seed: int, index: int) -> int:
@@ -60,28 +63,33 @@ def run_frozen(attempt: Attempt, agent: BaseAlgorithm, learned_rounds: int) -> l
     return results
 
 
+def frozen_result(task: DistillationTask, seed: int, last: LastRun) -> FrozenRun:
+    """Return what is written down of a finished run."""
+    return {
+        "seed": seed,
+        "rounds": len(last.actions),
+        "return": sum(last.rewards),
+        "diverged": last.diverged,
+        "best_round": last.best_round,
+        "report": delivered_reports(task, last),
+    }
+
+
 def _run_once(attempt: Attempt, env: VecEnv, agent: BaseAlgorithm, index: int, bar: tqdm) -> FrozenRun:
     config, run, seed = attempt.config, attempt.config.runs + index, frozen_seed(attempt.config.seed, index)
     agent.set_random_seed(seed)  # for policies that draw; a run does not depend on how many went before
     env.seed(seed)
     observation: Any = env.reset()
-    state, starts, rewards = None, np.ones(1, bool), []
+    state, starts = None, np.ones(1, bool)
     while True:
         action, state = agent.predict(observation, state=state, episode_start=starts, deterministic=True)
         observation, reward, starts, infos = env.step(action)
-        rewards.append(float(reward[0]))
         warn_of_divergence(run, infos[0], config.env)
-        attempt.directory.rounds.append(round_row("evaluate", run, np.clip(action[0], -1, 1), rewards[-1], infos[0]))
+        attempt.directory.rounds.append(
+            round_row("evaluate", run, np.clip(action[0], -1, 1), float(reward[0]), infos[0])
+        )
         bar.update()
         if starts[0]:
-            last = env.get_attr("last_run")[0]
-            return {
-                "seed": seed,
-                "rounds": len(rewards),
-                "return": sum(rewards),
-                "diverged": last.diverged,
-                "student": last.report,
-                "teacher": last.teacher_report,
-            }
+            return frozen_result(attempt.task, seed, env.get_attr("last_run")[0])
         if attempt.stop:
             raise Interrupted("stopped while the frozen agent was running; finished runs are kept")

@@ -54,8 +54,8 @@ class Replay:
     Attributes:
         matched: Rounds that came out as recorded, by phase and run, in order.
         mismatch: The first round that did not; None where all did.
-        student: Whether the last student is the one in ``student.safetensors``; None where it was not compared, since
-            the run is unfinished, its agent broke, or a round differs.
+        student: Whether the student delivered is the one in ``student.safetensors``; None where it was not compared,
+            since the run is unfinished, its agent broke, or a round differs.
     """
 
     matched: dict[tuple[str, int], int]
@@ -118,7 +118,7 @@ def replay(run_dir: Path, *, tolerance: float = 0.0, progress: Progress = no_pro
             return Replay(matched, Mismatch(phase, run, int(row["round"]), differing), None)
         matched[phase, run] = matched.get((phase, run), 0) + 1
     summary = directory.summary.read()
-    # The last student is that of the last recorded round, unless the agent broke.
+    # The student delivered is that of the last recorded run, unless the agent broke.
     complete = summary is not None and not summary["agent_diverged"]
     return Replay(matched, None, _same_student(env, directory.student, tolerance) if complete else None)
 
@@ -181,7 +181,7 @@ def _same(recorded: str, new: str, tolerance: float) -> bool:
 
 
 def _same_student(env: FusionDistillEnv, path: Path, tolerance: float) -> bool:
-    recorded, new = load_state(path), env.student.state_dict()
+    recorded, new = load_state(path), env.run.best
     return recorded.keys() == new.keys() and all(
         torch.allclose(tensor.cpu(), recorded[name], rtol=tolerance, atol=tolerance) for name, tensor in new.items()
     )

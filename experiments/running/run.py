@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import agents
@@ -19,23 +18,22 @@ from experiments.running.config import RunConfig
 from experiments.running.directory import RunDirectory
 from experiments.running.divergence import has_finite_weights
 from experiments.running.figures import draw_preview, draw_rewards
-from experiments.running.interruption import Interrupted, stop_on_request
-from experiments.running.judge import FrozenRun, frozen_seed, run_frozen
+from experiments.running.interruption import stop_on_request
+from experiments.running.judge import FrozenRun, frozen_result, frozen_seed, run_frozen
 from experiments.running.learn import make_env, new_agent, train_agent
+from experiments.running.reports import comparison_reports, delivered_reports, guidance_only
 from fusion_env.data import Progress, no_progress
-from fusion_env.degradation import Degradation
-from fusion_env.distillation import GUIDANCE_ONLY
 from fusion_env.errors import ConfigError, FusionEnvError
 from fusion_env.fingerprint import sha256_of
 from fusion_env.identity import Fingerprints
 from fusion_env.report import Report
+from fusion_env.run import Run
 from fusion_env.task import DistillationTask, build_task, content_fingerprints
 from fusion_env.version import __version__
-from student import FusionStudent
 from student.numerics import own_numerics
 from student.weights import WeightsError, build_student, load_state, save_state
 
-__all__ = ["AgentDivergedError", "run", "summary_table"]
+__all__ = ["AgentDivergedError", "run"]
 
 _logger = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ _PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "sb3-cont
 
 Learning = dict[str, Any]
 """``rounds``, ``diverged_runs``, ``agent_diverged`` (None, or what to say), ``updates``, ``seconds`` of all runs;
-``last_rounds``, ``return`` and ``report`` of the last one."""
+``last_rounds``, ``return``, ``best_round`` and ``report`` of the last one."""
 
 
 class AgentDivergedError(FusionEnvError):
@@ -149,12 +147,14 @@ def _learn(attempt: Attempt, agent: BaseAlgorithm) -> Learning:
             "agent_diverged": training.agent_diverged,
             "updates": training.updates,
             "seconds": training.seconds,
-            "report": {"teacher": last.teacher_report, "final": last.report},
+            "best_round": last.best_round,
+            "report": delivered_reports(attempt.task, last),
         }
     else:
         if config.policy is None:
             agent.save(directory.agent)
-        learning = {"rounds": 0, "updates": 0, "seconds": 0.0, "diverged_runs": 0, "agent_diverged": None}
+        nothing = {"rounds": 0, "updates": 0, "seconds": 0.0, "diverged_runs": 0, "best_round": None}
+        learning = {**nothing, "agent_diverged": None}
     directory.learning.write(learning)
     return learning
 
@@ -170,14 +170,11 @@ def _judge(attempt: Attempt, learning: Learning) -> list[FrozenRun]:
 
 def _lost_runs(config: RunConfig, task: DistillationTask) -> list[FrozenRun]:
     """Return what comes of an agent that cannot act: the stage-0 student, and every round of each run lost."""
-    lost = {
-        "rounds": 0,
-        "return": config.env.divergence_reward * config.env.rounds,
-        "diverged": True,
-        "student": task.report.score(_student(task, task.stage0)),
-        "teacher": task.report.teacher(),
-    }
-    return [{"seed": frozen_seed(config.seed, index), **lost} for index in range(config.eval_runs)]
+    run = Run(task, 0, 0, 0)
+    run.score()
+    run.abandon()
+    lost = run.result()
+    return [frozen_result(task, frozen_seed(config.seed, index), lost) for index in range(config.eval_runs)]
 
 
 def _saved_agent(attempt: Attempt) -> BaseAlgorithm:
@@ -201,39 +198,20 @@ def _saved_agent(attempt: Attempt) -> BaseAlgorithm:
 
 def _reports(attempt: Attempt, learning: Learning, frozen: list[FrozenRun]) -> dict[str, Report]:
     task, directory = attempt.task, attempt.directory
-    if frozen:
-        names = frozen[0]["student"]
-        means = {name: float(np.mean([result["student"][name] for result in frozen])) for name in names}
-        reports = {"teacher": frozen[0]["teacher"], "final": means}
-    else:
-        reports = dict(learning["report"])
-    reports["stage0"] = task.report.score(_student(task, task.stage0))
+    reports = dict(_mean_reports(frozen) if frozen else learning["report"]) | comparison_reports(task)
     if attempt.config.details and not learning["agent_diverged"]:
         draw_rewards(directory.rounds.read(), directory.rewards_figure)
-        control = _guidance_only(attempt)
+        control = guidance_only(attempt)
         draw_preview(task.report, task.stage0, load_state(directory.student), directory.preview_figure)
-        reports["guidance_only"] = task.report.score(_student(task, control))
+        reports["guidance_only"] = task.report.score(build_student(control, "control").to(task.device))
     return reports
 
 
-def _guidance_only(attempt: Attempt) -> dict[str, torch.Tensor]:
-    """Train the control: the same start and as many iterations, with the guidance loss only."""
-    config, task = attempt.config, attempt.task
-    engine = task.new_engine(config.seed, config.seed)
-    for done in attempt.progress(range(config.env.rounds), "guidance only"):
-        if attempt.stop:
-            raise Interrupted("stopped while the control was training; what was learnt is kept")
-        diverged = engine.run_round(GUIDANCE_ONLY, Degradation()).diverged
-        # Like the environment: finite weights can be so large that nothing finite comes out of them.
-        if diverged or not np.isfinite([*task.scorer.score(engine.student)[0].values()]).all():
-            engine.roll_back()
-            _logger.warning("the guidance-only control diverged in round %d; its last finite student counts", done + 1)
-            break
-    return engine.state_dict()["student"]
-
-
-def _student(task: DistillationTask, state: dict[str, torch.Tensor]) -> FusionStudent:
-    return build_student(state, "trained student").to(task.device)
+def _mean_reports(frozen: list[FrozenRun]) -> dict[str, Report]:
+    return {
+        name: {key: float(np.mean([run["report"][name][key] for run in frozen])) for key in report}
+        for name, report in frozen[0]["report"].items()
+    }
 
 
 def _summary(
@@ -244,11 +222,12 @@ def _summary(
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     task = attempt.task
-    judged = frozen or [{"rounds": learning["last_rounds"], "return": learning["return"]}]
+    judged = frozen or [{**learning, "rounds": learning["last_rounds"]}]
     summary = {
         "protocol": attempt.config.protocol,
         "report_pairs": len(task.splits.report),
         "report": reports,
+        "best_rounds": [result["best_round"] for result in judged],
         "closer_to_teacher": reports["final"]["mae"] < reports["stage0"]["mae"],
         "diverged_runs": learning["diverged_runs"] + sum(result["diverged"] for result in frozen),
         "agent_diverged": learning["agent_diverged"],
@@ -274,28 +253,3 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):  # some are needed by some agents only
             versions[name] = version(name)
     return versions | {"opencv": cv2.__version__}  # four distributions provide it, opencv-python-headless among them
-
-
-def summary_table(summary: dict[str, Any]) -> str:
-    """Write the summary of a run for people: a table of the report split and what it says."""
-    columns = ("e", "mae", "ssim_teacher", "ag", "ei", "sd", "en", "vif", "ssim", "iqa")
-    titles = {"e": "E", "mae": "MAE", "ssim_teacher": "SSIM(teacher)"}
-    names = {"teacher": "teacher", "stage0": "stage 0", "guidance_only": "guidance only", "final": "with agent"}
-    header = [titles.get(column, column.upper()) for column in columns]
-    rows = [["", *header]]
-    for key, name in names.items():
-        if key in summary["report"]:
-            rows.append([name, *(f"{summary['report'][key][column]:.4f}" for column in columns)])
-    widths = [max(7, *map(len, cells)) for cells in zip(*rows, strict=True)]
-    widths[0] = 14
-    lines = [" ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    word = {True: "closer", False: "NOT closer"}
-    whose = "the student is" if summary["protocol"] == "online" else "the frozen agent's students are, on average,"
-    verdict = f"{word[summary['closer_to_teacher']]} to the teacher than the stage-0 start"
-    if "guidance_only" in summary["report"]:
-        control = word[summary["closer_than_guidance_only"]]
-        verdict += f", and {control} than one trained for as many iterations with guidance only"
-    lines.append(f"\nOn {summary['report_pairs']} report pairs {whose} {verdict} (by MAE).")
-    if summary["diverged_runs"]:
-        lines.append(f"{summary['diverged_runs']} run(s) diverged; their students are the last finite ones.")
-    return "\n".join(lines)

@@ -56,7 +56,7 @@ def score_degraded(task: DistillationTask, fuse: Fuse, strength: float, draws: i
     degradation, rows = even_degradation(strength), []
     for index in task.report.indices:
         ir, vis, _ = model_input(task.source.load(index), task.device)
-        target = task.report.teacher_image(index)
+        target = task.report.images.teacher_image(index)
         for draw in range(draws if strength else 1):
             generator = torch.Generator().manual_seed(draw)
             both = torch.cat([ir, vis])

@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of stage 0 and of the runs")
     parser.add_argument("--out", type=Path, default=Path("runs/training-recipe"), help="directory for the results")
-    add_settings(parser, without=("stage0_seed", *(name for changes in RECIPES.values() for name in changes)))
+    add_settings(parser, "demo", without=("stage0_seed", *(name for changes in RECIPES.values() for name in changes)))
     args = parser.parse_args(arguments)
     config = preset("demo", **SETTINGS | given_settings(args))
     raw = args.out / "training_recipe.csv"

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ class PairedFolder(PairSource):
         ROOT/vi/00001.jpg     or vis/ or visible/
         ROOT/train.txt        optional, together with val.txt
         ROOT/val.txt
+        ROOT/reward.txt       optional beside them
 
     Files pair up by stem, case-sensitively; extensions may differ, the content decides the format (see
     `student.images`). If no stem is on both sides, marks of the side are left out first: ``ir/IR_01.png`` and
@@ -51,8 +53,8 @@ class PairedFolder(PairSource):
     Building the object reads headers only and reports every problem at once. Corrupt pixel data shows when a pair is
     loaded; `verify` looks for it in all files.
 
-    ``train.txt`` and ``val.txt`` hold one name per line, with or without mark and extension; blank lines and lines
-    that start with ``#`` are ignored. Pairs in neither list are not used by `fusion_env.data.make_splits`.
+    The lists hold one name per line, with or without mark and extension; blank lines and lines that start with ``#``
+    are ignored. Pairs in none of them are not used by `fusion_env.data.make_splits`, which says what each is for.
 
     Args:
         root: Folder as above.
@@ -66,7 +68,8 @@ class PairedFolder(PairSource):
         name: The folder's own name.
         names: Names of the pairs, sorted.
         sizes: Height and width of each pair as `load` returns it, that is after EXIF rotation and enlargement.
-        split_names: ``{"train": (...), "val": (...)}`` from the lists, or None without them.
+        split_names: ``{"train": (...), "val": (...)}`` from the lists, with ``"reward"`` where there is one; None
+            without them.
 
     Raises:
         ConfigError: If `small_images` or `minimum_size` is out of range.
@@ -274,16 +277,21 @@ def _text(size: tuple[int, int]) -> str:
 
 
 def _read_split_lists(root: Path, known: Mapping[str, str], problems: list[str]) -> dict[str, tuple[str, ...]] | None:
-    """Read ``train.txt`` and ``val.txt``; what is wrong with them is added to `problems`."""
-    lists = {side: root / f"{side}.txt" for side in ("train", "val")}
-    present = [side for side, file in lists.items() if os.path.lexists(file)]
+    """Read ``train.txt``, ``val.txt`` and ``reward.txt``; what is wrong with them is added to `problems`."""
+    files = {part: root / f"{part}.txt" for part in ("train", "val", "reward")}
+    present = [part for part, file in files.items() if os.path.lexists(file)]
     if not present:
         return None
-    if len(present) == 1:
-        problems.append(f"{present[0]}.txt stands alone; train.txt and val.txt belong together")
-    names = {side: _read_list(lists[side], known, problems) for side in present}
-    for name in sorted(set(names.get("train", ())) & set(names.get("val", ()))):
-        problems.append(f"{name} is listed in train.txt and in val.txt")
+    missing = [f"{part}.txt" for part in ("train", "val") if part not in present]
+    if missing:
+        problems.append(
+            f"{', '.join(f'{part}.txt' for part in present)} without {' and '.join(missing)}; train.txt and val.txt "
+            "belong together, and reward.txt to both"
+        )
+    names = {part: _read_list(files[part], known, problems) for part in present}
+    for first, second in combinations(present, 2):
+        for name in sorted(set(names[first]) & set(names[second])):
+            problems.append(f"{name} is listed in {first}.txt and in {second}.txt")
     return names
 
 

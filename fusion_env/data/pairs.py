@@ -66,8 +66,8 @@ class PairSource(ABC):
         name: Name of the source, for results and messages.
         names: Names of the pairs, unique, in the order of their indices.
         sizes: Height and width in pixels of every pair, as `load` returns it.
-        split_names: Names of the pairs for ``"train"`` and ``"val"``, where the source prescribes them; `make_splits`
-            then honours them.
+        split_names: Names of the pairs for ``"train"`` and ``"val"``, optionally ``"reward"``, where the source
+            prescribes them; `make_splits` then honours them.
     """
 
     name: str

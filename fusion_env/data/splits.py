@@ -1,10 +1,12 @@
 """Which pairs are trained on, which pay the reward, and which are only reported."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from fusion_env.data.pairs import PairSource
+from fusion_env.data.pairs import PairSource, joint_error
 from fusion_env.errors import DataError
 
 __all__ = ["Splits", "make_splits"]
@@ -28,47 +30,69 @@ class Splits:
 def make_splits(source: PairSource, seed: int) -> Splits:
     """Split a source, the same way for the same names and seed.
 
-    If the source has ``split_names`` (`fusion_env.data.PairedFolder` with ``train.txt`` and ``val.txt``), a random
-    tenth of the training list pays the reward, its rest is trained on, and the validation list is reported; pairs in
-    neither list are left out. Otherwise a random tenth is reported, another one pays the reward. Tenths are rounded
-    half up and hold at least one pair.
+    Frames of one scene have neighbouring names, and a student that was trained on one of them knows the others. Splits
+    are therefore blocks in the order of the names, cut at a seeded place, and never single pairs drawn here and there.
+
+    If the source has ``split_names`` (`fusion_env.data.PairedFolder` with ``train.txt``, ``val.txt`` and optionally
+    ``reward.txt``), they are training, report and reward split; without a list for the reward, a block of one tenth of
+    the training list takes its place. Pairs in no list are left out. Without lists one block of a tenth pays the
+    reward, the next one is reported, and the rest is trained on. Tenths are rounded half up and hold at least one pair.
 
     Args:
         source: The pairs.
-        seed: Seed of the random choice, at least 0.
+        seed: Seed of the place of the blocks, at least 0.
 
     Returns:
         The three parts, none of them empty.
 
     Raises:
-        DataError: If there are too few pairs to fill all parts: 3, or 2 in the training and 1 in the validation list.
+        DataError: If there are too few pairs to fill all parts, or a pair stands in two lists.
     """
     rng = np.random.default_rng(seed)
-    lists = source.split_names
-    if lists is None:
-        if len(source) < 3:
-            raise DataError(
-                f"{source.name}: training, reward and report need at least 3 image pairs. Got {len(source)}"
-            )
-        shuffled, tenth = rng.permutation(len(source)), _tenth(len(source))
-        return Splits(_sorted(shuffled[2 * tenth :]), _sorted(shuffled[tenth : 2 * tenth]), _sorted(shuffled[:tenth]))
+    if source.split_names is not None:
+        return _listed_splits(source, source.split_names, rng)
+    if len(source) < 3:
+        raise DataError(f"{source.name}: training, reward and report need at least 3 image pairs. Got {len(source)}")
+    tenth = _tenth(len(source))
+    both, train = _cut_block(tuple(range(len(source))), 2 * tenth, rng)
+    return Splits(train, both[:tenth], both[tenth:])
 
-    if len(lists["train"]) < 2 or not lists["val"]:
+
+def _listed_splits(source: PairSource, lists: Mapping[str, tuple[str, ...]], rng: np.random.Generator) -> Splits:
+    _check_disjoint(source.name, lists)
+    needed = 1 if "reward" in lists else 2
+    if len(lists["train"]) < needed or not all(lists.values()):
+        counts = ", ".join(f"{part} {len(names)}" for part, names in lists.items())
         raise DataError(
-            f"{source.name}: the training list needs at least 2 pairs (training and reward), the validation list 1. "
-            f"Got {len(lists['train'])} and {len(lists['val'])}"
+            f"{source.name}: the training list needs at least 2 pairs (1 beside a list for the reward), every other "
+            f"list 1. Got {counts}"
         )
-    index = {name: position for position, name in enumerate(source.names)}
-    # Sorted first, so that reordering the lines of a list changes nothing.
-    shuffled = rng.permutation(sorted(index[name] for name in lists["train"]))
-    tenth = _tenth(len(shuffled))
-    report = np.array([index[name] for name in lists["val"]])
-    return Splits(_sorted(shuffled[tenth:]), _sorted(shuffled[:tenth]), _sorted(report))
+    position = {name: index for index, name in enumerate(source.names)}
+    # Sorted, so that reordering the lines of a list changes nothing.
+    parts = {part: tuple(sorted(position[name] for name in names)) for part, names in lists.items()}
+    if "reward" in parts:
+        return Splits(parts["train"], parts["reward"], parts["val"])
+    reward, train = _cut_block(parts["train"], _tenth(len(parts["train"])), rng)
+    return Splits(train, reward, parts["val"])
+
+
+def _check_disjoint(source: str, lists: Mapping[str, tuple[str, ...]]) -> None:
+    found: dict[str, list[str]] = defaultdict(list)
+    for part, names in lists.items():
+        for name in names:
+            found[name].append(part)
+    problems = [f"{name!r} in {' and '.join(parts)}" for name, parts in found.items() if len(parts) > 1]
+    if problems:
+        raise joint_error(f"{source}: no pair may be listed twice", problems)
+
+
+def _cut_block(
+    indices: tuple[int, ...], count: int, rng: np.random.Generator
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Cut `count` neighbours out of ascending indices; return them and the rest."""
+    start = int(rng.integers(len(indices) - count + 1))
+    return indices[start : start + count], indices[:start] + indices[start + count :]
 
 
 def _tenth(count: int) -> int:
     return max(1, (count + 5) // 10)
-
-
-def _sorted(indices: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(index) for index in np.sort(indices))

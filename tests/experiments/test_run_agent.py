@@ -9,6 +9,8 @@ from experiments.running.directory import RunDirectory
 from fusion_env.errors import ConfigError, FusionEnvError, SnapshotError
 from tests.experiments.processes import recorded, start, wait_until
 
+REPORTED = {"teacher", "stage0", "final", "last", "unsharp", "contrast", "average", "laplacian"}
+
 
 @pytest.mark.parametrize("algo", ["constant", "random", "linear", "td3", "a2c"])
 def test_every_kind_of_agent_runs(finished, tmp_path: Path, algo: str) -> None:
@@ -26,7 +28,7 @@ def test_guidance_only_is_the_control_that_run_prints(finished, tmp_path: Path) 
 
 def test_without_control_and_pictures(finished, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = finished(tmp_path, "--rounds", "2", "--no-details")
-    assert set(run.summary.read()["report"]) == {"teacher", "stage0", "final"}
+    assert set(run.summary.read()["report"]) == REPORTED
     assert not run.rewards_figure.exists()
     printed = capsys.readouterr().out
     assert "to the teacher than the stage-0 start (by MAE)." in printed
@@ -41,9 +43,10 @@ def test_across_scores_only_the_frozen_agent(finished, tmp_path: Path, capsys: p
     assert [row["run"] for row in rows[::4]] == ["0", "1", "2", "3", "4"]
     summary, frozen = run.summary.read(), run.evaluation.read()
     assert len({result["seed"] for result in frozen}) == 2
-    mean = sum(result["student"]["e"] for result in frozen) / 2
+    mean = sum(result["report"]["final"]["e"] for result in frozen) / 2
     assert summary["report"]["final"]["e"] == pytest.approx(mean)
     assert summary["return"] == pytest.approx(sum(float(row["reward"]) for row in rows[12:]) / 2)
+    assert summary["best_rounds"] == [result["best_round"] for result in frozen]
 
 
 def test_a_trained_policy_on_another_task(finished, tiny, tmp_path: Path, reference_dir: Path) -> None:

@@ -47,7 +47,12 @@ def test_a_run_writes_everything(tiny, tmp_path: Path, capsys: pytest.CaptureFix
     assert all(-1 <= float(row[f"action_{name}"]) <= 1 for row in table for name in ACTION_NAMES)
 
     summary = run.summary.read()
-    assert set(summary["report"]) == {"teacher", "stage0", "guidance_only", "final"}
+    compared = {"teacher", "stage0", "guidance_only", "last", "unsharp", "contrast", "average", "laplacian"}
+    assert set(summary["report"]) == compared | {"final"}
+    gaps = [float(row["gap"]) for row in table]
+    (best,) = summary["best_rounds"]
+    assert best == 0 or gaps[best - 1] == max(gaps)
+    assert (summary["report"]["final"] == summary["report"]["last"]) == (best == len(gaps))
     final, stage0 = summary["report"]["final"], summary["report"]["stage0"]
     assert summary["closer_to_teacher"] == (final["mae"] < stage0["mae"])
     assert summary["protocol"] == "online"

@@ -68,7 +68,7 @@ def test_wrapped_environments(tiny_config: MakeConfig) -> None:
 def test_a_pickle_is_small(tiny_config: MakeConfig) -> None:
     env = begun(tiny_config())
     student = sum(tensor.numel() * 4 for tensor in env.student.state_dict().values())
-    assert len(pickle.dumps(env)) < 4 * student  # weights and two moments; not the data
+    assert len(pickle.dumps(env)) < 5 * student  # weights, two moments, the best of the run; not the data
     env.reset()
     assert len(pickle.dumps(env)) < 5 * student  # and what the run that was cut off left
     assert len(pickle.dumps(env.task)) < 10_000

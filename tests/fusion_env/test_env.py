@@ -1,4 +1,5 @@
 import copy
+import pickle
 import random
 import warnings
 from collections.abc import Callable
@@ -23,11 +24,12 @@ from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, MissingRequirementsError, SnapshotError
 from fusion_env.observation import observation_table
 from fusion_env.render import has_display
+from student.weights import build_student
 
 MakeEnv = Callable[..., FusionDistillEnv]
 IDS = ("fusion_env/FusionDistill-v0", "fusion_env/FusionDistillPaper-v0", "fusion_env/FusionDistillTiny-v0")
 
-SMALL_DEMO = {"scenes": 5, "rounds": 3, "bank_size": 8, "score_crops": 2, "iterations": 1, "batch_size": 2}
+SMALL_DEMO = {"scenes": 5, "rounds": 3, "bank_size": 8, "iterations": 1, "batch_size": 2}
 
 
 def play(env: gymnasium.Env, seed: int, rounds: int) -> list[np.ndarray]:
@@ -314,7 +316,7 @@ def test_divergence_ends_the_run_and_never_pays(tiny_env: MakeEnv) -> None:
     assert np.array_equal(observation, last)
     assert env.last_run.diverged
     # What is kept is the last finite student.
-    assert all(torch.equal(healthy[name], env.last_run.student[name]) for name in healthy)
+    assert all(torch.equal(healthy[name], env.last_run.last_student[name]) for name in healthy)
     # The worst that can happen to a finite student, a constant image, still earns more from the same state.
     with torch.no_grad():
         for parameter in fork.student.parameters():
@@ -349,12 +351,68 @@ def test_an_abandoned_run_keeps_its_student_and_loses_the_missing_rounds(tiny_en
     assert last.diverged
     assert last.rewards == (*rewards, -4.0)
     assert np.array_equal(last.actions, actions)
-    assert all(torch.equal(student[name], tensor) for name, tensor in last.student.items())
-    assert last.report == env.task.report.score(env.student)
+    assert all(torch.equal(student[name], tensor) for name, tensor in last.last_student.items())
+    assert last.last_report == pytest.approx(env.task.report.score(env.student), rel=1e-5)
     with pytest.raises(gymnasium.error.ResetNeeded):
         env.step(actions[0])
     env.reset()
     assert env.abandon().actions.shape == (0, ACTION_SIZE)
+
+
+def run_with_gaps(env: FusionDistillEnv, gaps: list[float], monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """Play a run whose scores are as given; return the student's weights at every point."""
+    coming = iter(gaps)
+    monkeypatch.setattr(env.task.scorer, "gap", lambda student, teacher: next(coming))
+    env.reset(seed=0)
+    students = [copy.deepcopy(env.student.state_dict())]
+    for _ in gaps[1:]:
+        env.step(np.zeros(ACTION_SIZE))
+        students.append(copy.deepcopy(env.student.state_dict()))
+    return students
+
+
+@pytest.mark.parametrize(
+    ("gaps", "best"),
+    [
+        ([-0.5, -0.4, -0.3, -0.4], 2),
+        ([-0.1, -0.4, -0.3, -0.4], 0),
+        ([-0.5, -0.3, -0.3, -0.4], 2),
+        ([-0.5, -0.4, -0.3, -0.3], 3),
+    ],
+)
+def test_the_best_student_is_delivered(
+    tiny_env: MakeEnv, monkeypatch: pytest.MonkeyPatch, gaps: list[float], best: int
+) -> None:
+    env = tiny_env(rounds=3)
+    students = run_with_gaps(env, gaps, monkeypatch)
+    last = env.last_run
+    assert last.best_round == best
+    for state, expected, report in (
+        (last.student, students[best], last.report),
+        (last.last_student, students[3], last.last_report),
+    ):
+        assert all(torch.equal(expected[name], tensor) for name, tensor in state.items())
+        assert report == env.task.report.score(build_student(state, "test"))
+    assert (last.report == last.last_report) == (best == 3)
+
+
+@pytest.mark.parametrize(
+    "moved", [FusionDistillEnv.fork, copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env)), None]
+)
+def test_the_best_student_goes_with_the_run(
+    tiny_env: MakeEnv, monkeypatch: pytest.MonkeyPatch, moved: Callable | None
+) -> None:
+    env = tiny_env(rounds=9)
+    students = run_with_gaps(env, [-0.5, -0.3, -0.4], monkeypatch)
+    if moved is None:
+        other = tiny_env(rounds=9)
+        other.load_state_dict(env.state_dict())
+    else:
+        other = moved(env)
+    last = other.abandon()
+    assert last.best_round == 1
+    assert all(torch.equal(students[1][name], tensor) for name, tensor in last.student.items())
+    assert all(torch.equal(students[2][name], tensor) for name, tensor in last.last_student.items())
 
 
 def test_the_manual_page_holds_the_tables() -> None:

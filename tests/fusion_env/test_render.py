@@ -14,8 +14,8 @@ def test_tiles_show_what_they_are_called(tiny_config: Callable[..., DistillConfi
     def student(ir, vis):
         return 1 - vis
 
-    plain = draw_round(task.scored, student, Degradation(), ["a line"])
-    degraded = draw_round(task.scored, student, Degradation(noise_std=0.1), ["a line"])
+    plain = draw_round(task.scored[0], student, Degradation(), ["a line"])
+    degraded = draw_round(task.scored[0], student, Degradation(noise_std=0.1), ["a line"])
     tiles, changed = (np.split(p[20:], 6, axis=1) for p in (plain, degraded))
     visible, shown_degraded, drawn = (tile.astype(int) for tile in (tiles[1], tiles[2], tiles[4]))
     assert np.array_equal(visible, shown_degraded)  # nothing degraded yet

@@ -9,6 +9,7 @@ from fusion_env.metrics import ag, ssim_pair, vif
 from fusion_env.report import ReportSplit, model_input
 from fusion_env.task import build_task
 from fusion_env.teachers import Teacher
+from fusion_env.whole_images import WholeImages
 
 MakeConfig = Callable[..., DistillConfig]
 
@@ -27,7 +28,7 @@ def test_scores_are_means_over_whole_images(tiny_config: MakeConfig) -> None:
     rows = []
     for index in task.splits.report:
         ir, vis, _ = model_input(task.source.load(index), torch.device("cpu"))
-        fused, teacher = (vis + ir) / 2, task.report.teacher_image(index)
+        fused, teacher = (vis + ir) / 2, task.report.images.teacher_image(index)
         rows.append((ag(fused), vif(fused, ir=ir, vis=vis), (fused - teacher).abs().mean(), ssim_pair(fused, teacher)))
     for name, values in zip(("ag", "vif", "mae", "ssim_teacher"), zip(*rows, strict=True), strict=True):
         assert got[name] == pytest.approx(float(torch.stack([v.squeeze() for v in values]).mean()), rel=1e-5)
@@ -42,16 +43,8 @@ def test_the_teacher_is_hashed_once(tiny_config: MakeConfig, tiny_cache: Path, m
         return original(teacher)
 
     monkeypatch.setattr(type(task.teacher), "fingerprint", counted)
-    report = ReportSplit(
-        task.source,
-        task.splits.report,
-        task.teacher,
-        task.quality,
-        task.scorer,
-        colour=False,
-        folder=tiny_cache,
-        device=torch.device("cpu"),
-    )
+    images = WholeImages(task.source, task.teacher, tiny_cache, torch.device("cpu"))
+    report = ReportSplit(images, task.splits.report, task.quality, task.scorer, colour=False)
     report.teacher()
     report.score(Average())
     assert (len(task.splits.report), len(calls)) == (2, 1)

@@ -1,16 +1,22 @@
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from fusion_env.config import INDICATORS, DistillConfig
-from fusion_env.errors import UnknownNameError
+from fusion_env.data import write_png
+from fusion_env.errors import ConfigError, UnknownNameError
 from fusion_env.metrics import ag, vif
-from fusion_env.scoring import Scorer, ends, lost_reward, reward
+from fusion_env.scoring import Scorer, ends, indicator_values, lost_reward, reward
 from fusion_env.task import build_task
+from student.weights import build_student
 
 MakeConfig = Callable[..., DistillConfig]
+
+WHOLE = {"score_size": None, "score_crops": None}
 
 
 class Copy(torch.nn.Module):
@@ -23,11 +29,11 @@ class Copy(torch.nn.Module):
 def test_values_are_the_metrics(tiny_config: MakeConfig) -> None:
     task = build_task(tiny_config())
     own, teacher, spread = task.scorer.score(Copy())
-    ir, vis, target = task.scored.batch(torch.arange(4))
+    ir, vis, target = task.scored[0].batch(torch.arange(4))
     assert own["ag"] == pytest.approx(float(ag(vis).mean()), rel=1e-6)
     assert own["vif"] == pytest.approx(float(vif(vis, ir=ir, vis=vis).mean()), rel=1e-6)
     assert teacher["vif"] == pytest.approx(float(vif(target, ir=ir, vis=vis).mean()), rel=1e-6)
-    assert own["iqa"] == pytest.approx(float(task.quality(vis).mean()), rel=1e-6)
+    assert own["iqa"] == pytest.approx(float(task.quality((vis * 255).round() / 255).mean()), rel=1e-6)
     assert spread == pytest.approx(float(vis.std((1, 2, 3)).mean()), rel=1e-6)
 
 
@@ -42,13 +48,65 @@ def test_a_subset_scores_student_and_teacher_on_the_same_crops(tiny_config: Make
     rng = np.random.default_rng(0)
     crops = task.scorer.draw(rng)
     own, teacher, _ = task.scorer.score(Copy(), crops)
-    ir, vis, target = task.scored.batch(crops)
+    ir, vis, target = task.scored[0].batch(torch.from_numpy(crops))
     assert len(crops) == 2
     assert own["vif"] == pytest.approx(float(vif(vis, ir=ir, vis=vis).mean()), rel=1e-5)
     assert teacher["vif"] == pytest.approx(float(vif(target, ir=ir, vis=vis).mean()), rel=1e-5)
     assert {tuple(task.scorer.draw(rng).tolist()) for _ in range(30)} == {
         (a, b) for a in range(4) for b in range(a + 1, 4)
     }
+
+
+@pytest.mark.parametrize("changes", [{}, {"iqa_colour": True}, {"score_metrics": ("vif", "qabf", "ssim")}])
+def test_reward_and_report_are_one_number(tiny_config: MakeConfig, changes: dict) -> None:
+    task = build_task(tiny_config(**WHOLE, scenes=20, **changes))
+    assert len(task.splits.reward) == 2
+    report = dataclasses.replace(task.report, indices=task.splits.reward)
+    student = build_student(task.stage0, "stage 0")
+    own, teacher, _ = task.scorer.score(student)
+    again, of_teacher = report.score(student), report.teacher()
+    assert task.scorer.score_e(own) == pytest.approx(again["e"], rel=1e-5)
+    assert own == pytest.approx({name: again[name] for name in own}, rel=1e-5)
+    assert teacher == pytest.approx({name: of_teacher[name] for name in teacher}, rel=1e-5)
+
+
+def test_quality_is_of_whole_levels_as_the_metrics_are(tiny_config: MakeConfig) -> None:
+    quality, vis = build_task(tiny_config()).quality, torch.rand(1, 1, 64, 64)
+    fused = (vis * 255).round() / 255
+    off = fused + 0.3 / 255
+    assert not torch.equal(quality(off), quality(fused))
+    values = [indicator_values(("iqa", "ag"), x, ir=vis, vis=vis, quality=quality) for x in (fused, off)]
+    assert values[0] == values[1]
+
+
+def test_images_of_several_sizes(tmp_path: Path, tiny_config: MakeConfig) -> None:
+    """Equal sizes are scored together, the others alone; the draw and the teacher's numbers keep their images."""
+    sizes = {"a": (48, 64), "b": (64, 48), "c": (48, 64), "d": (50, 50)}
+    names = [f"{name}{number}" for name in sizes for number in range(3)]
+    for number, name in enumerate(names):
+        levels = np.random.default_rng(number).integers(0, 256, (2, *sizes[name[0]]), np.uint8)
+        for side, picture in zip(("ir", "vi"), levels, strict=True):
+            write_png(tmp_path / side / f"{name}.png", picture)
+    for part, number in (("train", 0), ("reward", 1), ("val", 2)):
+        (tmp_path / f"{part}.txt").write_text("\n".join(f"{name}{number}" for name in sizes))
+    task = build_task(tiny_config(**WHOLE, data=str(tmp_path), score_images=2, batch_size=1))
+    assert [len(images) for images in task.scored] == [2, 1, 1]
+    report = dataclasses.replace(task.report, indices=task.splits.reward)
+    assert task.scorer.score(Copy())[0]["vif"] == pytest.approx(report.score(Copy())["vif"], rel=1e-5)
+    # Those of one size stand together: a1, c1, b1, d1.
+    own, teacher, _ = task.scorer.score(Copy(), np.array([1, 3]))
+    two = dataclasses.replace(report, indices=task.splits.reward[2:])
+    assert own["vif"] == pytest.approx(two.score(Copy())["vif"], rel=1e-5)
+    assert teacher["vif"] == pytest.approx(two.teacher()["vif"], rel=1e-5)
+
+
+def test_so_many_whole_images(tiny_config: MakeConfig) -> None:
+    config = tiny_config(**WHOLE, scenes=40)
+    chosen = [build_task(config.replace(score_limit=limit)).scored[0].ir for limit in (None, 9, 2)]
+    assert [len(images) for images in chosen] == [4, 4, 2]
+    assert all((chosen[0] == image).flatten(1).all(1).any() for image in chosen[2])
+    with pytest.raises(ConfigError, match="score_images=5 is more than the 4 images of the reward split"):
+        build_task(config.replace(score_images=5))
 
 
 def test_pieces_give_the_same_values(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,14 @@ def rows(runs: int = 8) -> list[dict[str, Any]]:
             "mean_reward": mean + rng.normal(0, 0.1),
             "report_mae": 0.1 + rng.uniform(0, 0.1),
             "report_ssim_teacher": 0.5,
+            "last_gap": mean - 0.1,
+            "unsharp_gap": mean + 0.1,
+            "contrast_gap": mean + 0.2,
+            "best_round": 90.0,
+            "laplacian_gap": -0.2,
+            "laplacian_mae": 0.2,
+            "average_gap": -0.3,
+            "average_mae": 0.3,
             "stage0_gap": -0.5 + 0.1 * (seed % 2),
             "stage0_mae": 0.25,
             "learning_rounds": 100,
@@ -64,7 +72,8 @@ def test_numbers_are_those_of_the_rows() -> None:
         ]
     )
     assert float(row[6].split()[0]) == pytest.approx(share, abs=0.006)
-    assert row[7:] == ["100 / 100", "42", "6", "1"]
+    assert row[7:11] == ["100 / 100", "42", "6", "1"]
+    assert [cell.split()[0] for cell in row[11:]] == ["0.200", "0.400", "0.500", "90"]
 
 
 def test_best_first_rivals_not_against_themselves_and_the_start() -> None:
@@ -72,6 +81,8 @@ def test_best_first_rivals_not_against_themselves_and_the_start() -> None:
     assert [line.split("|")[1].strip() for line in lines[2:5]] == ["good", "constant", "random"]
     assert cells("\n".join(lines), "constant")[5] == "-"
     assert "*stage-0 student* | 2 | -0.450 |" in lines[5]
+    assert "*Laplacian* | 2 | -0.200 |  | 0.200 |" in lines[6]
+    assert "*average* | 2 | -0.300 |  | 0.300 |" in lines[7]
 
 
 def test_small_sample_mark() -> None:

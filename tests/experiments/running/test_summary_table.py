@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from experiments.running.run import summary_table
+from experiments.running.summary_table import summary_table
 
 COLUMNS = ("e", "mae", "ssim_teacher", "ag", "ei", "sd", "en", "vif", "ssim", "iqa")
 
@@ -21,6 +21,17 @@ def test_numbers_of_any_size_are_apart(value: float) -> None:
     assert lines[0].split() == ["E", "MAE", "SSIM(teacher)", "AG", "EI", "SD", "EN", "VIF", "SSIM", "IQA"]
     assert lines[1].split() == ["teacher", *[f"{value:.4f}"] * len(COLUMNS)]
     assert len({len(line) for line in lines[:4]}) == 1
+
+
+def test_what_is_delivered_and_what_it_is_compared_with() -> None:
+    many = summary(0.5)
+    names = ("last", "unsharp", "contrast", "laplacian", "average", "guidance_only")
+    many["report"] |= dict.fromkeys(names, many["report"]["final"])
+    many |= {"best_rounds": [7, 0], "closer_than_guidance_only": True}
+    text = summary_table(many)
+    titles = ("guidance only", "with agent", "last round", "+ unsharp", "contrast x1.2", "Laplacian", "average")
+    assert [line for line in text.splitlines() if line.startswith(titles)] == text.splitlines()[3:10]
+    assert "the best student of a run by the reward split, here that of round 7, stage 0." in text
 
 
 def test_columns_of_ordinary_numbers() -> None:

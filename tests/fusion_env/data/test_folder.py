@@ -110,7 +110,7 @@ def test_all_problems_come_at_once(root: Path) -> None:
         "size: infrared is 24 x 32 (height x width), visible 32 x 24 (height x width)",
         f"{root / 'ir' / 'c.1.png'}: not an image",
         "ir/notes.docx has no partner in vi/",
-        "train.txt stands alone",
+        "train.txt without val.txt",
         "train.txt lists 'missing', which is no pair",
     ):
         assert problem in text
@@ -230,7 +230,19 @@ def test_a_file_that_changed_its_size_is_noticed(root: Path) -> None:
 def test_split_lists(root: Path) -> None:
     (root / "train.txt").write_text("# training\n c.1.png \r\n\n a\n", encoding="utf-8-sig")
     (root / "val.txt").write_text("b.jpg")
-    assert PairedFolder(root).split_names == {"train": ("c.1", "a"), "val": ("b",)}
+    before = PairedFolder(root)
+    assert before.split_names == {"train": ("c.1", "a"), "val": ("b",)}
+    (root / "train.txt").write_text("c.1")
+    (root / "reward.txt").write_text("a.png")
+    after = PairedFolder(root)
+    assert after.split_names == {"train": ("c.1",), "val": ("b",), "reward": ("a",)}
+    assert after.fingerprint() != before.fingerprint()
+
+
+def test_reward_pairs_are_in_no_other_list(root: Path) -> None:
+    for name, content in (("train", "c.1\na"), ("val", "b"), ("reward", "a")):
+        (root / f"{name}.txt").write_text(content)
+    assert "a is listed in train.txt and in reward.txt" in _error(root)
 
 
 @pytest.mark.parametrize(

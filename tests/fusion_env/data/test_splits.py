@@ -93,12 +93,47 @@ def test_listed_parts_are_disjoint_and_omit_unlisted_pairs(train: int, val: int,
 
 
 def test_seed_decides() -> None:
-    source = _source(50)
-    assert len({make_splits(source, seed) for seed in range(10)}) == 10
-    source = _listed(50, 5)
-    splits = [make_splits(source, seed) for seed in range(10)]
-    assert len({split.reward for split in splits}) == 10
+    assert len({make_splits(_source(50), seed) for seed in range(10)}) > 5
+    splits = [make_splits(_listed(50, 5), seed) for seed in range(10)]
+    assert len({split.reward for split in splits}) > 5
     assert len({split.report for split in splits}) == 1
+
+
+@given(st.integers(3, 300), seeds)
+@settings(deadline=None, max_examples=50)
+def test_splits_are_blocks_in_name_order(count: int, seed: int) -> None:
+    splits = make_splits(_source(count), seed)
+    held_out = splits.reward + splits.report
+    assert held_out == tuple(range(held_out[0], held_out[0] + len(held_out)))
+
+
+@given(st.integers(2, 100), st.integers(1, 30), seeds)
+@settings(deadline=None, max_examples=50)
+def test_the_reward_block_is_cut_from_the_training_list(train: int, val: int, seed: int) -> None:
+    splits = make_splits(_listed(train, val), seed)
+    listed = sorted(splits.train + splits.reward)
+    start = listed.index(splits.reward[0])
+    assert tuple(listed[start : start + len(splits.reward)]) == splits.reward
+
+
+def test_a_list_for_the_reward() -> None:
+    source = _listed(5, 2, unused=1)
+    listed = {**source.split_names, "train": source.names[1:2], "reward": source.names[2:4]}
+    splits = make_splits(replace(source, split_names=listed), 3)
+    assert (splits.train, splits.reward, splits.report) == ((1,), (2, 3), (6, 7))
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ({"train": ("0000", "0001"), "val": ("0001",)}, "'0001' in train and val"),
+        ({"train": ("0000",), "val": ("0001",), "reward": ("0001",)}, "'0001' in val and reward"),
+        ({"train": ("0000", "0001", "0000"), "val": ("0002",)}, "'0000' in train and train"),
+    ],
+)
+def test_a_pair_in_two_splits_is_named(lists: dict[str, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(DataError, match=f"names: no pair may be listed twice: {message}"):
+        make_splits(replace(_source(3), split_names=lists), 0)
 
 
 def test_order_of_a_list_does_not_matter() -> None:
@@ -115,7 +150,7 @@ def test_too_few_pairs(count: int) -> None:
 
 @pytest.mark.parametrize(("train", "val"), [(1, 1), (0, 3), (5, 0)])
 def test_too_short_lists(train: int, val: int) -> None:
-    with pytest.raises(DataError, match=f"training list needs at least 2 .* Got {train} and {val}"):
+    with pytest.raises(DataError, match=f"training list needs at least 2 .* Got val {val}, train {train}"):
         make_splits(_listed(train, val), 0)
 
 
