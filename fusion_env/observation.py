@@ -26,8 +26,8 @@ class _Part:
 
 
 _PARTS = {
-    "performance": _Part(_COUNT, f"`obs_scale` x (value / teacher's mean - 1): {_NAMES}"),
-    "gap": _Part(_COUNT, "`obs_scale` x (student - teacher) of the same, divided by the teacher's mean"),
+    "performance": _Part(_COUNT, f"`obs_scale` x (value / stage-0 student's value - 1), how far it has come: {_NAMES}"),
+    "gap": _Part(_COUNT, "`obs_scale` x (student - teacher) / teacher's mean of the same, how far there is to go"),
     "mean performance": _Part(1, "mean of the indicators"),
     "mean gap": _Part(1, "mean of the differences"),
     "change": _Part(_COUNT, "`obs_scale` x change of the same since the round before, divided by the teacher's mean"),
@@ -74,11 +74,12 @@ class Observer:
     Args:
         settings: Kind and scale of the observation, and the normalisation.
         scorer: Normalises scores.
+        start: Raw means of the stage-0 student over the whole reward split.
         losses: The losses of the stage-0 student; only `rich` looks at them.
     """
 
-    def __init__(self, settings: ScoringSettings, scorer: Scorer, losses: LossScales) -> None:
-        self._settings, self._scorer, self._losses = settings, scorer, losses
+    def __init__(self, settings: ScoringSettings, scorer: Scorer, start: Scores, losses: LossScales) -> None:
+        self._settings, self._scorer, self._start, self._losses = settings, scorer, start, losses
 
     def observe(
         self,
@@ -107,11 +108,10 @@ class Observer:
         """
         own, other = self._scorer.normalised(student), self._scorer.normalised(teacher)
         earlier = own if before is None else self._scorer.normalised(before)
-        centre = 1.0 if self._settings.normalisation == "teacher" else 0.5
         performance, gap, change = (
             self._settings.obs_scale * np.array(values)
             for values in (
-                [own[name] - centre for name in INDICATORS],
+                self._progress(student),
                 [own[name] - other[name] for name in INDICATORS],
                 [own[name] - earlier[name] for name in INDICATORS],
             )
@@ -129,6 +129,13 @@ class Observer:
         }
         vector = np.concatenate([values[part] for part in OBSERVATIONS[self._settings.observation]])
         return np.clip(vector, -10.0, 10.0).astype(np.float32)
+
+    def _progress(self, student: Scores) -> list[float]:
+        start = self._start
+        if self._settings.normalisation == "minmax":
+            own, first = self._scorer.normalised(student), self._scorer.normalised(start)
+            return [own[name] - first[name] for name in INDICATORS]
+        return [(student[name] - start[name]) / max(start[name], _SMALLEST) for name in INDICATORS]
 
     def _relative(self, losses: tuple[float, float] | None) -> list[float]:
         if losses is None:

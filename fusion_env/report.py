@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion_env.cache import arithmetic, content_key, load_or_compute
-from fusion_env.data import ImagePair, PairSource, Progress, luma_levels, no_progress, rgb_to_ycbcr
+from fusion_env.data import ImagePair, PairSource, Progress, load_pair, luma_levels, no_progress, rgb_to_ycbcr
 from fusion_env.metrics import ssim_pair
 from fusion_env.scoring import Scorer, indicator_values
 from fusion_env.teachers import Teacher
@@ -71,7 +71,7 @@ class ReportSplit:
             }
         )
         path = self.folder / "report" / f"{key}.safetensors"
-        stored = load_or_compute(path, lambda: {"fused": self.network.fuse_pair(self.source.load(index)).half()})
+        stored = load_or_compute(path, lambda: {"fused": self.network.fuse_pair(load_pair(self.source, index)).half()})
         return stored["fused"].to(self.device).float()[None]
 
     @cached_property
@@ -107,7 +107,7 @@ class ReportSplit:
         """Score ``fuse(ir, vis, target)`` on every image, and take the means."""
         rows = []
         for index in indices:
-            ir, vis, chroma = model_input(self.source.load(index), self.device)
+            ir, vis, chroma = model_input(load_pair(self.source, index), self.device)
             target = self.teacher_image(index)
             fused = fuse(ir, vis, target)
             values = self._values(fused, ir=ir, vis=vis, chroma=chroma)

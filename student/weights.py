@@ -4,12 +4,13 @@ Files are safetensors, or PyTorch files read with ``weights_only=True`` (no code
 content is a `WeightsError` that names the file.
 """
 
+import logging
 import os
 import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,16 +25,25 @@ from student.numerics import own_numerics
 
 __all__ = [
     "WeightsError",
+    "bare_name",
     "build_student",
+    "check_finite",
     "load_into",
     "load_metadata",
     "load_state",
     "load_student",
     "read_torch",
     "save_state",
+    "unwrapped",
 ]
 
 _SHOWN_KEYS = 3
+_WRAPPERS = {"module": "DataParallel", "_orig_mod": "torch.compile"}
+"""What stands before the names of a network that was wrapped when it was saved, and who puts it there."""
+
+_WIDTH_TENSOR = "encoder.content_encoder1.model.1.bias"
+
+_logger = logging.getLogger(__name__)
 
 
 class WeightsError(Exception):
@@ -66,7 +76,7 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     else:
         raise WeightsError(f"{path} is neither a safetensors nor a PyTorch file (it starts with {head!r}).")
     state = {key: _to_float32(key, value, size, path) for key, value in _check_state_dict(content, path).items()}
-    _check_finite(state, str(path))
+    check_finite(state, str(path))
     return state
 
 
@@ -138,25 +148,50 @@ def save_state(
         WeightsError: If a value is not finite, or leaves float16's range with ``half``; nothing is written then.
     """
     path = Path(path)
-    _check_finite(state, f"state for {path}")
+    check_finite(state, f"state for {path}")
     stored = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
     if half:
         stored = {key: value.half() if value.is_floating_point() else value for key, value in stored.items()}
-        _check_finite(stored, f"state for {path}, rounded to float16 (largest value 65504)")
+        check_finite(stored, f"state for {path}, rounded to float16 (largest value 65504)")
     write_atomic(path, safetensors.torch.save(stored, dict(metadata) if metadata else None))
 
 
+def bare_name(key: str) -> str:
+    """Return a tensor's name without ``module.`` and ``_orig_mod.``, which wrappers of networks add, also inside."""
+    return ".".join(part for part in key.split(".") if part not in _WRAPPERS)
+
+
+def unwrapped(state: Mapping[str, Tensor], expected: Collection[str], source_name: str) -> Mapping[str, Tensor]:
+    """Undo the renaming by DataParallel and torch.compile where that gives exactly the expected names, and say so.
+
+    Args:
+        state: Tensors by key.
+        expected: The network's own keys.
+        source_name: Where the state is from, for the message.
+
+    Returns:
+        The tensors by `bare_name`; as they were if they fit so, or if not even that makes them fit.
+    """
+    bare = {bare_name(key): value for key, value in state.items()}
+    if state.keys() == set(expected) or bare.keys() != set(expected) or len(bare) < len(state):
+        return state
+    added = [f"{part}. ({maker})" for part, maker in _WRAPPERS.items() if any(part in key.split(".") for key in state)]
+    _logger.warning("%s: %s in the names of its tensors is left out", source_name, " and ".join(added))
+    return bare
+
+
 def load_into(module: nn.Module, state: Mapping[str, Tensor], source_name: str) -> None:
-    """Copy a state dict into a module, strictly.
+    """Copy a state dict into a module, strictly but for what wrappers add to names (see `unwrapped`).
 
     Args:
         module: The network; unchanged if the state does not fit.
         state: Tensors by key.
-        source_name: Where the state is from, for the error message.
+        source_name: Where the state is from, for messages.
 
     Raises:
         WeightsError: If a key is missing or unexpected, or a shape or the kind of numbers differs.
     """
+    state = unwrapped(state, module.state_dict().keys(), source_name)
     _check_fits(module, state, source_name)
     module.load_state_dict(state)
 
@@ -184,11 +219,12 @@ def build_student(state: Mapping[str, Tensor], source_name: str) -> FusionStuden
     Raises:
         WeightsError: If it is no student's.
     """
-    first = state.get("encoder.content_encoder1.model.1.bias")
+    first = next((value for key, value in state.items() if bare_name(key) == _WIDTH_TENSOR), None)
     # Without the tensor that tells the width, the check reports what the state holds instead.
     width = (len(first),) if first is not None and first.ndim == 1 and len(first) else ()
     with torch.device("meta"):  # no memory until the state is known to fill it, and no random first weights
         student = FusionStudent(*width)
+    state = unwrapped(state, student.state_dict().keys(), source_name)
     _check_fits(student, state, source_name)
     student.to_empty(device="cpu").load_state_dict(state)
     return student.eval()
@@ -274,7 +310,16 @@ def _kind(tensor: Tensor) -> str:
     return "complex" if tensor.is_complex() else "boolean" if tensor.dtype == torch.bool else "integer"
 
 
-def _check_finite(state: Mapping[str, Tensor], source_name: str) -> None:
+def check_finite(state: Mapping[str, Tensor], source_name: str) -> None:
+    """Refuse a state dict with NaN or infinite values.
+
+    Args:
+        state: Tensors by key.
+        source_name: Where the state is from, for the error message.
+
+    Raises:
+        WeightsError: Naming the tensors that have such values.
+    """
     bad = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise WeightsError(

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 
 from experiments.running.config import RunConfig
 from experiments.running.rounds import RoundsFile
-from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
 from fusion_env.identity import Fingerprints, absolute_paths, differences
 from student.files import write_atomic
@@ -74,7 +73,7 @@ class RunDirectory:
     Attributes:
         path: The directory.
         config_file: What was run.
-        fingerprints: Hashes of the data and the networks that it was run with.
+        fingerprints: Hashes of the data, the networks and the policy's file that it was run with.
         rounds: One row for every round.
         learning: What learning came to.
         evaluation: What each run of the frozen agent came to.
@@ -110,7 +109,7 @@ class RunDirectory:
 
     def write_config(self, config: RunConfig) -> None:
         """Write ``config.json``; paths are absolute in it, so that it means the same in every working directory."""
-        absolute = replace(config, env=absolute_paths(config.env))
+        absolute = replace(config, env=absolute_paths(config.env), policy=_absolute(config.policy))
         write_atomic(self.config_file, json.dumps(absolute.to_dict(), indent=2).encode())
 
     def read_config(self) -> RunConfig:
@@ -128,9 +127,7 @@ class RunDirectory:
         except (ValueError, OSError, RecursionError) as error:
             raise ConfigError(f"{self.config_file} cannot be read ({error})") from error
 
-    def earlier_result(
-        self, config: RunConfig, content: Callable[[DistillConfig], Fingerprints]
-    ) -> dict[str, Any] | None:
+    def earlier_result(self, config: RunConfig, content: Callable[[RunConfig], Fingerprints]) -> dict[str, Any] | None:
         """Return what a run came to that was finished here; None where it is still to be done.
 
         Args:
@@ -150,7 +147,7 @@ class RunDirectory:
                 f"{self.path} cannot be a directory for results ({_reason(error)}): choose another"
             ) from error
         if self.config_file.name in entries:
-            self._check_same(config, content(config.env))
+            self._check_same(config, content(config))
             return self.summary.read()
         unwritten = {path.name for path in self.path.glob(f".{self.config_file.name}.*.part")}
         if entries - {_LOCK} - unwritten:  # a process may have been killed while it wrote its first file
@@ -170,18 +167,25 @@ class RunDirectory:
         if self.fingerprints.read() is None:
             self.fingerprints.write(fingerprints)
 
-    def _check_same(self, config: RunConfig, here: Fingerprints) -> None:
-        """Compare settings, and content as far as both sides know it."""
-        begun, recorded = self.read_config(), self.fingerprints.read()
+    def recorded_fingerprints(self) -> Fingerprints:
+        """Return what ``fingerprints.json`` holds; older directories have none, which is logged."""
+        recorded = self.fingerprints.read()
         if recorded is None:
             _logger.info("%s has no fingerprints: whether its data and networks are the same is not checked", self.path)
-        names = [item.name for item in fields(RunConfig) if item.name != "env"]
+        return recorded or {}
+
+    def _check_same(self, config: RunConfig, here: Fingerprints) -> None:
+        """Compare settings, and content as far as both sides know it."""
+        begun, recorded = self.read_config(), self.recorded_fingerprints()
+        old, new = ({**vars(run), "policy": _absolute(run.policy)} for run in (begun, config))
+        policies = recorded.get("policy"), here.get("policy")
+        if None not in policies:  # a saved agent may lie anywhere
+            old["content of policy"], new["content of policy"] = policies
+            old["policy"] = new["policy"]
         changed = [
-            f"{name} ({getattr(begun, name)!r}, here {getattr(config, name)!r})"
-            for name in names
-            if getattr(begun, name) != getattr(config, name)
+            f"{name} ({old[name]!r}, here {new[name]!r})" for name in new if name != "env" and old[name] != new[name]
         ]
-        task = differences((begun.env, recorded or {}), (config.env, here))
+        task = differences((begun.env, recorded), (config.env, here))
         if changed or task:
             named = ", ".join([*changed, *([task] if task else [])])
             raise ConfigError(f"{self.path} holds a run of another configuration: {named}. Choose another --out")
@@ -234,6 +238,10 @@ class RunDirectory:
     def results(self) -> list[str]:
         """List the names of the files for people and programs."""
         return sorted(path.name for path in self.path.iterdir() if not path.name.startswith("."))
+
+
+def _absolute(path: str | None) -> str | None:
+    return path and str(Path(path).absolute())
 
 
 def _reason(error: Exception) -> str:

@@ -1,14 +1,18 @@
 """The TensorBoard log of a run, which goes on after an interruption as if there had been none."""
 
 import json
+import os
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem, register_filesystem
 
 __all__ = ["open_log", "pending_values"]
+
+_BY_BYTES = "folder-by-bytes"
 
 
 def open_log(run_dir: Path, rounds: int, pending: str) -> Logger:
@@ -19,7 +23,7 @@ def open_log(run_dir: Path, rounds: int, pending: str) -> Logger:
         rounds: Rounds to keep of an earlier attempt; TensorBoard forgets the entries of later ones.
         pending: What `pending_values` returned when the earlier attempt had done these rounds.
     """
-    output = TensorBoardOutputFormat(str(run_dir))
+    output = TensorBoardOutputFormat(_tensorboard_name(run_dir))
     start = SessionLog(status=SessionLog.START)
     writer: Any = output.writer
     writer.file_writer.add_event(Event(step=rounds + 1, session_log=start))
@@ -41,3 +45,30 @@ def pending_values(logger: Logger) -> str:
         if isinstance(value, Real)
     }
     return json.dumps(waiting)
+
+
+class _FoldersByBytes(LocalFileSystem):
+    """Local files in a folder that is named by the hexadecimal digits of its bytes."""
+
+    def makedirs(self, path: str) -> None:
+        os.makedirs(_real_name(os.fsencode(path)), exist_ok=True)
+
+    def write(self, filename: bytes, file_content: bytes, binary_mode: bool = False) -> None:
+        super().write(_real_name(filename), file_content, binary_mode)
+
+    def append(self, filename: bytes, file_content: bytes, binary_mode: bool = False) -> None:
+        super().append(_real_name(filename), file_content, binary_mode)
+
+
+register_filesystem(_BY_BYTES, _FoldersByBytes())
+
+
+def _tensorboard_name(folder: Path) -> str:
+    """Return what to call a folder: TensorBoard takes names for UTF-8, also in a locale where they are not."""
+    name = os.fsencode(folder)
+    return str(folder) if name == str(folder).encode(errors="replace") else f"{_BY_BYTES}://{name.hex()}"
+
+
+def _real_name(name: bytes) -> bytes:
+    folder, *file = name.removeprefix(f"{_BY_BYTES}://".encode()).split(b"/")
+    return os.path.join(bytes.fromhex(folder.decode()), *file)

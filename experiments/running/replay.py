@@ -21,6 +21,7 @@ from fusion_env.action import ACTION_NAMES
 from fusion_env.data import Progress, no_progress
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
+from fusion_env.identity import differences
 from fusion_env.task import build_task
 from student.weights import load_state
 
@@ -95,14 +96,19 @@ def replay(run_dir: Path, *, tolerance: float = 0.0, progress: Progress = no_pro
         progress: Progress display, over the set-up and the rounds.
 
     Raises:
-        ConfigError: The directory holds no run, or its ``rounds.csv`` is damaged; the tolerance is out of range.
+        ConfigError: The directory holds no run, or its ``rounds.csv`` is damaged; data or networks have another content
+            than those that the run was made with; the tolerance is out of range.
         FusionEnvError: Data or weights of the run are missing.
     """
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ConfigError(f"tolerance must be a number of 0 or more. Got {tolerance}")
     directory = RunDirectory(run_dir)
     config, rows = directory.read_config(), _read_rows(directory.rounds)
-    env = FusionDistillEnv.from_task(build_task(config.env, progress))
+    task = build_task(config.env, progress)
+    changed = differences((config.env, directory.recorded_fingerprints()), (config.env, task.fingerprints))
+    if changed:
+        raise ConfigError(f"{run_dir} cannot be replayed, since it was made with other content: {changed}. Restore it")
+    env = FusionDistillEnv.from_task(task)
     matched: dict[tuple[str, int], int] = {}
     recorded = (rows[index] for index in progress(range(len(rows)), "rounds"))
     for row, new in zip(rows, _replayed(config, env, recorded), strict=True):

@@ -22,11 +22,11 @@ from experiments.running.figures import draw_preview, draw_rewards
 from experiments.running.interruption import Interrupted, stop_on_request
 from experiments.running.judge import FrozenRun, frozen_seed, run_frozen
 from experiments.running.learn import make_env, new_agent, train_agent
-from fusion_env.config import DistillConfig
 from fusion_env.data import Progress, no_progress
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import GUIDANCE_ONLY
 from fusion_env.errors import ConfigError, FusionEnvError
+from fusion_env.fingerprint import sha256_of
 from fusion_env.identity import Fingerprints
 from fusion_env.report import Report
 from fusion_env.task import DistillationTask, build_task, content_fingerprints
@@ -89,13 +89,19 @@ def run(config: RunConfig, run_dir: Path, *, show: bool = False, progress: Progr
     return summary
 
 
-def _content(config: DistillConfig) -> Fingerprints:
-    """Return the fingerprints of data and teacher; none where they are not there, so that results stay readable."""
+def _content(config: RunConfig) -> Fingerprints:
+    """Return the fingerprints of data, teacher and policy that are there; results stay readable without them."""
     try:
-        return content_fingerprints(config)
+        return content_fingerprints(config.env) | _policy_content(config)
     except (FusionEnvError, WeightsError) as error:
         _logger.info("data and teacher are not checked: %s", error)
-        return {}
+        return _policy_content(config)
+
+
+def _policy_content(config: RunConfig) -> Fingerprints:
+    """Return the hash of the file that the policy is from, a saved agent or Python code; none for other policies."""
+    file = Path(config.policy or config.agent.rpartition(":")[0]).expanduser()
+    return {"policy": sha256_of(file)} if file.is_file() else {}
 
 
 def _new_result(config: RunConfig, directory: RunDirectory, show: bool, progress: Progress) -> dict[str, Any]:
@@ -106,7 +112,7 @@ def _new_result(config: RunConfig, directory: RunDirectory, show: bool, progress
         seconds = {"setup": time.perf_counter() - start}
         attempt = Attempt(config, task, directory, stop, show, progress)
         with directory.sole_writer():
-            directory.begin(config, task.fingerprints)
+            directory.begin(config, task.fingerprints | _policy_content(config))
             learning = _learn(attempt, agent)
             seconds["training"] = learning["seconds"]
             start = time.perf_counter()
@@ -141,7 +147,7 @@ def _learn(attempt: Attempt, agent: BaseAlgorithm) -> Learning:
             "return": sum(last.rewards),
             "diverged_runs": diverged + (training.agent_diverged is not None),
             "agent_diverged": training.agent_diverged,
-            "updates": agents.gradient_updates(training.agent),
+            "updates": training.updates,
             "seconds": training.seconds,
             "report": {"teacher": last.teacher_report, "final": last.report},
         }

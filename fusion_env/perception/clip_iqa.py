@@ -25,7 +25,13 @@ from torch import Tensor, nn
 
 from fusion_env.errors import ConfigError
 from fusion_env.perception.base import FrozenNetwork
-from fusion_env.perception.clip_weights import DEFAULT_MODEL, DEFAULT_TAG, load_clip, untrained_clip
+from fusion_env.perception.clip_weights import (
+    DEFAULT_MODEL,
+    DEFAULT_TAG,
+    describe_model,
+    load_clip,
+    untrained_clip,
+)
 
 __all__ = [
     "NEGATIVE_PROMPT",
@@ -65,7 +71,7 @@ class ClipIqa(FrozenNetwork):
 
     Args:
         clip: open_clip's model. Its image tower is taken over; the text tower is used here and not kept.
-        model: Its name, for the fingerprint and the description.
+        model: Its name, for the fingerprint and the description; they say so if the activation is another one.
         prompts: One pair (positive, negative) or several; see `PROMPTS`.
         scale: Factor on the cosines, 100 in CLIP-IQA; None takes the model's own, ``exp(logit_scale)``.
         positional_embedding: Whether the image tower knows where in the image a feature is. None is off for ResNets,
@@ -107,6 +113,7 @@ class ClipIqa(FrozenNetwork):
         _check_options(scale, interpolation, resize)
         positions = _checked_positions(clip.visual, positional_embedding, resize)
         size = _pair(clip.visual.image_size) if resize else None
+        model = describe_model(clip, model)
         settings = {
             "model": model,
             "prompts": [list(pair) for pair in pairs],
@@ -191,7 +198,7 @@ def load_clip_iqa(
     Args:
         weights: File with the state dict of the whole CLIP model (PyTorch, safetensors, or the TorchScript archive that
             OpenAI publishes), or a tag of open_clip; None is the tag ``"openai"``.
-        model: open_clip's model name.
+        model: open_clip's model name; see `fusion_env.perception.clip_weights` for how the activation is known.
         prompts: See `ClipIqa`, as for all that follow.
         scale: Factor on the cosines; None is the model's own.
         positional_embedding: None is as published.

@@ -14,7 +14,7 @@ from torchvision.models import VGG19_Weights
 
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.perception.base import FrozenNetwork
-from student.weights import load_into, load_state
+from student.weights import bare_name, load_into, load_state
 
 __all__ = ["TAP_LAYERS", "VggFeatures", "load_vgg19", "untrained_vgg19"]
 
@@ -146,7 +146,7 @@ def _split(layers: nn.Sequential, after_relu: bool) -> nn.ModuleList:
 
 
 def _without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}
+    return {name: tensor for name, tensor in state.items() if not bare_name(name).startswith("classifier.")}
 
 
 def _published_state() -> Mapping[str, Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fusion_env.teachers.published import load_part
-from student.weights import WeightsError, read_torch
+from student.weights import WeightsError, bare_name, read_torch
 
 if TYPE_CHECKING:
     import open_clip
@@ -72,7 +72,7 @@ def encode_prompt(state: Mapping[str, object], prompt: str, source: str) -> Tens
 
     with torch.random.fork_rng(devices=[]):  # the initial values are overwritten
         text_side = TextTransformer(act_layer=QuickGELU)  # the other sizes of ViT-B/32 are open_clip's defaults
-    own = {key: value for key, value in state.items() if not key.startswith(_OTHER_SIDE)}
+    own = {key: value for key, value in state.items() if not bare_name(key).startswith(_OTHER_SIDE)}
     load_part(text_side, own, f"{source}, text side of CLIP")
     return text_side.eval()(prompt_tokens(prompt))
 

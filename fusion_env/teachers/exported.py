@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fusion_env.errors import MissingRequirementsError
-from fusion_env.fingerprint import fingerprint
+from fusion_env.fingerprint import fingerprint, sha256_of
 from fusion_env.teachers.base import Teacher, check_batch, check_fused
-from fusion_env.teachers.published import sha256_of
 from fusion_env.teachers.registry import register
 from student.weights import WeightsError
 

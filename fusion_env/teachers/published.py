@@ -1,6 +1,5 @@
 """Networks of other makers: find the files that they publish, read them without running code, load them strictly."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from fusion_env.errors import MissingRequirementsError
+from fusion_env.fingerprint import sha256_of
 from fusion_env.teachers.base import Published, Teacher
-from student.weights import WeightsError, load_into, load_state, read_torch
+from student.weights import WeightsError, bare_name, load_into, load_state, read_torch
 
 __all__ = [
     "OfficialFile",
@@ -22,13 +22,11 @@ __all__ = [
     "find_official",
     "load_part",
     "read_official",
-    "sha256_of",
     "weights_folder",
 ]
 
 WEIGHTS_VARIABLE = "FUSION_ENV_WEIGHTS"
 
-_BLOCK = 1 << 20
 _SHOWN_NAMES = 3
 
 T = TypeVar("T", bound="PublishedTeacher")
@@ -74,7 +72,8 @@ class PublishedTeacher(Teacher):
         try:
             files = {name: OfficialFile(path, read_official(path)) for name, path in paths.items()}
             first = next(iter(files.values()))
-            if files.keys() != set(cls.published.files) or first.content.keys() == teacher.state_dict().keys():
+            is_own = {bare_name(str(key)) for key in first.content} == teacher.state_dict().keys()
+            if is_own or files.keys() != set(cls.published.files):
                 load_part(teacher, first.content, str(first.path))
             else:
                 teacher.load_official(files)
@@ -232,15 +231,6 @@ def read_official(path: Path) -> Mapping[str, object]:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not a state dict (tensors by name).")
     return content
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _published_at(published: Published) -> str:

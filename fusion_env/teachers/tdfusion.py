@@ -21,7 +21,7 @@ from fusion_env.teachers.restormer import (
     depthwise3x3,
 )
 from fusion_env.teachers.stretch import min_max_stretch
-from student.weights import WeightsError
+from student.weights import WeightsError, unwrapped
 
 __all__ = ["TDFusion"]
 
@@ -100,10 +100,11 @@ class TDFusion(PublishedTeacher):
         """Load one of each two equal tensors, all of which must be there; see `PublishedTeacher.load_official`."""
         (file,) = files.values()
         source = str(file.path)
-        state = check_tensors(file.content, source)
         convolutions = [name for name, module in self.named_modules() if isinstance(module, nn.Conv2d)]
         copies = {f"{name}.conv.weight": f"{name}.weight" for name in convolutions}
-        check_names(state, [*self.state_dict(), *copies], "keys", source)
+        names = [*self.state_dict(), *copies]
+        state = dict(unwrapped(check_tensors(file.content, source), names, source))
+        check_names(state, names, "keys", source)
         second = {key: state.pop(key) for key in copies}
         load_part(self, state, source)
         for key, of in copies.items():

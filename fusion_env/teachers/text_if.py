@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fusion_env.data.colour import rgb_to_luma
 from fusion_env.errors import MissingRequirementsError
+from fusion_env.fingerprint import sha256_of
 from fusion_env.teachers.base import Published, check_batch
 from fusion_env.teachers.clip_text import (
     FEATURE_FILES,
@@ -26,11 +27,11 @@ from fusion_env.teachers.clip_text import (
     prompt_tokens,
     read_feature,
 )
-from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_part, sha256_of
+from fusion_env.teachers.published import OfficialFile, PublishedTeacher, check_tensors, load_part
 from fusion_env.teachers.registry import register
 from fusion_env.teachers.restormer import PlainFeedForward, TransformerBlock, conv1x1, conv3x3
 from fusion_env.teachers.stretch import min_max_stretch
-from student.weights import WeightsError
+from student.weights import WeightsError, bare_name
 
 __all__ = ["FUSION_PROMPT", "TextIF", "TextIFWithClip", "attend_positions"]
 
@@ -220,8 +221,9 @@ class TextIF(PublishedTeacher):
         state = file.content.get("model")
         if not isinstance(state, Mapping):
             raise WeightsError(f"{file.path} has no state dict under the entry 'model', as Text-IF's checkpoints have.")
-        own = {key: value for key, value in state.items() if not key.startswith("model_clip.")}
-        clip = {key.removeprefix("model_clip."): value for key, value in state.items() if key not in own}
+        state = check_tensors(state, str(file.path))
+        own = {key: value for key, value in state.items() if not bare_name(key).startswith("model_clip.")}
+        clip = {key.replace("model_clip.", "", 1): value for key, value in state.items() if key not in own}
         stored = find_feature(file.path.parent)
         if stored is not None:
             feature = read_feature(stored)

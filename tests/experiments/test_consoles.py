@@ -76,8 +76,10 @@ class TestCommands:
         assert run(setting, "-m", "fusion_env.metrics", *files).returncode == 2
 
     def test_a_run_and_its_replay(self, tmp_path: Path, setting: str, cache: str) -> None:
-        out = str(tmp_path / ("run" if setting == "ascii" else "läuft"))  # TensorBoard cannot write to bytes as names
+        out = str(tmp_path / "läuft")
         more = ["--cache-dir", cache, "--threads", "1", "--no-details", "--rounds", "2", "--out", out]
         done = run(setting, "experiments/run_reinforce.py", "--preset", "tiny", *more)
         assert done.returncode == 0, done.stderr
+        (log,) = Path(out).glob("events.out.tfevents*")
+        assert b"env/gap" in log.read_bytes()
         assert run(setting, "experiments/replay.py", out).returncode == 0

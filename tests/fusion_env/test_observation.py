@@ -23,19 +23,30 @@ def test_far_from_start_and_teacher_is_clipped(tiny_config: MakeConfig) -> None:
     assert task.observer.observe(huge, task.scorer.teacher_means).tolist() == [10.0] * 2 * COUNT
 
 
-def test_both_halves_are_relative_to_the_teachers_mean(tiny_config: MakeConfig) -> None:
+def test_one_half_is_relative_to_stage_0_and_the_other_to_the_teacher(tiny_config: MakeConfig) -> None:
     task = build_task(tiny_config(obs_scale=2.0))
-    means = task.scorer.teacher_means
-    half, other = ({name: share * value for name, value in means.items()} for share in (0.5, 0.75))
-    seen = task.observer.observe(half, other)
-    np.testing.assert_allclose(seen[:COUNT], -1.0, rtol=1e-6)
-    np.testing.assert_allclose(seen[COUNT:], -0.5, rtol=1e-6)
+    start, means = task.scorer.score(task.new_engine(0, 0).student)[0], task.scorer.teacher_means
+    student = {name: 1.5 * value for name, value in start.items()}
+    seen = task.observer.observe(student, means)
+    np.testing.assert_allclose(seen[:COUNT], 1.0, rtol=1e-6)
+    wanted = [2 * (student[name] - means[name]) / means[name] for name in INDICATORS]
+    np.testing.assert_allclose(seen[COUNT:], wanted, rtol=1e-5)
 
 
-def test_minmax_is_centred(tiny_config: MakeConfig) -> None:
+def test_a_run_begins_with_no_progress_and_a_gap(tiny_env: MakeEnv) -> None:
+    observation, info = tiny_env().reset(seed=0)
+    assert not observation[:COUNT].any()
+    assert observation[COUNT:].all()
+    assert info["student"]["vif"] < info["teacher"]["vif"]
+
+
+def test_minmax_halves_are_differences_between_the_bounds(tiny_config: MakeConfig) -> None:
     task = build_task(tiny_config(normalisation="minmax", minmax_bounds=(0, 100) * COUNT, obs_scale=1.0))
+    start, means = task.scorer.score(task.new_engine(0, 0).student)[0], task.scorer.teacher_means
     student = dict.fromkeys(task.scorer.names, 75.0)
-    np.testing.assert_allclose(task.observer.observe(student, task.scorer.teacher_means)[:COUNT], 0.25, rtol=1e-6)
+    seen = task.observer.observe(student, means)
+    np.testing.assert_allclose(seen[:COUNT], [0.75 - start[name] / 100 for name in INDICATORS], rtol=1e-5)
+    np.testing.assert_allclose(seen[COUNT:], [0.75 - means[name] / 100 for name in INDICATORS], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", OBSERVATIONS)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from student.network import FusionStudent
 from student.weights import WeightsError, load_into, load_metadata, load_state, load_student, save_state
@@ -280,3 +282,64 @@ class TestLoadStudent:
         save_state({"Enc.a": torch.zeros(1)}, tmp_path / "w")
         with pytest.raises(WeightsError, match="does not fit FusionStudent"):
             load_student(tmp_path / "w")
+
+
+class TestWrappedNetworks:
+    """DataParallel and torch.compile rename what they wrap; a file that was saved so is read all the same."""
+
+    @pytest.mark.parametrize(
+        ("rename", "named"),
+        [
+            (lambda i, key: f"module.{key}", "module. (DataParallel)"),
+            (lambda i, key: f"_orig_mod.{key}", "_orig_mod. (torch.compile)"),
+            (lambda i, key: f"module.module.{key}", "module. (DataParallel)"),
+            (lambda i, key: f"_orig_mod.module.{key}", "module. (DataParallel) and _orig_mod. (torch.compile)"),
+            (lambda i, key: f"module.{key}" if i % 2 else key, "module. (DataParallel)"),
+            (lambda i, key: key.replace("encoder.", "encoder._orig_mod.", 1), "_orig_mod. (torch.compile)"),
+        ],
+    )
+    def test_read_and_said_in_one_line(
+        self,
+        state: dict[str, torch.Tensor],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        rename: Callable[[int, str], str],
+        named: str,
+    ) -> None:
+        save_state({rename(i, key): value for i, (key, value) in enumerate(state.items())}, tmp_path / "wrapped")
+        student = load_student(tmp_path / "wrapped")
+        assert all(torch.equal(value, state[key]) for key, value in student.state_dict().items())
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{tmp_path / 'wrapped'}: {named} in the names of its tensors is left out"
+        ]
+
+    def test_real_wrappers(self, tmp_path: Path) -> None:
+        network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+        state = nn.DataParallel(torch.compile(network)).state_dict()
+        assert next(iter(state)) == "module._orig_mod.0.weight"
+        other = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+        load_into(other, state, "a wrapped network")
+        assert all(torch.equal(value, other.state_dict()[key]) for key, value in network.state_dict().items())
+
+    def test_nothing_is_said_of_other_files(
+        self, state: dict[str, torch.Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        save_state(state, tmp_path / "plain")
+        load_student(tmp_path / "plain")
+        assert not caplog.records
+
+    def test_names_that_would_collide_stay(self, state: dict[str, torch.Tensor]) -> None:
+        key = next(iter(state))
+        double = {**state, f"module.{key}": state[key] + 1}
+        with pytest.raises(WeightsError, match=rf"1 unexpected keys: module\.{re.escape(key)}"):
+            load_into(FusionStudent(1), double, "both")
+
+    def test_a_name_of_the_networks_own_stays(self) -> None:
+        network = nn.ModuleDict({"module": nn.Linear(2, 1)})
+        load_into(network, {"module.weight": torch.ones(1, 2), "module.bias": torch.ones(1)}, "own")
+        assert network["module"].bias == 1
+
+    def test_names_are_reported_as_they_are_in_the_file(self, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+        save_state({f"module.other.{key}": value for key, value in state.items()}, tmp_path / "other")
+        with pytest.raises(WeightsError, match=r"unexpected keys: module\.other\."):
+            load_student(tmp_path / "other")

@@ -1,5 +1,6 @@
 """A run goes on with the data and the networks that it was begun with, or says what is another."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from PIL import Image
 
 from experiments.benchmark import main as benchmark
 from experiments.measurements.kill_and_resume import differences
+from experiments.replay import replay
 from experiments.run_agent import main
+from experiments.running.directory import RunDirectory
 from fusion_env import teachers
 from fusion_env.config import preset
 from fusion_env.env import FusionDistillEnv
@@ -98,6 +101,61 @@ def test_a_benchmark_does_not_mix_data(places: Path, cache: str, monkeypatch: py
     assert (places / "benchmark" / "raw.csv").read_bytes() == before
 
 
+def test_a_replay_wants_what_the_run_was_made_with(
+    finished: Callable, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finished(places / "run", *OPTIONS)
+    monkeypatch.chdir(places / "two")
+    assert replay(run.path).equal
+    shutil.copytree(places / "two" / "data" / "ir", places / "one" / "data" / "ir", dirs_exist_ok=True)
+    with pytest.raises(ConfigError, match=r"run cannot be replayed, .* content: content of data \('\w+', here '\w+'\)"):
+        replay(run.path)
+
+
+def test_a_replay_of_an_older_directory_says_what_is_not_checked(
+    finished: Callable, places: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = finished(places / "run", *OPTIONS)
+    run.fingerprints.path.unlink()
+    with caplog.at_level("INFO"):
+        assert replay(run.path).equal
+    assert "has no fingerprints" in caplog.text
+
+
+class TestPolicyFiles:
+    """A policy from a file, a saved agent or code, is known by the file's content."""
+
+    JUDGE = ("--algo", "reinforce", "--eval-runs", "1", "--rounds", "3")
+
+    def test_another_saved_agent_at_the_same_place_is_refused(
+        self, tiny: Callable, across: RunDirectory, finished: Callable, crashed: Callable, places: Path
+    ) -> None:
+        agent = Path(shutil.copy(across.agent, places / "one"))
+        policy = ("--eval-policy", agent.name, *self.JUDGE)
+        whole, cut = finished(places / "whole", *policy), crashed(2, places / "cut", *policy)
+        assert whole.fingerprints.read()["policy"] == hashlib.sha256(agent.read_bytes()).hexdigest()
+        assert json.loads(whole.config_file.read_text())["policy"] == str(agent)
+        moved = str(shutil.copy(agent, places / "moved.zip"))
+        assert main(tiny(whole.path, "--eval-policy", moved, *self.JUDGE)) == 0
+        with agent.open("ab") as file:
+            file.write(b"another")
+        for run in (whole, cut):
+            with pytest.raises(ConfigError, match=r"another configuration: content of policy \('\w+', here '\w+'\)"):
+                main(["--resume", str(run.path)])
+
+    def test_edited_code_is_refused(self, crashed: Callable, tmp_path: Path) -> None:
+        file = tmp_path / "mine.py"
+        code = (
+            "import numpy as np\n\n\nclass Mine:\n"
+            "    def predict(self, observation, *_, **__): return np.full((len(observation), 7), 0.1), None\n"
+        )
+        file.write_text(code)
+        cut = crashed(2, tmp_path / "cut", "--algo", f"{file}:Mine", "--rounds", "4")
+        file.write_text(code.replace("0.1", "0.2"))
+        with pytest.raises(ConfigError, match=r"another configuration: content of policy \('\w+', here '\w+'\)"):
+            main(["--resume", str(cut.path)])
+
+
 @pytest.mark.parametrize("setting", ["data", "teacher_weights", "student_init"])
 def test_a_snapshot_goes_by_content(setting: str, places: Path, cache: str) -> None:
     torch.manual_seed(0)
@@ -122,7 +180,7 @@ def test_a_snapshot_goes_by_content(setting: str, places: Path, cache: str) -> N
 
     first = env(write(places / "first", 1))
     first.reset(seed=0)
-    snapshot, action = first.state_dict(), np.zeros(7, np.float32)
+    snapshot, action = first.state_dict(), np.zeros(first.action_space.shape, np.float32)
     elsewhere = env(write(places / "elsewhere", 1))
     elsewhere.load_state_dict(snapshot)
     assert elsewhere.step(action)[1] == first.step(action)[1]

@@ -304,8 +304,8 @@ def test_fingerprint_ignores_place_and_time(root: Path) -> None:
     assert PairedFolder(moved, "reflect", 50).fingerprint() != before
 
 
-@pytest.mark.parametrize(("length", "position"), [(100_000, 65_536), (100_000, 99_999), (200_000, 150_000)])
-def test_fingerprint_covers_both_ends_of_large_files(root: Path, length: int, position: int) -> None:
+@pytest.mark.parametrize(("length", "position"), [(100_000, 65_536), (100_000, 99_999), (200_000, 100_000)])
+def test_fingerprint_covers_the_whole_of_large_files(root: Path, length: int, position: int) -> None:
     path = root / "vi" / "a.png"
     data = bytearray(path.read_bytes().ljust(length, b"\0"))  # what follows the last chunk is not part of a PNG picture
     path.write_bytes(data)

@@ -1,8 +1,10 @@
 """CLIP-IQA against open_clip's own pooling and towers, on a small CLIP with random weights."""
 
+import io
 import json
 import logging
 import urllib.request
+import warnings
 from pathlib import Path
 from urllib.error import URLError
 
@@ -25,6 +27,7 @@ from student.weights import WeightsError, save_state
 
 RESNET = "fusion-env-test-resnet"
 VIT = "fusion-env-test-vit"
+PLAIN, QUICK = "fusion-env-test-pair", "fusion-env-test-pair-quickgelu"
 SOFT = 2.0  # a random CLIP has cosines far apart, and scale 100 would saturate its scores
 OPENAI_MEAN, OPENAI_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -35,8 +38,8 @@ def _small_models(tmp_path_factory: pytest.TempPathFactory) -> None:
     text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
     resnet = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
     vit = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16}
-    for name, vision in ((RESNET, resnet), (VIT, vit)):
-        config = {"embed_dim": 24, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    for name, vision, quick in ((RESNET, resnet, True), (VIT, vit, True), (PLAIN, vit, False), (QUICK, vit, True)):
+        config = {"embed_dim": 24, "quick_gelu": quick, "vision_cfg": vision, "text_cfg": text}
         (folder / f"{name}.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder)
 
@@ -222,12 +225,11 @@ class _Node(nn.Module):
     """Stands in for one level of OpenAI's archive."""
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script.:FutureWarning")
-def test_torchscript_archive_as_openai_publishes_it(images: Tensor, tmp_path: Path) -> None:
-    clip = random_clip(RESNET)
+def write_archive(state: dict[str, Tensor], path: Path) -> None:
+    """Write a TorchScript archive as OpenAI publishes it: float16, and three numbers beside the tensors."""
     root = _Node()
-    state = {key: value for key, value in clip.state_dict().items() if not key.endswith("num_batches_tracked")}
-    for key, value in {**state, "input_resolution": torch.tensor(64), "vocab_size": torch.tensor(49408)}.items():
+    numbers = {"input_resolution": 64, "context_length": 77, "vocab_size": 49408}
+    for key, value in {**state, **{name: torch.tensor(number) for name, number in numbers.items()}}.items():
         *folders, leaf = key.split(".")
         node = root
         for folder in folders:
@@ -235,15 +237,158 @@ def test_torchscript_archive_as_openai_publishes_it(images: Tensor, tmp_path: Pa
                 node.add_module(folder, _Node())
             node = node.get_submodule(folder)
         node.register_buffer(leaf, value.half() if value.is_floating_point() else value)
-    torch.jit.script(root).save(tmp_path / "RN50.pt")
+    torch.jit.script(root).save(path)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.:FutureWarning")
+@pytest.mark.parametrize("counted", [True, False])
+def test_torchscript_archive_as_openai_publishes_it(images: Tensor, tmp_path: Path, counted: bool) -> None:
+    clip = random_clip(RESNET)
+    state = {key: value for key, value in clip.state_dict().items() if counted or "num_batches" not in key}
+    write_archive(state, tmp_path / "RN50.pt")
     for parameter in clip.parameters():
         parameter.data = parameter.data.half().float()
-    for buffer in clip.visual.buffers():
+    for buffer in clip.buffers():
         buffer.data = buffer.data.half().float() if buffer.is_floating_point() else buffer.data
     expected = ClipIqa(clip, RESNET)
     loaded = load_clip_iqa(tmp_path / "RN50.pt", RESNET)
     assert torch.equal(loaded.embed(images), expected.embed(images))
     assert torch.equal(loaded.text, expected.text)
+
+
+def test_counters_of_batches_do_not_matter(clip: open_clip.CLIP, tmp_path: Path) -> None:
+    expected = ClipIqa(random_clip(RESNET), RESNET).fingerprint()
+    state = random_clip(RESNET).state_dict()
+    torch.save({key: value.float() for key, value in state.items()}, tmp_path / "float.pt")
+    torch.save({key: value for key, value in state.items() if "num_batches" not in key}, tmp_path / "none.pt")
+    for file in ("float.pt", "none.pt"):
+        assert load_clip_iqa(tmp_path / file, RESNET).fingerprint() == expected
+
+
+def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
+    state = {**random_clip(VIT).state_dict(), "logit_scale": torch.tensor(float("nan"))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_archive(state, tmp_path / "nan.pt")
+    with pytest.raises(WeightsError, match=r"nan\.pt: NaN or infinite values in 1 of"):
+        load_clip_iqa(tmp_path / "nan.pt", VIT)
+
+
+class TestActivation:
+    """Nothing in the tensors tells GELU from QuickGELU: what else a file has does, or the model's name."""
+
+    @pytest.fixture
+    def state(self) -> dict[str, Tensor]:
+        return {key: value.half().float() for key, value in random_clip(PLAIN).state_dict().items()}
+
+    @pytest.fixture
+    def expected(self, state: dict[str, Tensor]) -> dict[str, ClipIqa]:
+        """The score with either activation."""
+        scores = {}
+        for name in (PLAIN, QUICK):
+            clip = random_clip(name)
+            clip.load_state_dict(state)
+            scores[name] = ClipIqa(clip, name)
+        assert not torch.allclose(scores[PLAIN].text, scores[QUICK].text, atol=1e-3)
+        return scores
+
+    @pytest.mark.filterwarnings("ignore:.torch.jit.script.:FutureWarning")
+    @pytest.mark.parametrize("kind", ["archive", "its state dict", "of a wrapped network"])
+    @pytest.mark.parametrize("model", [PLAIN, QUICK])
+    def test_openais_files_have_quick_gelu_whatever_the_name(
+        self,
+        state: dict[str, Tensor],
+        expected: dict[str, ClipIqa],
+        images: Tensor,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        kind: str,
+        model: str,
+    ) -> None:
+        path = tmp_path / "ViT.pt"
+        if kind == "archive":
+            write_archive(state, path)
+        else:
+            prefix = "module." if kind == "of a wrapped network" else ""
+            extras = {**state, "input_resolution": torch.tensor(32), "context_length": torch.tensor(77)}
+            torch.save({f"{prefix}{key}": value for key, value in extras.items()}, path)
+        score = load_clip_iqa(path, model)
+        assert torch.equal(score.text, expected[QUICK].text)
+        assert torch.equal(score(images), expected[QUICK](images))
+        said = [record.getMessage() for record in caplog.records if "GELU" in record.getMessage()]
+        if model == PLAIN:
+            assert said == [f"{path}: QuickGELU is used, unlike in open_clip's {PLAIN}: it is one of OpenAI's files"]
+            assert f"{PLAIN} with QuickGELU" in score.description
+        else:
+            assert not said
+            assert score.fingerprint() == expected[QUICK].fingerprint()
+
+    def test_a_state_dict_does_not_tell_so_that_the_name_decides_and_it_is_said(
+        self, state: dict[str, Tensor], expected: dict[str, ClipIqa], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = tmp_path / "clip.pt"
+        torch.save(state, path)
+        assert load_clip_iqa(path, QUICK).fingerprint() == expected[QUICK].fingerprint()
+        assert not caplog.records
+        assert load_clip_iqa(path, PLAIN).fingerprint() == expected[PLAIN].fingerprint()
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{path}: GELU is used, as in open_clip's {PLAIN}: the file does not tell. If it was trained with "
+            f"QuickGELU, the model is {QUICK}"
+        ]
+
+    @pytest.mark.parametrize("quick", [True, False])
+    @pytest.mark.parametrize("model", [PLAIN, QUICK])
+    def test_the_hubs_configuration_beside_it_tells(
+        self,
+        state: dict[str, Tensor],
+        expected: dict[str, ClipIqa],
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+        quick: bool,
+        model: str,
+    ) -> None:
+        path = tmp_path / "open_clip_model.safetensors"
+        save_state(state, path)
+        config = {"model_cfg": {"embed_dim": 24, **({"quick_gelu": True} if quick else {})}}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+        assert torch.equal(load_clip_iqa(path, model).text, expected[QUICK if quick else PLAIN].text)
+        assert len(caplog.records) == (quick != (model == QUICK))
+        assert all("open_clip_config.json says so" in record.getMessage() for record in caplog.records)
+
+    @pytest.mark.parametrize(("flag", "name"), [({"quick_gelu": True}, QUICK), ({}, PLAIN)])
+    def test_a_tag_tells(
+        self,
+        state: dict[str, Tensor],
+        expected: dict[str, ClipIqa],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        flag: dict[str, bool],
+        name: str,
+    ) -> None:
+        save_state(state, tmp_path / "published.safetensors")
+        monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: {"url": "nowhere", **flag})
+        monkeypatch.setattr(clip_weights, "_fetch", lambda published: tmp_path / "published.safetensors")
+        assert torch.equal(load_clip_iqa("some tag", PLAIN).text, expected[name].text)
+        assert not caplog.records
+
+    def test_a_damaged_configuration_is_named(self, state: dict[str, Tensor], tmp_path: Path) -> None:
+        save_state(state, tmp_path / "open_clip_model.safetensors")
+        (tmp_path / "open_clip_config.json").write_text("[]")
+        with pytest.raises(WeightsError, match=r"open_clip_config\.json .* activation"):
+            load_clip_iqa(tmp_path / "open_clip_model.safetensors", PLAIN)
+
+    def test_equal_weights_with_another_activation_are_another_network(self) -> None:
+        quick = ClipIqa(random_clip(QUICK), PLAIN)
+        assert quick.fingerprint() != ClipIqa(random_clip(PLAIN), PLAIN).fingerprint()
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_right_model_is_named(tmp_path: Path, prefix: str) -> None:
+    state = random_clip(VIT).state_dict()
+    torch.save({f"{prefix}{key}": value for key, value in state.items()}, tmp_path / "vit.pt")
+    with pytest.raises(WeightsError, match=rf"It fits {PLAIN}, {QUICK}, {VIT}: name that model .* iqa_model"):
+        load_clip_iqa(tmp_path / "vit.pt", RESNET)
 
 
 def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
@@ -264,7 +409,8 @@ def test_published_tag_is_fetched_once_and_its_statistics_are_used(
     save_state(clip.state_dict(), tmp_path / "published.safetensors")
     entry = {"url": "https://example.invalid/published.safetensors", "mean": (0.5,) * 3, "std": (0.5,) * 3}
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: entry if tag == "openai" else {})
-    monkeypatch.setattr(clip_weights, "_fetch", lambda published: tmp_path / "published.safetensors")
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_args, **_settings: io.BytesIO())
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda published: str(tmp_path / "published.safetensors"))
     score = load_clip_iqa(model=RESNET)
     half = torch.full((1, 3, 64, 64), 0.5)
     clip.visual.attnpool.positional_embedding.data.zero_()

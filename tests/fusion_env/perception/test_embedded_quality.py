@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +111,8 @@ def test_training_is_deterministic_and_leaves_the_global_generator_alone(scenes:
     first, second = (train(scenes, 3, seed=1).state_dict() for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_weights_saved_from_a_wrapped_network(score: EmbeddedQuality, tmp_path: Path) -> None:
+    save_state({f"module.{name}": value for name, value in score.state_dict().items()}, tmp_path / "wrapped")
+    assert load_quality("embedded", tmp_path / "wrapped").fingerprint() == score.fingerprint()

@@ -124,6 +124,17 @@ def test_other_networks_are_refused(state: dict[str, Tensor], tmp_path: Path, ch
         load_vgg19(tmp_path / "other.pth")
 
 
+def test_files_of_wrapped_networks_are_read(
+    state: dict[str, Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = {**state, "classifier.0.bias": torch.zeros(4096)}
+    torch.save({f"module.{name}": tensor for name, tensor in whole.items()}, tmp_path / "wrapped.pth")
+    assert load_vgg19(tmp_path / "wrapped.pth").fingerprint() == VggFeatures(state).fingerprint()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'wrapped.pth'}: module. (DataParallel) in the names of its tensors is left out"
+    ]
+
+
 def test_published_weights_come_from_torchvision(state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         VGG19_Weights, "get_state_dict", lambda self, **_: {**state, "classifier.0.bias": torch.zeros(4096)}

@@ -13,7 +13,7 @@ import torch
 
 from fusion_env import teachers
 from fusion_env.errors import MissingRequirementsError
-from fusion_env.teachers.published import sha256_of
+from fusion_env.fingerprint import sha256_of
 from student.weights import WeightsError, save_state
 
 NETWORKS = {
@@ -107,6 +107,24 @@ class TestFiles:
         save_state(loaded.state_dict(), tmp_path / "own.safetensors")
         for source in (folder / files[-1], tmp_path / "own.safetensors"):
             assert teachers.load(name, source).fingerprint() == loaded.fingerprint()
+
+    @pytest.mark.parametrize("name", ["sage", "timfusion"])
+    def test_saved_from_a_wrapped_network(
+        self, official_files: Files, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        official = official_files(name)
+        expected = teachers.load(name, official)
+        files = NETWORKS[name].published.files
+        for file in files:
+            state = torch.load(official / file)
+            torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / file)
+        own = {f"_orig_mod.module.{key}": value for key, value in expected.state_dict().items()}
+        save_state(own, tmp_path / "own.safetensors")
+        assert teachers.load(name, tmp_path).fingerprint() == expected.fingerprint()
+        assert [record.getMessage() for record in caplog.records] == [
+            f"{tmp_path / file}: module. (DataParallel) in the names of its tensors is left out" for file in files
+        ]
+        assert teachers.load(name, tmp_path / "own.safetensors").fingerprint() == expected.fingerprint()
 
     @pytest.mark.parametrize("name", NETWORKS)
     def test_a_renamed_key(self, official_files: Files, tmp_path: Path, name: str) -> None:

@@ -78,6 +78,15 @@ class TestWeights:
             teachers.load("tdfusion", tmp_path)
         assert "github.com/HaowenBai/TDFusion" in str(error.value)
 
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module."])
+    def test_saved_from_a_wrapped_network(
+        self, official_files: Callable[[str], Path], tmp_path: Path, prefix: str
+    ) -> None:
+        official = official_files("tdfusion")
+        state = torch.load(official / FILE, weights_only=True)
+        torch.save({f"{prefix}{name}": value for name, value in state.items()}, tmp_path / FILE)
+        assert teachers.load("tdfusion", tmp_path).fingerprint() == teachers.load("tdfusion", official).fingerprint()
+
     def test_copies_that_differ(self, official_files: Callable[[str], Path], tmp_path: Path) -> None:
         state = torch.load(official_files("tdfusion") / FILE, weights_only=True)
         state["project_in_1.conv.weight"] = state["project_in_1.conv.weight"] + 1

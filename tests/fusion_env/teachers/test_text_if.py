@@ -97,6 +97,22 @@ class TestWeights:
         with pytest.raises(WeightsError, match=r"text side of CLIP does not fit TextTransformer .* 148 missing keys"):
             teacher.load_official({FILE: OfficialFile(tmp_path / FILE, {"model": state})})
 
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+    def test_saved_from_a_wrapped_network(self, teacher: TextIF, tmp_path: Path, prefix: str) -> None:
+        state = dict(teacher.state_dict())
+        np.save(tmp_path / "text_feature.npy", state.pop("text_feature"))
+        wrapped = {f"{prefix}{key}": value for key, value in state.items()}
+        clip = {
+            f"{prefix}model_clip.ln_final.bias": torch.zeros(512),
+            f"{prefix}model_clip.visual.proj": torch.zeros(1),
+        }
+        before = teacher.fingerprint()
+        teacher.load_official({FILE: OfficialFile(tmp_path / FILE, {"model": {**wrapped, **clip}})})
+        assert teacher.fingerprint() == before
+        (tmp_path / "text_feature.npy").unlink()
+        with pytest.raises(WeightsError, match=r"text side of CLIP does not fit .* 1 unexpected keys: .*ln_final"):
+            teacher.load_official({FILE: OfficialFile(tmp_path / FILE, {"model": {**wrapped, **clip}})})
+
 
 def test_prompt_as_the_whole_clip_encodes_it() -> None:
     before = torch.get_rng_state()
