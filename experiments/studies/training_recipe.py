@@ -4,8 +4,8 @@ python experiments/studies/training_recipe.py --out runs/training-recipe
 
 Every recipe trains under the same curricula, which are guidance weights over the rounds at half of every degradation's
 strength; a recipe that changes stage 0 has a stage 0 of its own. A seed is that of the order of the crops and of the
-degradations. Scored are the last students on the report split. Finished runs stay in the raw table, so that a study that
-was cut off goes on where it was.
+degradations. Scored are the last students on the report split. Finished runs stay in the raw table, so that a study
+that was cut off goes on where it was.
 """
 
 import json
