@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.command_line import as_started, exit_on_error, make_parser, progress_bar
+from experiments.evaluation.baselines import SMALLEST
 from experiments.evaluation.chosen_scores import DEFAULT_METRICS, PRESETS, add_score_options, chosen_scores
 from experiments.evaluation.folders import ComparedImages, find_images
 from experiments.evaluation.scoring import Score, resolve_scores, score_images
@@ -127,14 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _methods(args.fused),
         ir=args.ir,
         vis=args.vi,
-        minimum_size=_minimum_size(scores),
+        minimum_size=max(_minimum_size(scores), SMALLEST if args.baselines else 1),
         allow_missing=args.allow_missing,
         scale=Scale(args.bit_depth, args.stretch),
         progress=progress_bar,
     )
     shown = _shown_images(args.grid, images)
     _make_folder(args.out)
-    per_image = score_images(images, scores, device, progress_bar)
+    per_image = score_images(images, scores, device, progress_bar, baselines=args.baselines)
     summary = summarise(per_image, scores, args.resamples, args.seed)
     table = "\n".join([summary_table(summary, scores), "", *_notes(images, per_image, args)])
     given = shlex.join(sys.argv[1:] if arguments is None else arguments)
@@ -157,6 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--fused", type=_method, required=True, nargs="+", action="extend", metavar="NAME=DIR", help=text)
     text = "compare only the pairs that are complete and usable for all methods, instead of refusing"
     what.add_argument("--allow-missing", action="store_true", help=text)
+    text = "also classical fusion, and every method's images sharpened and stretched: what a number costs"
+    what.add_argument("--baselines", action="store_true", help=text)
     add_scale_options(what)
     add_score_options(parser)
     where = parser.add_argument_group("where results go")

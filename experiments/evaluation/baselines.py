@@ -4,6 +4,7 @@ A score that these raise as much as training does is no measure of training. The
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor
 
@@ -12,6 +13,8 @@ from fusion_env.filters import filter_reflected, gaussian_window
 
 __all__ = [
     "CONTRAST",
+    "POST_PROCESSING",
+    "SMALLEST",
     "UNSHARP_AMOUNT",
     "UNSHARP_SIGMA",
     "FuseLuma",
@@ -28,6 +31,8 @@ FuseLuma = Callable[..., Tensor]
 UNSHARP_AMOUNT = 1.0
 UNSHARP_SIGMA = 1.0
 """Standard deviation of the Gaussian that unsharp masking subtracts, in pixels."""
+SMALLEST = 32
+"""Shortest side in pixels that all of them can fuse."""
 CONTRAST = 1.2
 """Factor on the distance of each pixel from its image's mean."""
 
@@ -50,6 +55,10 @@ def contrast(fused: Tensor) -> Tensor:
     return (mean + CONTRAST * (fused - mean)).clamp(0, 1)
 
 
+POST_PROCESSING: dict[str, Callable[[Tensor], Tensor]] = {"unsharp": unsharp, "contrast": contrast}
+"""Changes of fused luma [B, 1, H, W] in 0..1, by name."""
+
+
 def classical() -> dict[str, FuseLuma]:
     """Return the classical methods by name."""
     return {"average": average, "laplacian": teachers.load("laplacian").fuse_luma}
@@ -57,7 +66,8 @@ def classical() -> dict[str, FuseLuma]:
 
 def post_processed(student: FuseLuma) -> dict[str, FuseLuma]:
     """Return a student with its output sharpened, and with its contrast stretched, by name."""
-    return {
-        "unsharp": lambda *, ir, vis: unsharp(student(ir=ir, vis=vis)),
-        "contrast": lambda *, ir, vis: contrast(student(ir=ir, vis=vis)),
-    }
+    return {name: partial(_changed, student, change) for name, change in POST_PROCESSING.items()}
+
+
+def _changed(student: FuseLuma, change: Callable[[Tensor], Tensor], *, ir: Tensor, vis: Tensor) -> Tensor:
+    return change(student(ir=ir, vis=vis))

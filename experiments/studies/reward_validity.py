@@ -223,20 +223,40 @@ def usable_scores(references: Mapping[str, Row], metrics: Sequence[str]) -> list
     return [by for by in SCORES if all(usable(by, split, m) for split in ("reward", "crops") for m in metrics)]
 
 
-def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return Spearman's rank correlation; NaN where one side is constant."""
-    ranks = [pd.Series(values).rank().to_numpy() for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1]) if all(rank.std() for rank in ranks) else np.nan
+def spearman(
+    a: NDArray[np.float64], b: NDArray[np.float64], counts: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return Spearman's rank correlation of samples that hold every run so many times; NaN where a side is constant.
+
+    Args:
+        a: One value for each run, [n].
+        b: Another one.
+        counts: How often each sample holds each run, [samples, n]; None is one sample with every run once.
+
+    Returns:
+        The correlation in each sample, [samples].
+    """
+    weights = np.ones((1, len(a))) if counts is None else counts
+    first, second = (_centred_ranks(values, weights) for values in (a, b))
+    products = [(weights * x * y).sum(1) for x, y in ((first, second), (first, first), (second, second))]
+    with np.errstate(invalid="ignore"):
+        return products[0] / np.sqrt(products[1] * products[2])
+
+
+def _centred_ranks(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ranks in each sample, ties sharing their mean, less the sample's mean rank."""
+    below = values[:, None] < values[None]
+    equal = values[:, None] == values[None]
+    ranks = weights @ below + (weights @ equal + 1) / 2
+    return ranks - (weights * ranks).sum(1, keepdims=True) / weights.sum(1, keepdims=True)
 
 
 def interval(a: NDArray[np.float64], b: NDArray[np.float64], groups: NDArray[np.int64]) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of `spearman`; whole groups (the runs of an action) are drawn."""
-    rng, members = np.random.default_rng(0), [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    values = []
-    for _ in range(_RESAMPLES):
-        drawn = np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))])
-        values.append(spearman(a[drawn], b[drawn]))
-    low, high = np.nanquantile(values, [0.025, 0.975])
+    _, group = np.unique(groups, return_inverse=True)
+    number = group.max() + 1
+    drawn = np.random.default_rng(0).multinomial(number, np.full(number, 1 / number), size=_RESAMPLES)
+    low, high = np.nanquantile(spearman(a, b, drawn[:, group].astype(float)), [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -266,7 +286,7 @@ def _upwards(frame: pd.DataFrame, metric: str) -> NDArray[np.float64]:
 
 def _estimate(a: NDArray[np.float64], b: NDArray[np.float64], groups: NDArray[np.int64]) -> str:
     low, high = interval(a, b, groups)
-    return f"{spearman(a, b):.2f} [{low:.2f}, {high:.2f}]"
+    return f"{spearman(a, b)[0]:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def page(title: str, rows: Sequence[Row], references: Mapping[str, Row], metrics: Sequence[str]) -> str:
@@ -325,7 +345,7 @@ def _draw(rows: Sequence[Row], references: Mapping[str, Row], metrics: Sequence[
         points = axis.scatter(paid, told, c=frame["guidance_weight"], s=18, vmin=0, vmax=1)
         axis.set_xlabel(f"E on {'whole images' if split == 'reward' else 'crops'} of the reward split")
         axis.grid(alpha=0.3)
-        axis.set_title(f"rank correlation {spearman(paid, told):.2f}", fontsize=9)
+        axis.set_title(f"rank correlation {spearman(paid, told)[0]:.2f}", fontsize=9)
         if split == "reward":
             axis.set_ylabel("E on the report split")
         else:

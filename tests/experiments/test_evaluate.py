@@ -336,3 +336,20 @@ def test_summary_of_real_images_is_the_mean_of_the_reference_table(reference_dir
         reference = expected.loc[(row.method, columns[row.metric])]
         assert reference["count"] == row.n == 3
         assert row.mean == pytest.approx(reference["mean"], rel=1e-4), (row.method, row.metric)
+
+
+def test_baselines_are_further_rows(folders: Path, command: Callable[..., list[str]]) -> None:
+    assert main(command("--baselines", "--resamples", "10")) == 0
+    frame = pd.read_csv(folders / "out" / "images.csv").set_index(["method", "image"])
+    changed = [f"{method} ({name})" for method in ("one", "two") for name in ("unsharp", "contrast")]
+    assert list(dict.fromkeys(frame.index.get_level_values(0))) == ["one", "two", *changed, "average", "laplacian"]
+    ir, vis = (torch.from_numpy(read_luma(folders / file))[None, None] for file in ("ir/a.png", "vi/a.PNG"))
+    expected = metrics.compute(["ag", "vif"], (ir.float() + vis.float()) / 510, ir=ir / 255, vis=vis / 255)
+    for name, value in expected.items():
+        assert frame.loc[("average", "a"), name] == pytest.approx(float(value), rel=1e-6)
+    assert frame.loc[("one (unsharp)", "a"), "ag"] > frame.loc[("one", "a"), "ag"]
+
+
+def test_a_method_with_the_name_of_a_baseline(folders: Path, command: Callable[..., list[str]]) -> None:
+    with pytest.raises(ConfigError, match="rename average"):
+        main(command("--baselines", "--fused", f"average={folders / 'one'}"))
