@@ -1,7 +1,7 @@
 """Pairs of abstract pictures with the local statistics of real ones: occluding shapes, rough surfaces, lettering.
 
-They are no scenes, and are not meant to look like any. A fusion network's work is local; what it needs from its training
-images is every combination of edges, textures, smooth shading and empty areas, in one of the pictures or in both.
+They are no scenes, and are not meant to look like any. A fusion network's work is local; what it needs from its
+training images is every combination of edges, textures, smooth shading and empty areas, in one picture or in both.
 """
 
 from dataclasses import dataclass
@@ -57,9 +57,7 @@ def draw_texture_pair(rng: np.random.Generator, height: int, width: int) -> tupl
         roughness=(float(rng.uniform(0, 0.12)), float(rng.uniform(0, 0.25))),
         in_one=float(rng.uniform(0, 0.6)),
     )
-    pictures = [
-        0.5 + rng.uniform(0, 0.3) * random_field(rng, height, width, rng.uniform(1.5, 2.5)) for _ in range(2)
-    ]
+    pictures = [0.5 + rng.uniform(0, 0.3) * random_field(rng, height, width, rng.uniform(1.5, 2.5)) for _ in range(2)]
     extent = min(height, width)
     smallest, largest, slope = rng.uniform(1.5, 5), rng.uniform(0.2, 0.7) * extent, rng.uniform(0.8, 2.2)
     count = int(rng.uniform(20, 60) * (height * width) ** 0.5 / 16 * rng.uniform(0.2, 1))

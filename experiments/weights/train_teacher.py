@@ -24,9 +24,11 @@ from experiments.output import markdown_table, write_text
 from experiments.weights.against_averaging import compare_with_averaging, comparison_table
 from experiments.weights.training import fit, one_cycle, seeded
 from experiments.weights.training_pairs import draw_batch, load_scenes, load_textures
-from fusion_env.data import PairedFolder, ProceduralScenes, make_splits
+from fusion_env import teachers
+from fusion_env.data import PairedFolder, ProceduralScenes
 from fusion_env.filters import gaussian_window, halve, local_moments, stack_rows_first
 from fusion_env.metrics import ssim_index
+from fusion_env.teachers.base import Teacher
 from fusion_env.teachers.laplacian import LaplacianTeacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student.files import write_atomic
@@ -173,17 +175,26 @@ def stored(path: Path) -> LDFusion:
     return network.eval()
 
 
-def evaluate(network: LDFusion, data: Path | None) -> str:
-    """Compare the teacher with averaging on unseen scenes and, where given, on the report split of a folder."""
+def evaluate(network: LDFusion, folders: Sequence[Path], sage: Path | None) -> str:
+    """Compare the teacher with other methods on unseen scenes and on folders of real pairs.
+
+    Args:
+        network: The teacher.
+        folders: Each with a list ``val.txt``, or measured whole: no real pair is trained on.
+        sage: Official weights of SAGE, None to leave it out.
+    """
+    methods: dict[str, Teacher] = {"laplacian": LaplacianTeacher(), "teacher": network}
+    if sage is not None:
+        methods["SAGE"] = teachers.load("sage", sage)
     unseen = ProceduralScenes(24, 192, 256, seed=90_001)
-    table = comparison_table(compare_with_averaging(unseen, range(len(unseen)), {"teacher": network}))
-    text = f"Unseen procedural scenes (24, 192x256):\n\n{table}"
-    if data is not None:
-        folder = PairedFolder(data)
-        indices = make_splits(folder, 0).report
-        table = comparison_table(compare_with_averaging(folder, indices, {"teacher": network}))
-        text += f"\n\n{data.name}, report split ({len(indices)} pairs):\n\n{table}"
-    return text
+    table = comparison_table(compare_with_averaging(unseen, range(len(unseen)), methods))
+    sections = [f"Unseen procedural scenes (24, 192x256):\n\n{table}"]
+    for root in folders:
+        folder = PairedFolder(root)
+        named = folder.split_names["val"] if folder.split_names else folder.names
+        table = comparison_table(compare_with_averaging(folder, [folder.names.index(name) for name in named], methods))
+        sections.append(f"{root.name}, {len(named)} of {len(folder)} pairs:\n\n{table}")
+    return "\n\n".join(sections)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -191,7 +202,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
     text = "folder for teacher.safetensors and its card"
     parser.add_argument("--out", type=Path, default=Path("runs/teacher"), help=text)
-    parser.add_argument("--data", type=Path, help="folder of real pairs to evaluate on as well")
+    parser.add_argument("--data", type=Path, nargs="+", default=[], help="folders of real pairs to evaluate on as well")
+    parser.add_argument("--sage", type=Path, help="official weights of SAGE, to evaluate beside the teacher")
     parser.add_argument("--evaluate", action="store_true", help="only evaluate the stored file")
     parser.add_argument("--start", type=Path, help="weights to start from instead of random ones")
     for item in fields(Settings):
@@ -204,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         checkpoint = args.out / "teacher.checkpoint.pt"
         save_state(train(settings, args.start, checkpoint).state_dict(), path, half=True)
         checkpoint.unlink(missing_ok=True)
-    table = evaluate(stored(path), args.data)
+    table = evaluate(stored(path), args.data, args.sage)
     print(table)
     if not args.evaluate:
         write_text(args.out / "teacher.md", card(settings, table))

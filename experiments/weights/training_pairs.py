@@ -1,6 +1,6 @@
-"""The pairs that a fusion network of the package is trained on: scenes and textures, cut out and seen by random cameras."""
+"""The pairs that a fusion network is trained on: scenes and textures, cut out and seen by random cameras."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -12,9 +12,9 @@ from tqdm import tqdm
 from experiments.weights.cameras import draw_camera
 from experiments.weights.images import Image
 from experiments.weights.textures import draw_texture_pair
-from fusion_env.data import ProceduralScenes, luma_levels
+from fusion_env.data import ImagePair, ProceduralScenes, luma_levels
 
-__all__ = ["Pictures", "draw_batch", "load_scenes", "load_textures"]
+__all__ = ["Pictures", "draw_batch", "load_scenes", "load_textures", "texture_pairs"]
 
 Pictures = Sequence[NDArray[np.uint8]]
 """Pairs of pictures, uint8 [2, H, W], infrared and visible luma, of any sizes."""
@@ -42,6 +42,16 @@ def load_textures(count: int, height: int, width: int, seed: int) -> Pictures:
         pair = np.stack(draw_texture_pair(np.random.default_rng([seed, index]), height, width))
         pictures.append((pair * 200 + 27.5).clip(0, 255).astype(np.uint8))
     return pictures
+
+
+def texture_pairs(count: int, height: int, width: int, seed: int) -> Iterator[ImagePair]:
+    """Draw texture pairs, each seen by cameras of its own; visible images are grey."""
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        ir, vis = draw_texture_pair(rng, height, width)
+        seen = draw_camera(rng, infrared=True).see(ir, rng), draw_camera(rng, infrared=False).see(vis, rng)
+        levels = torch.from_numpy(np.stack(seen) * 255).round().to(torch.uint8)
+        yield ImagePair(f"texture_{index:05d}", levels[:1], levels[1:].expand(3, -1, -1))
 
 
 def draw_batch(
