@@ -13,6 +13,7 @@ from experiments.weights.cameras import draw_camera
 from experiments.weights.images import Image
 from experiments.weights.textures import draw_texture_pair
 from fusion_env.data import ImagePair, ProceduralScenes, luma_levels
+from fusion_env.data.scene_seeds import scene_seed
 
 __all__ = ["Pictures", "draw_batch", "load_scenes", "load_textures", "texture_pairs"]
 
@@ -27,7 +28,7 @@ _UNRELATED = 0.1
 
 def load_scenes(count: int, height: int, width: int, seed: int) -> Pictures:
     """Render procedural scenes."""
-    source = ProceduralScenes(count, height, width, seed)
+    source = ProceduralScenes(count, height, width, scene_seed("embedded", seed))
     pictures = []
     for index in tqdm(range(count), f"scenes {height}x{width}"):
         pair = source.load(index)
