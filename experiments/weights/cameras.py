@@ -75,7 +75,7 @@ def draw_camera(rng: np.random.Generator, *, infrared: bool) -> Camera:
         black=float(rng.uniform(*black)),
         gain=float(rng.uniform(*gain)),
         blur=float(rng.uniform(0.3, 1.6 if infrared else 1.0)) if rng.random() < 0.5 else 0.0,
-        noise=float(0.03 * rng.random() ** 2),
+        noise=float(0.02 * rng.random() ** 2),
         pattern=float(0.008 * rng.random() ** 2) if infrared else 0.0,
         quality=int(rng.integers(40, 96)) if rng.random() < 0.4 else 0,
         equalised=float(rng.random()) if rng.random() < (0.3 if infrared else 0.1) else 0.0,
