@@ -45,6 +45,8 @@ TONES = ("gain", "lift", "sink", "dim")
 """Ways to spoil the tones: multiply or add until it clips, subtract until it clips, multiply towards black."""
 
 
+SHARES = {"blur": 0.1, "ringing": 0.15, "tone": 0.1, "contrast": 0.15, "noise": 0.25, "pattern": 0.15, "jpeg": 0.1}
+"""How often each damage is drawn; what is hardest to tell from detail comes most often."""
 TRACE_CHAINS, TRACE = 0.4, 0.25
 """Share of the chains whose severities all lie below `TRACE`: a trace of noise must not pass for detail."""
 MIN_MARGIN = 0.15
@@ -128,17 +130,17 @@ def change_tone(image: Image, kind: str, severity: float) -> Image:
 
 def draw_damages(rng: np.random.Generator) -> list[Damage]:
     """Draw `LEVELS` damages, each at least as severe as the one before in every respect."""
-    names = ["blur", "ringing", "tone", "contrast", "noise", "pattern", "jpeg"]
-    chosen = rng.choice(names, size=1 if rng.random() < 0.6 else int(rng.integers(2, 4)), replace=False)
+    count = 1 if rng.random() < 0.6 else int(rng.integers(2, 4))
+    chosen = rng.choice(list(SHARES), count, replace=False, p=list(SHARES.values()))
     reach = TRACE if rng.random() < TRACE_CHAINS else 1.0
     severities = {name: reach * np.sort(rng.random(LEVELS) ** 1.7) for name in chosen}
     for levels in severities.values():
         levels[0] = 0.0 if rng.random() < 0.7 else levels[0]
-    pattern = str(rng.choice(PATTERNS))
+    pattern = str(rng.choice(PATTERNS, p=(0.25, 0.15, 0.15, 0.45)))
     kinds = {
         "tone_kind": str(rng.choice(TONES)) if "tone" in severities else "",
         "pattern_kind": pattern,
-        "period": float(rng.uniform(3, 12) if pattern == "rings" else rng.choice((2, 2, 3, 4, 6, 8))),
+        "period": float(2.5 * 5 ** rng.random() if pattern == "rings" else rng.choice((2, 2, 3, 4, 6, 8))),
         "reach": float(rng.uniform(1.2, 4)),
     }
     return [
@@ -163,8 +165,8 @@ def draw_chain(lumas: Lumas, size: int, rng: np.random.Generator) -> tuple[list[
         return versions, [CLEAN_SCORE, *(0.88 * damage.target() for damage in damages)]
     image = crop(str(rng.choice(list(lumas))))
     mild_noise = rng.standard_normal((size, size), dtype=np.float32)
-    if rng.random() < 0.3:  # real images come slightly soft, noisy or compressed, and that must not hide further damage
-        mild = Damage(blur=0.3 * rng.random(), noise=0.25 * rng.random(), jpeg=0.3 * rng.random())
+    if rng.random() < 0.6:  # real images come slightly soft, noisy or compressed, and that must not hide further damage
+        mild = Damage(blur=0.3 * rng.random(), noise=0.25 * rng.random() ** 2, jpeg=0.5 * rng.random() ** 2)
         image = mild.apply(image, mild_noise)
     damages = draw_damages(rng)
     return [damage.apply(image, noise) for damage in damages], [damage.target() for damage in damages]

@@ -255,23 +255,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = evaluate(stored(path), args.data, args.sage)
     print(table)
     if not args.evaluate:
-        write_text(args.out / "teacher.md", card(settings, table))
+        write_text(args.out / "teacher.md", card(path, args.start, settings, table))
     return 0
 
 
-def card(settings: Settings, table: str) -> str:
+def card(path: Path, start: Path | None, settings: Settings, table: str) -> str:
     """Write the card that lies beside the weights."""
+    beginning = f"`{start.name}`, fingerprint `{stored(start).fingerprint()}`" if start else "random weights"
+    sizes = [", ".join(f"{count} of {height}x{width}" for count, height, width in kind) for kind in (SCENES, TEXTURES)]
     return f"""# teacher.safetensors
 
-LDFusion architecture (5.776977 M parameters), stored as float16, loaded as float32. Trained by this project on its own
-procedural scenes; no published weights and no real images are in it. Licence: Apache-2.0.
+LDFusion architecture (5.776977 M parameters), stored as float16, loaded as float32, fingerprint
+`{stored(path).fingerprint()}`. Trained by this project on its own procedural scenes
+({sizes[0]}) and texture pairs ({sizes[1]}), seen by random cameras;
+no published weights and no real images are in it. Licence: Apache-2.0.
 
-Command: `python experiments/weights/train_teacher.py --out fusion_env/assets`
+Command: `python experiments/weights/train_teacher.py --out fusion_env/assets{" --start FILE" if start else ""}`,
+from {beginning}.
 
 {markdown_table(["setting", "value"], asdict(settings).items())}
 
-Measured on this file (`python experiments/weights/train_teacher.py --evaluate --out fusion_env/assets [--data DIR]`);
-higher is better for all metrics, VIF and SSIM are sums over both sources:
+Measured on this file (`python experiments/weights/train_teacher.py --evaluate --out fusion_env/assets [--data DIR ...]
+[--sage FILE]`); higher is better for all metrics, VIF and SSIM are sums over both sources:
 
 {table}
 """
