@@ -30,6 +30,7 @@ class Camera:
         gain: Difference of the levels of the brightest and the darkest pixels.
         blur: Standard deviation in pixels, 0 for none.
         noise: Standard deviation of the noise, in levels of 0..1.
+        grain: Standard deviation in pixels that the noise is blurred with, 0 for none.
         pattern: Standard deviation of fixed noise of columns and rows.
         quality: Of the JPEG file, 0 for none.
         equalised: Share of contrast-limited adaptive histogram equalisation.
@@ -41,6 +42,7 @@ class Camera:
     gain: float
     blur: float
     noise: float
+    grain: float
     pattern: float
     quality: int
     equalised: float
@@ -54,7 +56,11 @@ class Camera:
         if self.blur > 0:
             tone = gaussian_blur(tone, self.blur)
         height, width = tone.shape
-        tone = tone + self.noise * rng.standard_normal(tone.shape, np.float32)
+        noise = rng.standard_normal(tone.shape, np.float32)
+        if self.grain > 0:
+            noise = gaussian_blur(noise, self.grain)
+            noise /= noise.std()
+        tone = tone + self.noise * noise
         tone = tone + self.pattern * rng.standard_normal((1, width), np.float32)
         tone = tone + self.pattern * rng.standard_normal((height, 1), np.float32)
         levels = np.floor(tone.clip(0, 1) * 255 + 0.5).astype(np.uint8)
@@ -75,7 +81,8 @@ def draw_camera(rng: np.random.Generator, *, infrared: bool) -> Camera:
         black=float(rng.uniform(*black)),
         gain=float(rng.uniform(*gain)),
         blur=float(rng.uniform(0.3, 1.6 if infrared else 1.0)) if rng.random() < 0.5 else 0.0,
-        noise=float(0.02 * rng.random() ** 2),
+        noise=float(0.04 * rng.random() ** 2),
+        grain=float(rng.uniform(0.4, 1.2)) if rng.random() < 0.5 else 0.0,
         pattern=float(0.008 * rng.random() ** 2) if infrared else 0.0,
         quality=int(rng.integers(40, 96)) if rng.random() < 0.4 else 0,
         equalised=float(rng.random()) if rng.random() < (0.3 if infrared else 0.1) else 0.0,

@@ -49,7 +49,7 @@ def random_field(rng: np.random.Generator, height: int, width: int, exponent: fl
 
 def draw_texture_pair(rng: np.random.Generator, height: int, width: int) -> tuple[Image, Image]:
     """Draw infrared and visible pictures, float32 [H, W], roughly 0..1."""
-    fields = tuple(random_field(rng, height, width, rng.uniform(0.6, 1.8)) for _ in range(2))
+    fields = tuple(random_field(rng, height, width, rng.uniform(0.2, 1.8)) for _ in range(2))
     surfaces = _Surfaces(
         fields=(fields[0], fields[1]),
         spread=float(rng.uniform(0.2, 1)),

@@ -49,6 +49,7 @@ SHARES = {"blur": 0.1, "ringing": 0.15, "tone": 0.1, "contrast": 0.15, "noise": 
 """How often each damage is drawn; what is hardest to tell from detail comes most often."""
 TRACE_CHAINS, TRACE = 0.4, 0.25
 """Share of the chains whose severities all lie below `TRACE`: a trace of noise must not pass for detail."""
+REGRESSION_WEIGHT = 0.1
 MIN_MARGIN = 0.15
 """Of the logits of an image and of any damaged version of it."""
 
@@ -165,11 +166,25 @@ def draw_chain(lumas: Lumas, size: int, rng: np.random.Generator) -> tuple[list[
         return versions, [CLEAN_SCORE, *(0.88 * damage.target() for damage in damages)]
     image = crop(str(rng.choice(list(lumas))))
     mild_noise = rng.standard_normal((size, size), dtype=np.float32)
-    if rng.random() < 0.6:  # real images come slightly soft, noisy or compressed, and that must not hide further damage
-        mild = Damage(blur=0.3 * rng.random(), noise=0.25 * rng.random() ** 2, jpeg=0.5 * rng.random() ** 2)
-        image = mild.apply(image, mild_noise)
+    if rng.random() < 0.6:
+        image = _as_found(image, mild_noise, rng)
     damages = draw_damages(rng)
     return [damage.apply(image, noise) for damage in damages], [damage.target() for damage in damages]
+
+
+def _as_found(image: Image, noise: Image, rng: np.random.Generator) -> Image:
+    """Make an image as real ones come: dim, of few grey levels, soft, noisy or compressed, if only slightly.
+
+    That must not hide further damage, nor further damage that.
+    """
+    if rng.random() < 0.3:
+        image = image * np.float32(rng.uniform(0.1, 1))
+    if rng.random() < 0.3:
+        levels = np.float32(2 ** rng.uniform(5, 8))
+        image = np.round(image * levels) / levels
+    return Damage(blur=0.3 * rng.random(), noise=0.25 * rng.random() ** 3, jpeg=0.5 * rng.random() ** 2).apply(
+        image, noise
+    )
 
 
 def ranking_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -185,7 +200,7 @@ def ranking_loss(logits: Tensor, targets: Tensor) -> Tensor:
     is_clean = targets[:, first] == CLEAN_SCORE
     margins = torch.where(is_clean & (margins > 0), margins.clamp_min(MIN_MARGIN), margins)
     ranking = F.relu(margins - (logits[:, first] - logits[:, second])).mean()
-    return ranking + 0.3 * F.smooth_l1_loss(logits, wanted)
+    return ranking + REGRESSION_WEIGHT * F.smooth_l1_loss(logits, wanted)
 
 
 def train(lumas: Lumas, iterations: int, seed: int) -> EmbeddedQuality:

@@ -8,7 +8,7 @@ from experiments.weights.cameras import Camera, draw_camera
 from experiments.weights.textures import draw_texture_pair, random_field
 from experiments.weights.training_pairs import draw_batch, load_scenes, load_textures, texture_pairs
 
-PLAIN = Camera(inverted=False, gamma=1, black=0, gain=1, blur=0, noise=0, pattern=0, quality=0, equalised=0)
+PLAIN = Camera(inverted=False, gamma=1, black=0, gain=1, blur=0, noise=0, grain=0, pattern=0, quality=0, equalised=0)
 PICTURE = np.linspace(0, 1, 64 * 80, dtype=np.float32).reshape(64, 80)
 
 
