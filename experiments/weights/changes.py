@@ -5,7 +5,21 @@ import numpy as np
 
 from experiments.weights.images import Image
 
-__all__ = ["add_noise", "compress", "gaussian_blur", "scale_contrast", "shift", "shrink", "warp"]
+__all__ = [
+    "PATTERNS",
+    "add_noise",
+    "add_pattern",
+    "add_ringing",
+    "compress",
+    "gaussian_blur",
+    "scale_contrast",
+    "shift",
+    "shrink",
+    "warp",
+]
+
+PATTERNS = ("checkerboard", "rows", "columns", "rings")
+"""Regular patterns, such as networks leave behind."""
 
 
 def gaussian_blur(image: Image, sigma_px: float) -> Image:
@@ -23,6 +37,33 @@ def compress(image: Image, quality: int) -> Image:
 def add_noise(image: Image, noise: Image, std: float) -> Image:
     """Add ``std`` times a standard normal field and clip."""
     return (image + np.float32(std) * noise).clip(0, 1)
+
+
+def add_pattern(image: Image, kind: str, period_px: float, height: float) -> Image:
+    """Add one of `PATTERNS`, of ``height`` up and down, and clip; rings lie around the image's middle."""
+    rows, columns = np.indices(image.shape, dtype=np.float32)
+    if kind == "rings":
+        middle_row, middle_column = (side / 2 for side in image.shape)
+        wave = np.sin(np.hypot(rows - middle_row, columns - middle_column) * (2 * np.pi / period_px))
+    else:
+        # Half a pixel keeps samples off the changes of sign, so that period 2 alternates from pixel to pixel.
+        signs = [np.where(((place + 0.5) / period_px) % 1 < 0.5, 1, -1) for place in (rows, columns)]
+        wave = {"checkerboard": signs[0] * signs[1], "rows": signs[0], "columns": signs[1]}[kind]
+    return (image + np.float32(height) * wave.astype(np.float32)).clip(0, 1)
+
+
+def add_ringing(image: Image, reach_px: float, strength: float) -> Image:
+    """Add the echoes that a sharp low-pass leaves beside every edge, ``strength`` times, and clip.
+
+    They are the difference of an ideal low-pass of cut-off 1 / (2 reach) and a Gaussian one of the same pass band.
+    """
+    border = int(4 * reach_px)
+    padded = cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_REFLECT_101)
+    frequency = np.hypot(np.fft.fftfreq(padded.shape[0])[:, None], np.fft.rfftfreq(padded.shape[1])[None])
+    cut_off = 1 / (2 * reach_px)
+    response = (frequency < cut_off) - np.exp(-0.5 * (frequency / cut_off) ** 2 * 2 * np.log(2))
+    echoes = np.fft.irfft2(np.fft.rfft2(padded) * response, padded.shape)[border:-border, border:-border]
+    return (image + np.float32(strength) * echoes.astype(np.float32)).clip(0, 1)
 
 
 def scale_contrast(image: Image, factor: float) -> Image:

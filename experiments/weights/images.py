@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from fusion_env import teachers
-from fusion_env.data import PairSource
+from fusion_env.data import ImagePair, PairSource
 from fusion_env.data.colour import luma_levels
 from fusion_env.errors import MissingRequirementsError
 
-__all__ = ["FUSIONS", "Image", "Lumas", "draw_crop", "load_lumas", "to_batch"]
+__all__ = ["FUSIONS", "Image", "Lumas", "draw_crop", "fuse_lumas", "load_lumas", "to_batch"]
 
 Image = NDArray[Any]
 """One luma image, float32 [H, W] in 0..1; OpenCV's type hints do not promise the dtype."""
@@ -26,11 +26,15 @@ FUSIONS = ("average", "maximum", "laplacian", "teacher")
 
 
 def load_lumas(source: PairSource, indices: Iterable[int], fusions: Sequence[str] = FUSIONS) -> Lumas:
-    """Load infrared and visible luma and fuse each pair in several ways.
+    """Load infrared and visible luma of some pairs of a source, and fuse them; see `fuse_lumas`."""
+    return fuse_lumas((source.load(index) for index in indices), fusions)
+
+
+def fuse_lumas(pairs: Iterable[ImagePair], fusions: Sequence[str] = FUSIONS) -> Lumas:
+    """Take infrared and visible luma of pairs and fuse each pair in several ways.
 
     Args:
-        source: Image pairs.
-        indices: Which pairs.
+        pairs: Image pairs.
         fusions: Which of `FUSIONS`.
 
     Returns:
@@ -46,8 +50,7 @@ def load_lumas(source: PairSource, indices: Iterable[int], fusions: Sequence[str
     classical: dict[str, Callable[[Image, Image], Image]]
     classical = {"average": lambda ir, vis: (ir + vis) / 2, "maximum": np.maximum}
     lumas: dict[str, list[Image]] = {"ir": [], "vis": []}
-    for index in indices:
-        pair = source.load(index)
+    for pair in pairs:
         ir, vis = (levels[0].numpy().astype(np.float32) / 255 for levels in (pair.ir, luma_levels(pair.vis)))
         lumas["ir"].append(ir)
         lumas["vis"].append(vis)

@@ -15,6 +15,7 @@ from experiments.weights.images import Lumas, load_lumas
 from fusion_env import teachers
 from fusion_env.data.folder import PairedFolder
 from fusion_env.data.procedural import SCENE_VERSION, ProceduralScenes
+from fusion_env.data.scene_seeds import scene_seed
 from fusion_env.perception.embedded_features import EmbeddedFeatures
 from fusion_env.perception.embedded_quality import EmbeddedQuality
 from student.weights import save_state
@@ -22,7 +23,7 @@ from student.weights import save_state
 __all__ = ["Program", "run_program"]
 
 TRAIN_SCENES, TRAIN_SIZE = 320, (160, 192)
-HELD_OUT_SCENES, HELD_OUT_SIZE, HELD_OUT_SEED = 24, (192, 256), 900_000
+HELD_OUT_SCENES, HELD_OUT_SIZE, HELD_OUT_SEED = 24, (192, 256), scene_seed("embedded check")
 FOLDER_PAIRS = 20
 
 N = TypeVar("N", EmbeddedFeatures, EmbeddedQuality)
@@ -109,7 +110,7 @@ def _held_out() -> Lumas:
 
 
 def _train(program: Program[N], options: argparse.Namespace) -> None:
-    source = ProceduralScenes(TRAIN_SCENES, *TRAIN_SIZE, options.seed)
+    source = ProceduralScenes(TRAIN_SCENES, *TRAIN_SIZE, scene_seed("embedded", options.seed))
     lumas = load_lumas(source, range(len(source)))
     network = program.train(lumas, options.iterations, options.seed)
     weights = options.out / f"{program.asset}.safetensors"

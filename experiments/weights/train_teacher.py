@@ -1,11 +1,11 @@
-"""Train the package's own teacher, of the LDFusion architecture, on procedural scenes.
+"""Train the package's own teacher, of the LDFusion architecture, on procedural scenes and textures.
 
-    python experiments/weights/train_teacher.py --out fusion_env/assets
+    python experiments/weights/train_teacher.py --start fusion_env/assets/teacher.safetensors --out runs/teacher
 
 The network learns to do in one pass what multi-scale fusion does with Laplacian pyramids (`fuse_laplacian`): at every
-scale the stronger detail, over a base that keeps hot targets and lit areas. In the second half it is also held to the
-visual information fidelity to both sources, and in a short refinement of the stored file most of all to that. An
-interrupted training continues from its checkpoint beside the output; ``--refine`` starts at the refinement.
+scale the stronger detail, over a base that keeps hot targets and lit areas. It is also held to the visual information
+fidelity to both sources. Its pairs are seen by random cameras, because those of real pictures differ more than scenes
+do. An interrupted training continues from its checkpoint beside the output.
 """
 
 import io
@@ -13,51 +13,63 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from experiments.command_line import exit_on_error, make_parser
 from experiments.output import markdown_table, write_text
 from experiments.weights.against_averaging import compare_with_averaging, comparison_table
 from experiments.weights.training import fit, one_cycle, seeded
-from fusion_env.data import PairedFolder, ProceduralScenes, luma_levels, make_splits
+from experiments.weights.training_pairs import draw_batch, load_scenes, load_textures
+from fusion_env import teachers
+from fusion_env.data import PairedFolder, ProceduralScenes
+from fusion_env.data.scene_seeds import scene_seed
 from fusion_env.filters import gaussian_window, halve, local_moments, stack_rows_first
 from fusion_env.metrics import ssim_index
+from fusion_env.teachers.base import Teacher
 from fusion_env.teachers.laplacian import LaplacianTeacher
 from fusion_env.teachers.ldfusion import LDFusion
 from student.files import write_atomic
 from student.weights import load_into, load_state, save_state
 
-GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 2.0, 0.5
-FIDELITY_WEIGHTS = ((0.6, 0.6), (0.5, 0.2), (0.0, 0.0))
-"""Weights of the fidelity to the sources, from these shares of the iterations on: a blurred image has next to none."""
-REFINE_FIDELITY_WEIGHT = 1.5
-CHECKPOINT_EVERY = 500
+GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 2.0, 1.0
+CHECKPOINT_EVERY = 200
 NOISE_VARIANCE = 2.0
-SMALL_CROPS_UNTIL = 0.9
-"""Share of the iterations on crops of `crop_size`; the rest, on `last_crop_size`, gets used to larger images."""
+EDGE_FLOOR = 1e-6
+"""Keeps the derivatives of strength and orientation finite in flat areas."""
+SMALL_PIXELS = 1 << 16
+LARGE_PIXELS = 100_000, 640 * 480
+SCENES = (200, 320, 416), (40, 480, 640)
+TEXTURES = (400, 320, 416), (60, 480, 640)
+"""Number, height and width of the pictures that are cut up."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the teacher is trained; the defaults made the weights of the package."""
+    """How the teacher is trained.
 
-    iterations: int = 12000
-    batch_size: int = 4
-    crop_size: int = 64
-    last_crop_size: int = 160
-    last_batch_size: int = 2
-    scenes: int = 400
-    height: int = 192
-    width: int = 256
-    learning_rate: float = 1e-3
-    refine_iterations: int = 1500
-    refine_batch_size: int = 2
-    refine_crop_size: int = 128
-    refine_learning_rate: float = 4e-4
-    seed: int = 0
+    Attributes:
+        iterations: Steps of the optimiser.
+        learning_rate: Its highest.
+        small_until: Share of the iterations on small pictures; the network normalises over the whole input and must
+            know large ones.
+        fidelity_weight: Weight of the visual information fidelity to the sources.
+        edge_weight: Weight of the edge preservation from the sources.
+        dtype: In which the network computes; bfloat16 halves the time where the processor multiplies in it.
+        seed: Of the pictures and of all draws.
+        threads: Of the processor.
+    """
+
+    iterations: int = 2600
+    learning_rate: float = 4e-4
+    small_until: float = 0.75
+    fidelity_weight: float = 0.5
+    edge_weight: float = 1.0
+    dtype: str = "bfloat16"
+    seed: int = 2
     threads: int = 1
 
 
@@ -103,6 +115,38 @@ def visual_information(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     return (kept / available.clamp_min(1.0)).sum(0).mean()
 
 
+def edge_preservation(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+    """Compute the edge preservation from both sources, differentiably; see `fusion_env.metrics.qabf`.
+
+    Args:
+        fused: [B, 1, H, W].
+        ir: Infrared, same shape, 0..1.
+        vis: Visible luma, same shape, 0..1.
+
+    Returns:
+        A mean over the batch.
+    """
+    fused_slope, fused_strength = _sobel(fused)
+    kept = available = torch.zeros(())
+    for source in (ir, vis):
+        slope, strength = _sobel(source)
+        ratio = torch.minimum(strength, fused_strength) / torch.maximum(strength, fused_strength)
+        along = (slope * fused_slope).sum(1, keepdim=True)
+        across = slope[:, :1] * fused_slope[:, 1:] - slope[:, 1:] * fused_slope[:, :1]
+        agreement = 1 - torch.atan2(across.abs() + EDGE_FLOOR, along.abs() + EDGE_FLOOR) / (torch.pi / 2)
+        preserved = 0.9994 * 0.9879 * torch.sigmoid(15 * (ratio - 0.5)) * torch.sigmoid(22 * (agreement - 0.8))
+        kept = kept + (preserved * strength).sum(dim=(1, 2, 3))
+        available = available + strength.sum(dim=(1, 2, 3))
+    return (kept / available).mean()
+
+
+def _sobel(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Sobel responses across and down, [B, 2, H - 2, W - 2], and their strength, [B, 1, H - 2, W - 2]."""
+    kernel = image.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    slope = F.conv2d(image, torch.stack([kernel, kernel.T])[:, None])
+    return slope, (slope.square().sum(1, keepdim=True) + EDGE_FLOOR).sqrt()
+
+
 def _gradient(image: Tensor) -> Tensor:
     """Forward differences in both directions, [B, 2, H - 1, W - 1]."""
     across = image[..., :-1, 1:] - image[..., :-1, :-1]
@@ -110,56 +154,45 @@ def _gradient(image: Tensor) -> Tensor:
     return torch.cat([across, down], dim=1)
 
 
-def load_images(settings: Settings) -> Tensor:
-    """Render the training scenes: uint8 [N, 2, H, W], visible luma and infrared."""
-    source = ProceduralScenes(settings.scenes, settings.height, settings.width, settings.seed)
-    images = []
-    for index in tqdm(range(len(source)), desc="scenes"):
-        pair = source.load(index)
-        images.append(torch.cat([luma_levels(pair.vis), pair.ir]))
-    return torch.stack(images)
+def draw_shape(iteration: int, settings: Settings, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
+    """Draw the number of pairs of an iteration, and their height and width."""
+    if iteration < settings.small_until * settings.iterations:
+        batch = int(rng.choice((1, 2, 4)))
+        pixels = SMALL_PIXELS / batch
+    else:
+        batch, pixels = 1, rng.uniform(*LARGE_PIXELS)
+    aspect = rng.uniform(0.75, 1.7)
+    return batch, (min(int((pixels / aspect) ** 0.5), 480), min(int((pixels * aspect) ** 0.5), 640))
 
 
-def draw_batch(images: Tensor, batch: int, size: int, generator: torch.Generator) -> Tensor:
-    """Cut random crops [B, 2, S, S] in 0..1, flipped, each channel with its own brightness, contrast and gamma."""
-    height, width = images.shape[-2:]
-    chosen = torch.randint(len(images), (batch,), generator=generator).tolist()
-    top = torch.randint(height - size + 1, (batch,), generator=generator).tolist()
-    left = torch.randint(width - size + 1, (batch,), generator=generator).tolist()
-    crops = torch.stack(
-        [images[n, :, y : y + size, x : x + size] for n, y, x in zip(chosen, top, left, strict=True)]
-    ).float()
-    flip = torch.rand(batch, generator=generator) < 0.5
-    crops[flip] = crops[flip].flip(-1)
-    # Real cameras differ more than the scenes do: vary the tone curve of both images independently.
-    gamma, gain, shift = torch.rand((3, batch, 2, 1, 1), generator=generator)
-    tone = (crops / 255).pow(2 ** (gamma * 1.4 - 0.7))
-    return (tone * (0.6 + 0.5 * gain) + (shift - 0.5) * 0.2).clamp(0, 1)
-
-
-def train(settings: Settings, checkpoint: Path) -> LDFusion:
-    """Train the network, continuing from `checkpoint` where it exists."""
+def train(settings: Settings, start: Path | None, checkpoint: Path) -> LDFusion:
+    """Train the network from the weights in `start` or from a seed, continuing from `checkpoint` where it exists."""
     torch.set_num_threads(settings.threads)
+    cv2.setNumThreads(settings.threads)
     network = seeded(LDFusion, settings.seed)
+    if start is not None:
+        load_into(network, load_state(start), str(start))
+    network = network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     schedule = one_cycle(optimizer, settings.iterations, warm_up=0.05)
-    generator = torch.Generator().manual_seed(settings.seed)
-    start = 0
+    done = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
-        generator.set_state(state["generator"])
-        start = state["iteration"]
-    images = load_images(settings)
+        done = state["iteration"]
+    scenes = [pair for size in SCENES for pair in load_scenes(*size, settings.seed)]
+    textures = [pair for size in TEXTURES for pair in load_textures(*size, settings.seed)]
+    dtype = getattr(torch, settings.dtype)
 
     def loss_at(iteration: int) -> Tensor:
-        small = iteration < SMALL_CROPS_UNTIL * settings.iterations
-        batch = settings.batch_size if small else settings.last_batch_size
-        size = settings.crop_size if small else settings.last_crop_size
-        fidelity = next(weight for share, weight in FIDELITY_WEIGHTS if iteration >= share * settings.iterations)
-        return batch_loss(network, draw_batch(images, batch, size, generator), fidelity)
+        rng = np.random.default_rng([settings.seed, iteration])
+        batch, size = draw_shape(iteration, settings, rng)
+        ir, vis = draw_batch(scenes, textures, size, batch, rng)
+        with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
+            fused = network.forward_signed(ir=ir, vis=vis)
+        return batch_loss(fused.float()[..., : size[0], : size[1]], settings, ir=ir, vis=vis)
 
     def keep(done: int) -> None:
         if done % CHECKPOINT_EVERY == 0:
@@ -167,39 +200,21 @@ def train(settings: Settings, checkpoint: Path) -> LDFusion:
                 "network": network.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "schedule": {k: v for k, v in schedule.state_dict().items() if not callable(v)},
-                "generator": generator.get_state(),
                 "iteration": done,
             }
             buffer = io.BytesIO()
             torch.save(state, buffer)
             write_atomic(checkpoint, buffer.getvalue())
 
-    fit(network, optimizer, schedule, loss_at, "teacher", start=start, after_step=keep)
+    fit(network, optimizer, schedule, loss_at, "teacher", start=done, after_step=keep)
     return network.eval()
 
 
-def batch_loss(network: LDFusion, crops: Tensor, fidelity: float) -> Tensor:
-    """Return the loss of a batch [B, 2, S, S] of `draw_batch`."""
-    vis, ir = crops.split(1, dim=1)
-    fused = network.forward_signed(ir=ir, vis=vis)[..., : vis.shape[-2], : vis.shape[-1]]
-    loss = objective(fused, LaplacianTeacher().fuse_luma(ir=ir, vis=vis))
-    return loss - fidelity * visual_information(fused, ir=ir, vis=vis) if fidelity > 0 else loss
-
-
-def refine(network: LDFusion, settings: Settings) -> LDFusion:
-    """Go on from trained weights with small steps and a high weight of the fidelity to both sources."""
-    torch.set_num_threads(settings.threads)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.refine_learning_rate)
-    schedule = one_cycle(optimizer, settings.refine_iterations, warm_up=0.05)
-    generator = torch.Generator().manual_seed(settings.seed + 1)
-    images = load_images(settings)
-
-    def loss_at(_: int) -> Tensor:
-        crops = draw_batch(images, settings.refine_batch_size, settings.refine_crop_size, generator)
-        return batch_loss(network, crops, REFINE_FIDELITY_WEIGHT)
-
-    fit(network, optimizer, schedule, loss_at, "refinement")
-    return network.eval()
+def batch_loss(fused: Tensor, settings: Settings, *, ir: Tensor, vis: Tensor) -> Tensor:
+    """Return the loss of fused images [B, 1, H, W] and their sources."""
+    target = LaplacianTeacher().fuse_luma(ir=ir, vis=vis)
+    fidelity, edges = (measure(fused, ir=ir, vis=vis) for measure in (visual_information, edge_preservation))
+    return objective(fused, target) - settings.fidelity_weight * fidelity - settings.edge_weight * edges
 
 
 def stored(path: Path) -> LDFusion:
@@ -209,17 +224,26 @@ def stored(path: Path) -> LDFusion:
     return network.eval()
 
 
-def evaluate(network: LDFusion, data: Path | None) -> str:
-    """Compare the teacher with averaging on unseen scenes and, where given, on the report split of a folder."""
-    unseen = ProceduralScenes(24, 192, 256, seed=90_001)
-    table = comparison_table(compare_with_averaging(unseen, range(len(unseen)), {"teacher": network}))
-    text = f"Unseen procedural scenes (24, 192x256):\n\n{table}"
-    if data is not None:
-        folder = PairedFolder(data)
-        indices = make_splits(folder, 0).report
-        table = comparison_table(compare_with_averaging(folder, indices, {"teacher": network}))
-        text += f"\n\n{data.name}, report split ({len(indices)} pairs):\n\n{table}"
-    return text
+def evaluate(network: LDFusion, folders: Sequence[Path], sage: Path | None) -> str:
+    """Compare the teacher with other methods on unseen scenes and on folders of real pairs.
+
+    Args:
+        network: The teacher.
+        folders: Each with a list ``val.txt``, or measured whole: no real pair is trained on.
+        sage: Official weights of SAGE, None to leave it out.
+    """
+    methods: dict[str, Teacher] = {"laplacian": LaplacianTeacher(), "teacher": network}
+    if sage is not None:
+        methods["SAGE"] = teachers.load("sage", sage)
+    unseen = ProceduralScenes(24, 192, 256, scene_seed("embedded check"))
+    table = comparison_table(compare_with_averaging(unseen, range(len(unseen)), methods))
+    sections = [f"Unseen procedural scenes (24, 192x256):\n\n{table}"]
+    for root in folders:
+        folder = PairedFolder(root)
+        named = folder.split_names["val"] if folder.split_names else folder.names
+        table = comparison_table(compare_with_averaging(folder, [folder.names.index(name) for name in named], methods))
+        sections.append(f"{root.name}, {len(named)} of {len(folder)} pairs:\n\n{table}")
+    return "\n\n".join(sections)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -227,40 +251,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(__doc__)
     text = "folder for teacher.safetensors and its card"
     parser.add_argument("--out", type=Path, default=Path("runs/teacher"), help=text)
-    parser.add_argument("--data", type=Path, help="folder of real pairs to evaluate on as well")
+    parser.add_argument("--data", type=Path, nargs="+", default=[], help="folders of real pairs to evaluate on as well")
+    parser.add_argument("--sage", type=Path, help="official weights of SAGE, to evaluate beside the teacher")
     parser.add_argument("--evaluate", action="store_true", help="only evaluate the stored file")
-    parser.add_argument("--refine", action="store_true", help="only refine the stored file")
+    parser.add_argument("--start", type=Path, help="weights to start from instead of random ones")
     for item in fields(Settings):
         parser.add_argument(f"--{item.name.replace('_', '-')}", type=item.type, default=item.default)
     args = parser.parse_args(arguments)
     settings = Settings(**{item.name: getattr(args, item.name) for item in fields(Settings)})
     path = args.out / "teacher.safetensors"
-    if not (args.evaluate or args.refine):
-        checkpoint = args.out / "teacher.checkpoint.pt"
-        save_state(train(settings, checkpoint).state_dict(), path, half=True)
-        checkpoint.unlink(missing_ok=True)
     if not args.evaluate:
-        save_state(refine(stored(path), settings).state_dict(), path, half=True)
-    table = evaluate(stored(path), args.data)
+        args.out.mkdir(parents=True, exist_ok=True)
+        checkpoint = args.out / "teacher.checkpoint.pt"
+        save_state(train(settings, args.start, checkpoint).state_dict(), path, half=True)
+        checkpoint.unlink(missing_ok=True)
+    table = evaluate(stored(path), args.data, args.sage)
     print(table)
     if not args.evaluate:
-        write_text(args.out / "teacher.md", card(settings, table))
+        write_text(args.out / "teacher.md", card(path, args.start, settings, table))
     return 0
 
 
-def card(settings: Settings, table: str) -> str:
+def card(path: Path, start: Path | None, settings: Settings, table: str) -> str:
     """Write the card that lies beside the weights."""
+    beginning = f"`{start.name}`, fingerprint `{stored(start).fingerprint()}`" if start else "random weights"
+    sizes = [", ".join(f"{count} of {height}x{width}" for count, height, width in kind) for kind in (SCENES, TEXTURES)]
     return f"""# teacher.safetensors
 
-LDFusion architecture (5.776977 M parameters), stored as float16, loaded as float32. Trained by this project on its own
-procedural scenes; no published weights and no real images are in it. Licence: Apache-2.0.
+LDFusion architecture (5.776977 M parameters), stored as float16, loaded as float32, fingerprint
+`{stored(path).fingerprint()}`. Trained by this project on its own procedural scenes
+({sizes[0]}) and texture pairs ({sizes[1]}), seen by random cameras;
+no published weights and no real images are in it. Licence: Apache-2.0.
 
-Command: `python experiments/weights/train_teacher.py --out fusion_env/assets`
+Command: `python experiments/weights/train_teacher.py --out fusion_env/assets{" --start FILE" if start else ""}`,
+from {beginning}.
 
 {markdown_table(["setting", "value"], asdict(settings).items())}
 
-Measured on this file (`python experiments/weights/train_teacher.py --evaluate --out fusion_env/assets [--data DIR]`);
-higher is better for all metrics, VIF and SSIM are sums over both sources:
+Measured on this file (`python experiments/weights/train_teacher.py --evaluate --out fusion_env/assets [--data DIR ...]
+[--sage FILE]`); higher is better for all metrics, VIF and SSIM are sums over both sources:
 
 {table}
 """
