@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fusion_env.data.folder import PairedFolder
 from fusion_env.data.pairs import PairSource
-from fusion_env.data.procedural import ProceduralScenes
+from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import DataError, MissingRequirementsError, unknown_name
 from fusion_env.registry import Registry
 from student.sixteen_bit import Scale
@@ -90,7 +90,7 @@ def missing_source(name: str) -> str | None:
 
 @sources.register("procedural")
 def _open_scenes(settings: SourceSettings) -> PairSource:
-    return ProceduralScenes(settings.scenes, settings.scene_height, settings.scene_width, settings.seed)
+    return SplitScenes(settings.scenes, settings.scene_height, settings.scene_width, settings.seed)
 
 
 def _open_other(text: str, settings: SourceSettings) -> PairSource:

@@ -9,7 +9,7 @@ import numpy as np
 from fusion_env.data.pairs import PairSource, joint_error
 from fusion_env.errors import DataError
 
-__all__ = ["Splits", "make_splits"]
+__all__ = ["Splits", "make_splits", "tenth"]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def make_splits(source: PairSource, seed: int) -> Splits:
         return _listed_splits(source, source.split_names, rng)
     if len(source) < 3:
         raise DataError(f"{source.name}: training, reward and report need at least 3 image pairs. Got {len(source)}")
-    tenth = _tenth(len(source))
-    both, train = _cut_block(tuple(range(len(source))), 2 * tenth, rng)
-    return Splits(train, both[:tenth], both[tenth:])
+    few = tenth(len(source))
+    both, train = _cut_block(tuple(range(len(source))), 2 * few, rng)
+    return Splits(train, both[:few], both[few:])
 
 
 def _listed_splits(source: PairSource, lists: Mapping[str, tuple[str, ...]], rng: np.random.Generator) -> Splits:
@@ -72,7 +72,7 @@ def _listed_splits(source: PairSource, lists: Mapping[str, tuple[str, ...]], rng
     parts = {part: tuple(sorted(position[name] for name in names)) for part, names in lists.items()}
     if "reward" in parts:
         return Splits(parts["train"], parts["reward"], parts["val"])
-    reward, train = _cut_block(parts["train"], _tenth(len(parts["train"])), rng)
+    reward, train = _cut_block(parts["train"], tenth(len(parts["train"])), rng)
     return Splits(train, reward, parts["val"])
 
 
@@ -94,5 +94,6 @@ def _cut_block(
     return indices[start : start + count], indices[:start] + indices[start + count :]
 
 
-def _tenth(count: int) -> int:
+def tenth(count: int) -> int:
+    """Return a tenth of some pairs, rounded half up, at least 1."""
     return max(1, (count + 5) // 10)

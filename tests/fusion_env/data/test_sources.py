@@ -8,7 +8,6 @@ from fusion_env.data import (
     ImagePair,
     PairedFolder,
     PairSource,
-    ProceduralScenes,
     SourceSettings,
     check_source,
     load_pair,
@@ -17,6 +16,7 @@ from fusion_env.data import (
     sources,
     write_png,
 )
+from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import DataError, MissingRequirementsError
 
 SETTINGS = SourceSettings(scenes=3, scene_height=64, scene_width=80, seed=7, small_images="reflect", minimum_size=20)
@@ -46,7 +46,7 @@ def test_defaults_of_a_source() -> None:
 
 
 def test_procedural_scenes() -> None:
-    assert open_source("procedural", SETTINGS) == ProceduralScenes(3, 64, 80, 7)
+    assert open_source("procedural", SETTINGS) == SplitScenes(3, 64, 80, 7)
 
 
 def test_a_folder(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""Procedural scenes of which every split has its own, none of them known to the embedded networks."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+from fusion_env.data.pairs import ImagePair, PairSource
+from fusion_env.data.procedural import ProceduralScenes
+from fusion_env.data.scene_seeds import scene_seed
+from fusion_env.data.splits import tenth
+from fusion_env.errors import ConfigError
+
+__all__ = ["SplitScenes"]
+
+_PURPOSES = {"train": "training", "reward": "reward", "val": "report"}
+"""Which scenes of `fusion_env.data.scene_seeds` each split list is made of."""
+
+
+@dataclass(frozen=True)
+class SplitScenes(PairSource):
+    """Scenes for one distillation: a tenth for the reward, a tenth for the report, the rest for training.
+
+    Attributes:
+        count: Number of pairs, at least 3.
+        height: Rows of every picture, at least 64.
+        width: Columns of every picture, at least 64.
+        seed: Which scenes, 0 to 999,999.
+        names: Names of the pairs, such as ``training_00012``.
+        sizes: Height and width of every pair.
+        split_names: The three lists.
+        parts: The scenes of each list.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    count: int
+    height: int
+    width: int
+    seed: int = 0
+    names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    sizes: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
+    split_names: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    parts: tuple[ProceduralScenes, ...] = field(init=False, repr=False, compare=False)
+    name = "procedural"
+
+    def __post_init__(self) -> None:
+        """Check the arguments and name the pairs."""
+        if self.count < len(_PURPOSES):
+            raise ConfigError(f"count must be at least {len(_PURPOSES)}, got {self.count}")
+        few = tenth(self.count)
+        counts = {"train": self.count - 2 * few, "reward": few, "val": few}
+        parts = {
+            part: ProceduralScenes(counts[part], self.height, self.width, scene_seed(purpose, self.seed))
+            for part, purpose in _PURPOSES.items()
+        }
+        split_names = {
+            part: tuple(f"{_PURPOSES[part]}_{index:05d}" for index in range(len(scenes)))
+            for part, scenes in parts.items()
+        }
+        names = tuple(name for part in split_names.values() for name in part)
+        object.__setattr__(self, "parts", tuple(parts.values()))
+        object.__setattr__(self, "split_names", split_names)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "sizes", ((self.height, self.width),) * len(names))
+
+    def load(self, index: int) -> ImagePair:
+        """Render pair ``index``; IndexError outside 0..count-1."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"index must lie in 0..{self.count - 1}, got {index}")
+        place = index
+        for scenes in self.parts:
+            if place < len(scenes):
+                break
+            place -= len(scenes)
+        scene = scenes.scene(place)
+        return ImagePair(self.names[index], scene.ir, scene.vis)
+
+    def fingerprint(self) -> str:
+        """Hash of the parameters and of the rendering's version; equal exactly if all pixels are."""
+        return hashlib.sha256("/".join(scenes.fingerprint() for scenes in self.parts).encode()).hexdigest()
