@@ -8,8 +8,9 @@ degradations. Scored are the last students on the report split. Finished runs st
 that was cut off goes on where it was.
 """
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,10 @@ def train_under(task: DistillationTask, weights: NDArray[np.float64], seed: int)
     }
 
 
-def _train_missing(config: DistillConfig, seeds: Sequence[int], known: set[tuple[str, str, int]]) -> Iterator[Row]:
-    """Train what is not known yet, all recipes of one seed before the next."""
-    for seed in seeds:
-        for recipe, changes in RECIPES.items():
-            missing = [name for name in CURRICULA if (recipe, name, seed) not in known]
-            for name in progress_bar(missing, f"seed {seed}, {recipe}"):
-                task = build_task(config.replace(**changes), progress_bar)
-                weights = np.linspace(*CURRICULA[name], config.rounds)
-                yield {"recipe": recipe, "curriculum": name, "seed": seed, **train_under(task, weights, seed)}
+def _train(config: DistillConfig, recipe: str, curriculum: str, seed: int) -> Row:
+    task = build_task(config.replace(**RECIPES[recipe]), progress_bar)
+    weights = np.linspace(*CURRICULA[curriculum], config.rounds)
+    return {"recipe": recipe, "curriculum": curriculum, "seed": seed, **train_under(task, weights, seed)}
 
 
 def _read(path: Path, config: DistillConfig) -> list[Row]:
@@ -119,7 +115,7 @@ def _read(path: Path, config: DistillConfig) -> list[Row]:
         return []
     if DistillConfig.from_dict(json.loads(settings.read_text(encoding="utf-8"))) != config:
         raise ConfigError(f"{path} was made with other settings, see {settings}: use another --out")
-    return pd.read_csv(path, dtype={"curriculum": str}).to_dict("records")
+    return pd.read_csv(path, dtype={"curriculum": str}).to_dict("records")  # one of them looks like a number
 
 
 def _difference(rows: pd.DataFrame, recipe: str, curricula: Sequence[str], outcome: str) -> Estimate:
@@ -130,32 +126,31 @@ def _difference(rows: pd.DataFrame, recipe: str, curricula: Sequence[str], outco
     return interval(lambda drawn: float(np.mean([stratum.mean() for stratum in drawn])), strata)
 
 
-def _page(rows: pd.DataFrame) -> str:
-    seeds = rows["seed"].nunique()
+def _page(rows: pd.DataFrame, recipes: Sequence[str], curricula: Sequence[str]) -> str:
     ours = rows[rows["recipe"] == DEFAULT].groupby("curriculum")
     decimals = OUTCOMES | {"share": 2, "update_norm": 3}
     lines = [
         [name, *(f"{ours.get_group(name)[column].mean():.{digits}f}" for column, digits in decimals.items())]
-        for name in CURRICULA
+        for name in curricula
     ]
     start = rows[rows["recipe"] == DEFAULT]["start_e"].mean()
     parts = [
-        f"The recipe that ships, mean over {seeds} seeds; its stage 0 has E {start:.3f}.",
+        f"The recipe that ships, mean over {rows['seed'].nunique()} seeds; its stage 0 has E {start:.3f}.",
         markdown_table(["guidance weight", *decimals], lines, right_from=1),
     ]
-    columns: Mapping[str, Sequence[str]] = {name: [name] for name in CURRICULA} | {"all": list(CURRICULA)}
+    columns: Mapping[str, Sequence[str]] = {name: [name] for name in curricula} | {"all": curricula}
     for outcome, digits in OUTCOMES.items():
         cells = [
             [recipe, *(f"{_difference(rows, recipe, names, outcome):+.{digits}f}" for names in columns.values())]
-            for recipe in RECIPES
+            for recipe in recipes
             if recipe != DEFAULT
         ]
         parts += [f"Change of {MEANINGS[outcome]}.", markdown_table(["instead", *columns], cells, right_from=1)]
     for column in ("update_norm", "share"):
         table = rows.pivot_table(index="recipe", columns="curriculum", values=column)
-        table = table.loc[list(RECIPES), list(CURRICULA)]
+        table = table.loc[list(recipes), list(curricula)]
         cells = [[recipe, *values] for recipe, *values in table.itertuples()]
-        text = markdown_table(["recipe", *CURRICULA], cells, decimals=decimals[column], right_from=1)
+        text = markdown_table(["recipe", *curricula], cells, decimals=decimals[column], right_from=1)
         parts += [f"{MEANINGS[column].capitalize()}.", text]
     return "\n\n".join(parts) + "\n"
 
@@ -165,15 +160,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of the runs")
     parser.add_argument("--out", type=Path, default=Path("runs/training-recipe"), help="directory for the results")
-    add_settings(parser, "demo", without={name for changes in RECIPES.values() for name in changes})
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES, help="default: all")
+    parser.add_argument("--curricula", nargs="+", default=list(CURRICULA), choices=CURRICULA, help="default: all")
+    add_settings(parser, without={name for changes in RECIPES.values() for name in changes})
     args = parser.parse_args(arguments)
     config = preset("demo", **SETTINGS | given_settings(args))
     raw = args.out / "training_recipe.csv"
-    rows = _read(raw, config)
-    for row in _train_missing(config, args.seeds, {(row["recipe"], row["curriculum"], row["seed"]) for row in rows}):
-        rows.append(row)
-        write_csv(raw, rows)
-    page = _page(pd.DataFrame(rows))
+    recipes = list(dict.fromkeys([DEFAULT, *args.recipes]))
+    wanted = list(itertools.product(args.seeds, recipes, args.curricula))
+    known = {(row["seed"], row["recipe"], row["curriculum"]): row for row in _read(raw, config)}
+    for seed, recipe, curriculum in progress_bar([run for run in wanted if run not in known], "runs"):
+        known[seed, recipe, curriculum] = _train(config, recipe, curriculum, seed)
+        write_csv(raw, list(known.values()))
+    page = _page(pd.DataFrame([known[run] for run in wanted]), recipes, args.curricula)
     write_text(args.out / "training_recipe.md", page)
     print(f"{page}\nWritten to {args.out}")
     return 0
