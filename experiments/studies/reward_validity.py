@@ -13,7 +13,7 @@ The same command goes on where it was stopped: finished runs are read.
 
 import argparse
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -314,27 +314,14 @@ def page(title: str, rows: Sequence[Row], references: Mapping[str, Row], metrics
 
 
 def _reference_table(frame: pd.DataFrame, references: Mapping[str, Row], metrics: Sequence[str]) -> str:
-    kinds = usable_scores(references, metrics)
-    table = pd.concat([pd.DataFrame(references).T, frame.assign(name="")])
-    values = {by: score(table, references, "report", by, metrics) for by in kinds}
-    lines: list[list[object]] = [
-        [name, *(f"{values[by][index]:.3f}" for by in kinds), *_reported(row)]
-        for index, (name, row) in enumerate(references.items())
-    ]
-    best = len(references) + int(np.argmax(values["teacher"][len(references) :]))
-    lines.append(
-        ["best run", *(f"{values[by][best]:.3f}" for by in kinds), *_reported(rows_of(frame)[best - len(references)])]
-    )
-    return markdown_table(["on the report split", *(f"E by {by}" for by in kinds), *map(str.upper, METRICS)], lines)
-
-
-def rows_of(frame: pd.DataFrame) -> list[Row]:
-    """Return a table's rows."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _reported(row: Row) -> Iterable[str]:
-    return (f"{row[f'report_{name}']:.3f}" for name in METRICS)
+    best = int(np.argmax(score(frame, references, "report", "teacher", metrics)))
+    methods = pd.DataFrame({**references, "best run": frame.iloc[best].to_dict()}).T
+    columns = {
+        f"E by {by}": score(methods, references, "report", by, metrics) for by in usable_scores(references, metrics)
+    }
+    columns |= {name.upper(): methods[f"report_{name}"].to_numpy() for name in METRICS}
+    lines = zip(methods.index, *([f"{value:.3f}" for value in column] for column in columns.values()), strict=True)
+    return markdown_table(["on the report split", *columns], lines)
 
 
 def _draw(rows: Sequence[Row], references: Mapping[str, Row], metrics: Sequence[str], title: str, path: Path) -> None:
