@@ -3,14 +3,15 @@
 :func:`make` creates any of them by name; all have Stable-Baselines3's `learn`, `predict`, `save`, `load`, `set_logger`.
 """
 
-from agents.budget import check_budget, gradient_updates, planned_updates
+from agents.budget import check_budget, planned_updates, steps_to_first_update
 from agents.callbacks import CompleteStateCallback, executed_actions
 from agents.gaussian_policy import GaussianPolicy
 from agents.random_actions import Random, RandomSearch
-from agents.registry import algorithm, hyperparams, make, names
+from agents.registry import algorithm, check_settings, hyperparams, make, names
 from agents.reinforce import Reinforce
 from agents.schedules import ActionSchedule, Constant, Linear
 from agents.state import StateError, load_state, save_state
+from agents.updates import UpdateCounter, gradient_updates
 from agents.wrapped import Policy, Wrapped, wrap
 
 __all__ = [
@@ -24,9 +25,11 @@ __all__ = [
     "RandomSearch",
     "Reinforce",
     "StateError",
+    "UpdateCounter",
     "Wrapped",
     "algorithm",
     "check_budget",
+    "check_settings",
     "executed_actions",
     "gradient_updates",
     "hyperparams",
@@ -35,5 +38,6 @@ __all__ = [
     "names",
     "planned_updates",
     "save_state",
+    "steps_to_first_update",
     "wrap",
 ]

@@ -52,7 +52,8 @@ class CompleteStateCallback(BaseCallback):
     - `reinforce`, curricula, wrapped policies: after every step;
 
     and once at the end of `learn`, unless a callback stopped an algorithm of Stable-Baselines3 in the middle of a
-    rollout: the last step is then in no buffer. Raise an exception in `on_complete_state` to stop there: the state is
+    rollout: the last step is then in no buffer. A stop at the very last step asked for is none, so that the update that
+    is due then is made. Raise an exception in `on_complete_state` to stop there: the state is
     that of the last complete moment.
 
     A subclass that overrides `_on_rollout_start`, `_on_rollout_end` or `_on_training_end` calls the base class's.

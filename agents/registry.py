@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -13,9 +14,9 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from agents.settings import check_names, check_types, hint, setting_names, setting_types
 from agents.stable_baselines import own_numerics
-from agents.wrapped import Wrapped, is_import_path, load_object, make_imported
+from agents.wrapped import Wrapped, check_imported, is_import_path, load_object, make_imported
 
-__all__ = ["algorithm", "hyperparams", "make", "names"]
+__all__ = ["algorithm", "check_settings", "hyperparams", "make", "names"]
 
 # By import path, so that a module is imported when its algorithm is asked for: tqc needs a package that is not always
 # there.
@@ -83,6 +84,27 @@ def hyperparams(name: str) -> dict[str, Any]:
     return settings
 
 
+def check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that :func:`make` would refuse by their names or types, without an environment.
+
+    Args:
+        name: As for :func:`make`.
+        settings: As its `overrides`.
+
+    Raises:
+        ValueError: A name is unknown; the message suggests the nearest one.
+        TypeError: A setting has the wrong type.
+    """
+    if is_import_path(name):
+        check_imported(name, settings)
+        return
+    found = algorithm(name)
+    check_names("arguments", name, settings, setting_names(found))
+    announced = setting_types(found)
+    announced["action_noise"] = float | announced.get("action_noise", float)
+    check_types(f"{name!r}", settings, announced)
+
+
 @own_numerics()
 def make(name: str, env: GymEnv | str, **overrides: Any) -> BaseAlgorithm:
     """Create an algorithm for an environment.
@@ -111,10 +133,7 @@ def make(name: str, env: GymEnv | str, **overrides: Any) -> BaseAlgorithm:
         return make_imported(name, env, overrides)
     settings = hyperparams(name)
     found = algorithm(name)
-    check_names("arguments", name, overrides, setting_names(found))
-    announced = setting_types(found)
-    announced["action_noise"] = float | announced.get("action_noise", float)
-    check_types(f"{name!r}", overrides, announced)
+    check_settings(name, overrides)
     if settings.get("policy_kwargs") and overrides.get("policy_kwargs"):
         overrides["policy_kwargs"] = settings["policy_kwargs"] | overrides["policy_kwargs"]
     settings |= overrides

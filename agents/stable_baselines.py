@@ -12,7 +12,7 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
@@ -39,12 +39,20 @@ def own_numerics() -> Iterator[None]:
         yield
 
 
+class _LastStep(CallbackList):
+    """A stop at the last step is none: learning ends there by itself, after the update that is due."""
+
+    def _on_step(self) -> bool:
+        return super()._on_step() or self.num_timesteps >= self.model._total_timesteps
+
+
 Self = TypeVar("Self", bound="Guarded")
 
 
 class Guarded(BaseAlgorithm):
     """Refuse to learn where the settings do not fit the number of steps, and load on the CPU unless told otherwise.
 
+    A callback that stops at the very last step does not keep the update from being made that is due then.
     What the caller has set in PyTorch (gradients, autocast, dtype, device) changes nothing.
 
     Every algorithm of this package has it among its bases, before the algorithm's own class.
@@ -60,6 +68,11 @@ class Guarded(BaseAlgorithm):
     ) -> tuple[int, BaseCallback]:
         check_budget(self, total_timesteps, steps_before=0 if reset_num_timesteps else self.num_timesteps)
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        outer = _LastStep([super()._init_callback(callback, progress_bar)])
+        outer.model = self  # and no more of `init_callback`: what it would begin has begun
+        return outer
 
     @own_numerics()
     def learn(self: Self, total_timesteps: int, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]

@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +20,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 from agents.settings import check_names, hint
 from agents.stepwise import Unlearned
 
-__all__ = ["Origin", "Policy", "Wrapped", "is_import_path", "load_object", "make_imported", "wrap"]
+__all__ = ["Origin", "Policy", "Wrapped", "check_imported", "is_import_path", "load_object", "make_imported", "wrap"]
 
 
 @runtime_checkable
@@ -179,21 +179,34 @@ def wrap(policy: Policy, env: GymEnv | str, **common: Any) -> Wrapped:
     return Wrapped(policy, env, **common)
 
 
+def check_imported(path: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that a factory, given by import path, does not take.
+
+    Raises:
+        ValueError: A name is unknown; the message suggests the nearest one.
+    """
+    parameters = _parameters(path)
+    if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        check_names("arguments", path, settings, [name for name in parameters if name != "env"])
+
+
 def make_imported(path: str, env: GymEnv | str, settings: dict[str, Any]) -> BaseAlgorithm:
     """Make a policy or an algorithm by import path; see :func:`agents.make`."""
     source, _, name = path.rpartition(":")
     if source.endswith(".py"):
         # A file that is saved beside an agent must be found from any folder.
         path = f"{Path(source).expanduser().resolve()}:{name}"
-    parameters = inspect.signature(load_object(path)).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.name != "env"]
-    seed = settings.get("seed") if "seed" in known else settings.pop("seed", None)
-    if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-        check_names("arguments", path, settings, known)
+    parameters = _parameters(path)
+    seed = settings.get("seed") if "seed" in parameters else settings.pop("seed", None)
+    check_imported(path, settings)
     env = gymnasium.make(env) if isinstance(env, str) else env
-    origin = Origin(path, settings, wants_env=len(known) < len(parameters))
+    origin = Origin(path, settings, wants_env="env" in parameters)
     made = origin.make(env)
     return made if isinstance(made, BaseAlgorithm) else Wrapped(made, env, origin, seed=seed)
+
+
+def _parameters(path: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(load_object(path)).parameters
 
 
 def is_import_path(name: str) -> bool:

@@ -1,10 +1,16 @@
-"""Compare policies at equal compute, with uncertainty.
+r"""Compare policies at equal compute, with uncertainty.
 
-python experiments/benchmark.py --protocol online --algos reinforce ppo linear constant random --seeds 0-4
-python experiments/benchmark.py --protocol across --runs 20 --executor pool --workers 4 --seeds 0-9
-python experiments/benchmark.py --algos my_policy.py:MyPolicy constant random --data my/pairs --teachers sage=WEIGHTS
+python experiments/benchmark.py --algos reinforce ppo constant --seeds 0-4 \
+    --out runs/first
+python experiments/benchmark.py --protocol across --runs 20 --seeds 0-9 \
+    --executor pool --workers 4 --out runs/second
+python experiments/benchmark.py --algos ppo sac \
+    --agent-settings ppo.n_steps=5 sac.gamma=0.8 --out runs/third
+python experiments/benchmark.py --algos my_policy.py:MyPolicy constant \
+    --data my/pairs --teachers sage=WEIGHTS --out runs/fourth
 
-The same command goes on where it was stopped: finished runs are read, unfinished ones continue.
+The same command goes on where it was stopped: finished runs are read,
+unfinished ones continue.
 """
 
 import argparse
@@ -13,15 +19,27 @@ import sys
 from pathlib import Path
 
 from experiments.benchmarking.executors import EXECUTORS, Resources
-from experiments.benchmarking.grid import Grid, parse_seeds
+from experiments.benchmarking.grid import Grid, parse_seeds, settings_by_policy
 from experiments.benchmarking.run import RESULTS_FILE, benchmark
-from experiments.command_line import add_fields, add_settings, exit_on_error, given_settings, make_parser
+from experiments.command_line import (
+    add_fields,
+    add_preset,
+    add_settings,
+    as_started,
+    exit_on_error,
+    given_settings,
+    make_parser,
+    named_values,
+)
 from experiments.running import policies
 from experiments.running.config import RunConfig
 from experiments.running.interruption import Interrupted, interrupt_at_once
-from fusion_env.config import PRESETS
+from fusion_env.config import DistillConfig
 
-__all__ = ["benchmark", "main"]
+__all__ = ["benchmark", "command", "main"]
+
+_MACHINE = ("device", "threads", "cache_dir")
+_OWN = ("data", "teacher", "teacher_weights", "stage0_seed")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,14 +55,14 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     grid = _grid(args)
     resources = Resources(args.workers, tuple(args.gpus), args.gpu_share, args.address)
-    command = shlex.join(["python", "experiments/benchmark.py", *arguments])
+    again = f"{as_started('python experiments/benchmark.py')} {shlex.join(arguments)}"
     cells = grid.cells(args.out)
     print(f"{len(cells)} runs of at most {cells[0].job.config.total_rounds} rounds, executor {args.executor}")
     try:
         with interrupt_at_once():
-            benchmark(grid, args.out, executor=args.executor, resources=resources, command=command, show=True)
+            benchmark(grid, args.out, executor=args.executor, resources=resources, command=again, show=True)
     except Interrupted:
-        print(f"stopped; the same command goes on where it was: {command}")
+        print(f"stopped; the same command goes on where it was: {again}")
         return 130
     page = (args.out / RESULTS_FILE).read_text(encoding="utf-8")
     print(f"\n{page}\nWritten to {args.out}")
@@ -53,27 +71,41 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__)
+    usual = f"Default: 1 run online; across 20 runs, {policies.EVAL_RUNS} of the frozen agent."
+    what = parser.add_argument_group("what to run", usual)
+    add_preset(what, "bench")
+    what.add_argument("--data", nargs="+", default=[], dest="data_sets", metavar="DIR", help="default: the preset's")
+    what.add_argument("--teachers", nargs="+", default=[], metavar="NAME[=WEIGHTS]", help="default: the preset's")
+    add_fields(what, DistillConfig, ("rounds",))
+    add_fields(what, RunConfig, ("protocol", "runs", "eval_runs"))
+    what.add_argument("--seeds", nargs="+", default=["0-9"], help="such as 0-9; from 1000 on they are for tuning")
+    what.add_argument("--stage0-seeds", nargs="+", default=["0-2"], help="take turns over the seeds")
     known = ", ".join(policies.names())
-    parser.add_argument("--algos", nargs="+", metavar="NAME", help=f"{known}; module:Factory or file.py:Class")
-    parser.add_argument("--teachers", nargs="+", default=[], metavar="NAME[=WEIGHTS]", help="default: the preset's")
-    parser.add_argument("--data", nargs="+", default=[], dest="data_sets", metavar="DIR", help="default: the preset's")
-    parser.add_argument("--seeds", nargs="+", default=["0-9"], help="such as 0-9; from 1000 on they are for tuning")
-    parser.add_argument("--stage0-seeds", nargs="+", default=["0-2"], help="take turns over the seeds")
-    parser.add_argument("--preset", choices=PRESETS.names(), default="bench", help="starting point of all settings")
-    parser.add_argument("--executor", choices=sorted(EXECUTORS), default="inline", help="where the runs take place")
-    parser.add_argument("--workers", type=int, default=1, help="processes of the executor pool")
-    parser.add_argument("--gpus", type=int, nargs="+", default=[], help="CUDA devices that the pool's workers share")
-    parser.add_argument("--gpu-share", type=float, default=0.0, help="share of a GPU for a run of the executor ray")
-    parser.add_argument("--address", help="Ray cluster, such as auto; default: one on this machine")
-    parser.add_argument("--out", type=Path, required=True, help="directory of the benchmark")
-    title = f"settings of the runs (default: 1 run online; across 20 runs, {policies.EVAL_RUNS} of the frozen agent)"
-    add_fields(parser, title, RunConfig, ("protocol", "runs", "eval_runs"))
-    add_settings(parser, without=("data", "teacher", "teacher_weights", "stage0_seed"))
+    agents = parser.add_argument_group("which agents")
+    agents.add_argument("--algos", nargs="+", metavar="NAME", help=f"{known}; module:Factory or file.py:Class")
+    agents.add_argument(
+        "--agent-settings",
+        nargs="+",
+        default=[],
+        metavar="ALGO.NAME=X",
+        help="settings of the agents, such as ppo.n_steps=5 or file.py:Class.level=0.5",
+    )
+    where = parser.add_argument_group("where results go")
+    where.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the benchmark")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--executor", choices=sorted(EXECUTORS), default="inline", help="where the runs take place")
+    machine.add_argument("--workers", type=int, default=1, help="processes of the executor pool")
+    machine.add_argument("--gpus", type=int, nargs="+", default=[], help="CUDA devices that the pool's workers share")
+    machine.add_argument("--gpu-share", type=float, default=0.0, help="share of a GPU for a run of the executor ray")
+    machine.add_argument("--address", help="Ray cluster, such as auto; default: one on this machine")
+    add_fields(machine, DistillConfig, _MACHINE)
+    add_settings(parser, "bench", without=_OWN, added=(*_MACHINE, "rounds"))
     return parser
 
 
 def _grid(args: argparse.Namespace) -> Grid:
     fields = given_settings(args, RunConfig)
+    agent_settings = settings_by_policy(named_values(fields.pop("agent_settings")))
     across = fields.get("protocol") == "across"
     usual = {"protocol": "across", "runs": 20, "eval_runs": policies.EVAL_RUNS} if across else {"protocol": "online"}
     return Grid(
@@ -84,9 +116,15 @@ def _grid(args: argparse.Namespace) -> Grid:
         stage0_seeds=parse_seeds(args.stage0_seeds),
         # One thread unless told otherwise: runs side by side do not disturb each other, and numbers can be repeated.
         settings={"threads": 1} | given_settings(args),
+        agent_settings=agent_settings,
         **usual | fields,
     )
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command as a program."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -6,20 +6,32 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 from tqdm import tqdm
 
-from fusion_env.config import DistillConfig
+from fusion_env.config import (
+    PRESETS,
+    DataSettings,
+    DistillConfig,
+    MachineSettings,
+    ScoringSettings,
+    TeacherSettings,
+    TrainingSettings,
+)
 from fusion_env.errors import ConfigError, FusionEnvError
-from fusion_env.settings import type_name
+from fusion_env.settings import range_of, type_name
 from student.console import accept_any_console, printable
 from student.weights import WeightsError
 
 __all__ = [
+    "Options",
     "add_fields",
+    "add_preset",
     "add_settings",
+    "as_started",
     "exit_on_error",
     "given_settings",
     "make_parser",
@@ -28,47 +40,137 @@ __all__ = [
     "run_moved",
 ]
 
+Options = argparse.ArgumentParser | argparse._ArgumentGroup
+"""What options are added to: a parser, or a group of its help."""
+
 _EXPONENTIAL = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+_SCRIPT = re.compile(r"python experiments/[\w/]+\.py")
+_GROUPS = {
+    "data": DataSettings,
+    "teacher": TeacherSettings,
+    "training": TrainingSettings,
+    "scoring": ScoringSettings,
+    "machine": MachineSettings,
+}
 
 
-def make_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser without options whose help shows a module's docstring line by line."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(description: str, **options: Any) -> argparse.ArgumentParser:
+    """Return a parser without options whose help shows a module's docstring line by line.
+
+    Args:
+        description: The docstring.
+        **options: Other arguments of the parser.
+    """
+    return argparse.ArgumentParser(
+        description=as_started(description), formatter_class=argparse.RawDescriptionHelpFormatter, **options
+    )
 
 
-def add_settings(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+def as_started(text: str) -> str:
+    """Replace the path of a script by the console script or module that this process was started as, if it was.
+
+    >>> as_started("continue with: python experiments/run_agent.py --resume runs/NAME")
+    'continue with: python experiments/run_agent.py --resume runs/NAME'
+    """
+    started, module = Path(sys.argv[0]).name, sys.modules["__main__"].__spec__
+    if started.startswith("fusion-env-"):
+        return _SCRIPT.sub(started, text)
+    if module is not None and module.name.startswith("experiments."):
+        return _SCRIPT.sub(f"python -m {module.name}", text)
+    return text
+
+
+def add_preset(options: Options, default: str) -> None:
+    """Add ``--preset``, absent from the result like all options if the parser leaves out what is not given."""
+    text = f"starting point of all settings (default: {default})"
+    absent = argparse.SUPPRESS if options.argument_default is argparse.SUPPRESS else default
+    options.add_argument("--preset", choices=PRESETS.names(), default=absent, help=text)
+
+
+def add_settings(
+    parser: argparse.ArgumentParser,
+    default_preset: str,
+    *,
+    without: Collection[str] = (),
+    added: Collection[str] = (),
+) -> None:
     """Add one option for every field of `DistillConfig`; those not given are absent from the result.
+
+    They are too many for ``--help``: ``--help-settings`` shows them.
 
     Args:
         parser: Gets the options.
+        default_preset: Preset whose values are shown if no other is given.
         without: Fields to leave out, because the command has options of its own for them.
+        added: Fields that have their option already, by `add_fields` in a group that ``--help`` shows.
     """
     names = [item.name for item in dataclasses.fields(DistillConfig) if item.name not in without]
-    add_fields(parser, "settings of the environment (defaults: those of the preset)", DistillConfig, names)
+    group = parser.add_argument_group("all settings of the environment")
+    add_fields(group, DistillConfig, [name for name in names if name not in added], hidden=True)
+    group.add_argument(
+        "--help-settings",
+        action=_HelpSettings,
+        nargs=argparse.REMAINDER,  # what follows is its value, so that a preset named there is found
+        const=(default_preset, names),
+        default=argparse.SUPPRESS,
+        help="show them with their ranges and their values in the preset of --preset, then exit",
+    )
 
 
-def add_fields(parser: argparse.ArgumentParser, title: str, config: type, names: Collection[str]) -> None:
+class _HelpSettings(argparse.Action):
+    """Show the settings of the environment and exit; of what follows, only ``--preset`` is read."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        default_preset, names = self.const
+        following = argparse.ArgumentParser(prog=parser.prog, add_help=False)
+        add_preset(following, getattr(namespace, "preset", default_preset))
+        preset = following.parse_known_args(values)[0].preset
+        title = f"All settings of the environment, with their values in the preset {preset} and their ranges."
+        page = argparse.ArgumentParser(usage=argparse.SUPPRESS, add_help=False, description=title)
+        for title, group in _GROUPS.items():
+            members = [item.name for item in dataclasses.fields(group) if item.name in names]
+            add_fields(page.add_argument_group(title, group.__doc__), DistillConfig, members, preset=preset)
+        page.print_help()
+        parser.exit()
+
+
+def add_fields(
+    options: Options, config: type, names: Collection[str], *, hidden: bool = False, preset: str | None = None
+) -> None:
     """Add one option for each of some fields of a configuration; those not given are absent from the result.
 
     Args:
-        parser: Gets the options.
-        title: Their heading.
+        options: What gets them.
         config: Dataclass whose fields have `help` and `choices` in their metadata.
         names: The fields.
+        hidden: Leave them out of the help.
+        preset: Preset whose values the help shows, with the ranges.
     """
-    group = parser.add_argument_group(title)
     for item in dataclasses.fields(config):
         if item.name not in names:
             continue
         option = f"--{item.name.replace('_', '-')}"
-        common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": item.metadata["help"]}
+        text = item.metadata["help"] + (f" ({preset}: {_value_and_range(item, preset)})" if preset else "")
+        common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS if hidden else text}
         kind = type_name(item)
         if kind == "bool":
-            group.add_argument(option, action=argparse.BooleanOptionalAction, **common)
+            options.add_argument(option, action=argparse.BooleanOptionalAction, **common)
         elif kind.startswith("tuple"):
-            group.add_argument(option, nargs="+", type=float if "float" in kind else str, **common)
+            options.add_argument(option, nargs="+", type=float if "float" in kind else str, **common)
         else:
-            group.add_argument(option, type=_reader(kind), choices=item.metadata["choices"], **common)
+            options.add_argument(option, type=_reader(kind), choices=item.metadata["choices"], **common)
+
+
+def _value_and_range(item: dataclasses.Field, preset: str) -> str:
+    value = getattr(PRESETS.get(preset), item.name)
+    if isinstance(value, bool):
+        shown = "on" if value else "off"
+    elif isinstance(value, tuple):
+        shown = " ".join(map(str, value)) or "empty"
+    else:
+        shown = "none" if value is None else str(value)
+    bounds = range_of(item)
+    return f"{shown}; {bounds}" if bounds else shown
 
 
 def _reader(kind: str) -> Callable[[str], Any]:

@@ -1,9 +1,11 @@
-"""Compare fusion methods by their fused images: the table of a paper, with intervals, from folders.
+r"""Compare fusion methods by their fused images: a paper's table from folders.
 
-Usage: ``python experiments/evaluate.py --ir DIR --vi DIR --fused NAME=DIR [NAME=DIR ...] --out DIR``
+python experiments/evaluate.py --ir DIR --vi DIR --out DIR \
+    --fused NAME=DIR [NAME=DIR ...]
 
-The folder ``--out`` gets ``images.csv`` (every value), ``summary.csv`` and ``summary.md`` (mean, 95 % bootstrap
-interval over the images, number of images, best and second best) and ``grid.png`` (some images side by side).
+The folder --out gets images.csv (every value), summary.csv and summary.md
+(mean, 95 % bootstrap interval over the images, number of images, best and
+second best) and grid.png (some images side by side).
 """
 
 import argparse
@@ -17,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.command_line import exit_on_error, make_parser, progress_bar
+from experiments.command_line import as_started, exit_on_error, make_parser, progress_bar
 from experiments.evaluation.baselines import SMALLEST
 from experiments.evaluation.chosen_scores import DEFAULT_METRICS, PRESETS, add_score_options, chosen_scores
 from experiments.evaluation.folders import ComparedImages, find_images
@@ -31,7 +33,7 @@ from fusion_env.task import resolve_device
 from student.console import printable
 from student.sixteen_bit import Scale, add_scale_options
 
-__all__ = ["DEFAULT_METRICS", "PRESETS", "Evaluation", "evaluate", "main"]
+__all__ = ["DEFAULT_METRICS", "PRESETS", "Evaluation", "command", "evaluate", "main"]
 
 _SHOWN_IMAGES = 3
 _AS_STATED = Scale()
@@ -136,8 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     per_image = score_images(images, scores, device, progress_bar, baselines=args.baselines)
     summary = summarise(per_image, scores, args.resamples, args.seed)
     table = "\n".join([summary_table(summary, scores), "", *_notes(images, per_image, args)])
-    command = shlex.join(["python", "experiments/evaluate.py", *(sys.argv[1:] if arguments is None else arguments)])
-    report = f"# Fusion metrics\n\n`{command}`\n\n{table}\n\n{_legend(scores)}\n\n![side by side](grid.png)\n"
+    given = shlex.join(sys.argv[1:] if arguments is None else arguments)
+    again = f"{as_started('python experiments/evaluate.py')} {given}"
+    report = f"# Fusion metrics\n\n`{again}`\n\n{table}\n\n{_legend(scores)}\n\n![side by side](grid.png)\n"
     for name, frame in (("images", per_image), ("summary", summary.assign(left_out=len(images.left_out)))):
         write_csv(args.out / f"{name}.csv", frame.to_dict("records"), digits=9)
     draw_grid(images, shown, args.out / "grid.png")
@@ -148,23 +151,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__)
-    add = parser.add_argument
-    add("--ir", type=Path, required=True, metavar="DIR", help="folder of infrared images")
-    add("--vi", type=Path, required=True, metavar="DIR", help="folder of visible images")
+    what = parser.add_argument_group("what to compare")
+    what.add_argument("--ir", type=Path, required=True, metavar="DIR", help="folder of infrared images")
+    what.add_argument("--vi", type=Path, required=True, metavar="DIR", help="folder of visible images")
     text = "a method and the folder of its fused images, named like their sources whatever the extension"
-    add("--fused", type=_method, required=True, nargs="+", action="extend", metavar="NAME=DIR", help=text)
-    add_score_options(parser)
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    what.add_argument("--fused", type=_method, required=True, nargs="+", action="extend", metavar="NAME=DIR", help=text)
     text = "compare only the pairs that are complete and usable for all methods, instead of refusing"
-    add("--allow-missing", action="store_true", help=text)
+    what.add_argument("--allow-missing", action="store_true", help=text)
     text = "also classical fusion, and every method's images sharpened and stretched: what a number costs"
-    add("--baselines", action="store_true", help=text)
-    add_scale_options(parser)
+    what.add_argument("--baselines", action="store_true", help=text)
+    add_scale_options(what)
+    add_score_options(parser)
+    where = parser.add_argument_group("where results go")
+    where.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     text = f"images to show side by side (default: the first {_SHOWN_IMAGES})"
-    add("--grid", nargs="+", metavar="IMAGE", help=text)
-    add("--resamples", type=int, default=RESAMPLES, help="bootstrap samples (default: %(default)s)")
-    add("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
-    add("--device", default="cpu", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: cpu)")
+    where.add_argument("--grid", nargs="+", metavar="IMAGE", help=text)
+    bootstrap = parser.add_argument_group("intervals")
+    text = "bootstrap samples (default: %(default)s)"
+    bootstrap.add_argument("--resamples", type=int, default=RESAMPLES, help=text)
+    bootstrap.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", default="cpu", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: cpu)")
     return parser
 
 
@@ -230,5 +237,10 @@ def _left_out_lines(images: ComparedImages) -> list[str]:
     return [title, *(f"- {printable(name)}: {'; '.join(found)}" for name, found in images.left_out.items())]
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command as a program."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,10 +1,12 @@
-"""Replay a run: the recorded actions on a fresh environment must give what ``rounds.csv`` holds.
+"""Replay a run: its actions on a fresh environment must give its rounds.csv.
 
 python experiments/replay.py runs/NAME
-python experiments/replay.py runs/NAME --tolerance 1e-3   # a run of another machine
+# A run of another machine.
+python experiments/replay.py runs/NAME --tolerance 1e-3
 
-Neither the agent nor its random streams are used: a finished run, an unfinished one, or one that diverged is rebuilt
-from ``config.json`` and the actions alone. The exit status is 1 at the first round that differs.
+Neither the agent nor its random streams are used: a finished run, an unfinished
+one, or one that diverged is rebuilt from config.json and the actions alone. The
+exit status is 1 at the first round that differs.
 """
 
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.running.replay import replay
 
-__all__ = ["main", "replay"]
+__all__ = ["command", "main", "replay"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,5 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if found.equal else 1
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command as a program."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

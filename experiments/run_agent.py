@@ -1,12 +1,17 @@
 """Distil a fusion student under an agent of your choice.
 
-python experiments/run_agent.py --algo sac --runs 4                     # learns over four runs in a row
-python experiments/run_agent.py --algo ppo --protocol across --runs 20  # learns, is frozen, is judged in 5 new runs
-python experiments/run_agent.py --eval-policy runs/NAME/agent.zip --data DIR   # a trained agent on something else
-python experiments/run_agent.py --resume runs/NAME                      # go on after Ctrl-C
+# It learns over four runs in a row.
+python experiments/run_agent.py --algo sac --runs 4
+# It learns, is frozen, and is judged in 5 new runs.
+python experiments/run_agent.py --algo ppo --protocol across --runs 20
+# A trained agent on something else.
+python experiments/run_agent.py --eval-policy runs/NAME/agent.zip --data DIR
+# Go on after Ctrl-C.
+python experiments/run_agent.py --resume runs/NAME
 """
 
 import argparse
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +19,12 @@ from typing import Any
 
 from experiments.command_line import (
     add_fields,
+    add_preset,
     add_settings,
+    as_started,
     exit_on_error,
     given_settings,
+    make_parser,
     named_values,
     progress_bar,
 )
@@ -26,11 +34,14 @@ from experiments.running.directory import RunDirectory
 from experiments.running.interruption import Interrupted, interrupt_at_once
 from experiments.running.run import run
 from experiments.running.summary_table import summary_table
-from fusion_env.config import PRESETS
+from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
 
-__all__ = ["main", "run_command"]
+__all__ = ["command", "main", "run_command"]
+
+_TASK = ("data", "teacher", "teacher_weights", "rounds")
+_MACHINE = ("device", "threads", "cache_dir")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,13 +70,8 @@ def run_command(arguments: Sequence[str] | None, description: str, **algo: Any) 
         Exit status.
     """
     # Whatever is not given is absent, so that `--resume` notices what is.
-    parser = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument("--algo", **algo)
-    _add_options(parser)
+    parser = make_parser(description, argument_default=argparse.SUPPRESS)
+    _add_options(parser, algo)
     args = parser.parse_args(arguments)
     config, run_dir = _resumed(args) if "resume" in args else _new(args)
     directory = RunDirectory(run_dir)
@@ -74,25 +80,31 @@ def run_command(arguments: Sequence[str] | None, description: str, **algo: Any) 
             _print_start(config, build_task(config.env, progress_bar).describe(), run_dir)
             summary = run(config, run_dir, show=True, progress=progress_bar)
     except Interrupted as stop:
-        resume = f"continue with: python experiments/run_agent.py --resume {run_dir}"
+        resume = f"continue with: {as_started('python experiments/run_agent.py')} --resume {shlex.quote(str(run_dir))}"
         print(f"{stop}; {resume if directory.is_begun else 'nothing was written'}")
         return 130
     print(f"\n{summary_table(summary)}\n\nWritten to {run_dir}: {', '.join(directory.results())}")
     return 0
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", choices=PRESETS.names(), help="starting point of all settings (default: demo)")
-    parser.add_argument("--eval-policy", type=Path, metavar="FILE", help="judge this saved agent as it is (across)")
-    parser.add_argument(
-        "--agent-settings", nargs="+", metavar="NAME=VALUE", help="settings of the agent, such as horizon=3"
-    )
-    parser.add_argument("--out", type=Path, help="directory for the results (default: runs/NAME of preset and time)")
-    parser.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in DIR; takes no other option")
-    fields = ("protocol", "runs", "eval_runs", "seed", "normalize", "checkpoint_every", "details")
-    title = f"settings of the run (default: seed 0, 1 run online; across {policies.EVAL_RUNS} runs of the frozen agent)"
-    add_fields(parser, title, RunConfig, fields)
-    add_settings(parser)
+def _add_options(parser: argparse.ArgumentParser, algo: dict[str, Any]) -> None:
+    usual = f"Default: seed 0, 1 run online; across {policies.EVAL_RUNS} runs of the frozen agent."
+    what = parser.add_argument_group("what to run", usual)
+    add_preset(what, "demo")
+    add_fields(what, DistillConfig, _TASK)
+    add_fields(what, RunConfig, ("protocol", "runs", "eval_runs", "seed"))
+    agent = parser.add_argument_group("which agent")
+    agent.add_argument("--algo", **algo)
+    agent.add_argument("--agent-settings", nargs="+", metavar="NAME=VALUE", help="its settings, such as horizon=3")
+    agent.add_argument("--eval-policy", type=Path, metavar="FILE", help="judge this saved agent as it is (across)")
+    add_fields(agent, RunConfig, ("normalize",))
+    where = parser.add_argument_group("where results go")
+    text = "directory for the results (default: runs/NAME of preset and time, in the working directory)"
+    where.add_argument("--out", type=Path, metavar="DIR", help=text)
+    where.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in DIR; takes no other option")
+    add_fields(where, RunConfig, ("checkpoint_every", "details"))
+    add_fields(parser.add_argument_group("machine"), DistillConfig, _MACHINE)
+    add_settings(parser, "demo", added=(*_TASK, *_MACHINE))
 
 
 def _new(args: argparse.Namespace) -> tuple[RunConfig, Path]:
@@ -132,10 +144,15 @@ def _print_start(config: RunConfig, used: dict[str, str], run_dir: Path) -> None
     print(f"preset {config.preset}, agent {config.agent}, protocol {config.protocol}, seed {config.seed}")
     judged = f", then {config.eval_runs} run(s) of the frozen agent" if config.eval_runs else ""
     lines = used | ({"policy": config.policy} if config.policy else {})
-    lines |= {"rounds": f"{config.runs} run(s) of {config.env.rounds}{judged}", "out": str(run_dir)}
+    lines |= {"rounds": f"{config.runs} run(s) of {config.env.rounds}{judged}", "out": str(run_dir.absolute())}
     for name, value in lines.items():
         print(f"  {name:<11}{value}", flush=True)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command as a program."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

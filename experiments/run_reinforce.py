@@ -1,14 +1,17 @@
 """Distil a fusion student under a REINFORCE agent (arXiv 2509.02424).
 
-python experiments/run_reinforce.py                                # demo: no download, about a minute
-python experiments/run_reinforce.py --data DIR --rounds 50         # your own pairs in DIR/ir and DIR/vi
-python experiments/run_reinforce.py --resume runs/NAME             # go on after Ctrl-C
+# The demo: no download, about a minute.
+python experiments/run_reinforce.py
+# Your own pairs in DIR/ir and DIR/vi.
+python experiments/run_reinforce.py --data DIR --rounds 50
+# Go on after Ctrl-C.
+python experiments/run_reinforce.py --resume runs/NAME
 """
 
 from experiments.command_line import exit_on_error
 from experiments.run_agent import run_command
 
-__all__ = ["main"]
+__all__ = ["command", "main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,5 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command as a program."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -178,8 +178,9 @@ def encode_action(*, guidance: float = 0.5, logit_scale: float = 3.0, **strength
         ValueError: A value is out of range.
         UnknownNameError: There is no such strength; the message suggests the nearest one.
 
-    >>> encode_action(guidance=0.5, noise_std=0.1).tolist()
-    [0.0, 0.0, -1.0, -1.0, -1.0, -1.0, 1.0]
+    >>> action = dict(zip(ACTION_NAMES, encode_action(guidance=0.5, noise_std=0.1).tolist()))
+    >>> action["guidance_logit"], action["blur"], action["noise"]
+    (0.0, -1.0, 1.0)
     """
     lowest = 1.0 / (1.0 + math.exp(2.0 * logit_scale))
     if not lowest <= guidance <= 1.0 - lowest:
@@ -212,8 +213,9 @@ def even_action(share: float, *, guidance: float = 0.5, logit_scale: float = 3.0
         guidance: Weight of the guidance loss, as for `encode_action`.
         logit_scale: As for `decode_action`.
 
-    >>> even_action(0.25).tolist()
-    [0.0, 0.0, -0.5, -0.5, -0.5, -0.5, -0.5]
+    >>> action = dict(zip(ACTION_NAMES, even_action(0.25).tolist()))
+    >>> action["guidance_logit"], action["blur"], action["noise"]
+    (0.0, -0.5, -0.5)
     """
     action = encode_action(guidance=guidance, logit_scale=logit_scale)
     action[len(LOGITS) :] = 2.0 * share - 1.0

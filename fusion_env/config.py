@@ -76,17 +76,8 @@ class DataSettings(Settings):
 
     def _check_combinations(self) -> None:
         super()._check_combinations()
-        self._check_fits_scene("crop_size")
         if self.bit_depth is not None and self.stretch:
             raise ConfigError("bit_depth and stretch exclude each other: stretching finds each picture's own range")
-
-    def _check_fits_scene(self, name: str) -> None:
-        size = getattr(self, name)
-        if size is not None and self.data == "procedural" and size > min(self.scene_height, self.scene_width):
-            raise ConfigError(
-                f"{name}={size} is larger than a procedural scene: set scene_height ({self.scene_height}) and "
-                f"scene_width ({self.scene_width}) to at least that"
-            )
 
 
 @dataclass(frozen=True)
@@ -243,9 +234,19 @@ class DistillConfig(MachineSettings, ScoringSettings, TrainingSettings, TeacherS
         ConfigError: A value has the wrong type, is out of range, or contradicts another one.
     """
 
-    def _check_combinations(self) -> None:
-        super()._check_combinations()
-        self._check_fits_scene("score_size")
+    def check_scenes(self) -> None:
+        """Check that procedural scenes are large enough for the crops, where they are what is opened.
+
+        Raises:
+            ConfigError: They are not.
+        """
+        for name in ("crop_size", "score_size"):
+            size = getattr(self, name)
+            if size is not None and self.data == "procedural" and size > min(self.scene_height, self.scene_width):
+                raise ConfigError(
+                    f"{name}={size} is larger than a procedural scene: set scene_height ({self.scene_height}) and "
+                    f"scene_width ({self.scene_width}) to at least that"
+                )
 
     def group(self, kind: type[G]) -> G:
         """Return the settings of one group, such as `ScoringSettings`.
@@ -291,7 +292,9 @@ def _check_names(values: Mapping[str, Any]) -> None:
             raise unknown_setting(name, known)
 
 
-PRESETS: Registry[DistillConfig] = Registry("preset")
+PRESETS: Registry[DistillConfig] = Registry(
+    "preset", "a DistillConfig", lambda member: isinstance(member, DistillConfig)
+)
 
 # For tests and for debugging an algorithm: a round takes well under a second on one core.
 PRESETS.register("tiny")(

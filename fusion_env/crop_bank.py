@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fusion_env.cache import arithmetic, content_key, load_or_compute
 from fusion_env.config import TeacherSettings
-from fusion_env.data import PairSource, Progress, joint_error, luma_levels, no_progress, rgb_to_ycbcr
+from fusion_env.data import PairSource, Progress, joint_error, load_pair, luma_levels, no_progress, rgb_to_ycbcr
 from fusion_env.teachers import Teacher
 
 __all__ = [
@@ -250,7 +250,7 @@ def _cut_and_fuse(
     if chroma:
         tensors["chroma"] = torch.empty((len(plan.image), 2, plan.size, plan.size), dtype=torch.uint8)
     for index in progress(sorted(set(plan.image.tolist())), f"teacher {teacher.name}"):
-        pair = source.load(index)
+        pair = load_pair(source, index)
         positions = plan.of_image(index)
         where = torch.from_numpy(positions)
         ir, vis = plan.cut_all(positions, pair.ir), plan.cut_all(positions, pair.vis)

@@ -25,7 +25,7 @@ from fusion_env.observation import observation_size, observation_table, sees_tim
 from fusion_env.render import draw_round, has_display, show
 from fusion_env.run import LastRun, Run
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_same_task, check_version, read_generator, write_generator
-from fusion_env.task import DistillationTask, build_task, given_in_python
+from fusion_env.task import DistillationTask, build_task
 from fusion_env.teachers import Teacher
 from student.numerics import own_numerics
 
@@ -161,7 +161,6 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ) -> None:
         if isinstance(teacher, str):
             overrides["teacher"], teacher = teacher, None
-        overrides |= given_in_python(source, teacher)
         config = preset_config(preset, **overrides) if config is None else config.replace(**overrides)
         self._setup(build_task(config, source=source, teacher=teacher), render_mode)
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from fusion_env.errors import ConfigError
 
-__all__ = ["Settings", "setting", "shown", "type_name"]
+__all__ = ["Settings", "range_of", "setting", "shown", "type_name"]
 
 _LONGEST_SHOWN = 200
 
@@ -64,6 +64,14 @@ def type_name(item: Field) -> str:
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
 
+def range_of(item: Field) -> str:
+    """Return a field's range as text, such as ``"at least 1"``; empty where it has none."""
+    low, high = item.metadata["low"], item.metadata["high"]
+    if low is None and high is None:
+        return ""
+    return f"at least {low}" if high is None else f"at most {high}" if low is None else f"in {low}..{high}"
+
+
 def _checked(item: Field, value: Any) -> Any:
     """Return `value` in the field's type, or say what is wrong with it."""
     kind = type_name(item)
@@ -76,8 +84,7 @@ def _checked(item: Field, value: Any) -> Any:
     if choices and value not in choices:
         raise ConfigError(f"{item.name} must be one of {', '.join(choices)}. Got {shown(value)}")
     if (low is not None and value < low) or (high is not None and value > high):
-        bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"in {low}..{high}"
-        raise ConfigError(f"{item.name} must be {bounds}. Got {shown(value)}")
+        raise ConfigError(f"{item.name} must be {range_of(item)}. Got {shown(value)}")
     return value
 
 

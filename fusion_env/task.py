@@ -21,6 +21,7 @@ from fusion_env.data import (
     Progress,
     SourceSettings,
     Splits,
+    check_source,
     make_splits,
     missing_source,
     no_progress,
@@ -35,6 +36,7 @@ from fusion_env.observation import Observer
 from fusion_env.perception import FrozenNetwork, load_features, load_quality
 from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
+from fusion_env.settings import shown
 from fusion_env.stage0 import Stage0Settings, initial_student, stage0_student
 from fusion_env.threads import set_threads
 from fusion_env.whole_images import WholeImages
@@ -101,9 +103,24 @@ def given_in_python(source: PairSource | None, teacher: teachers.Teacher | None)
     """Return what a configuration says where objects take the place of names.
 
     It cannot be built again from such a text, and two objects with different results have different ones.
+
+    Raises:
+        TypeError: One is something else.
+        DataError: The source contradicts itself.
     """
+    if not isinstance(source, PairSource | None):
+        raise TypeError(
+            f"source must be a fusion_env.data.PairSource made in Python. Got {shown(source)}; "
+            "a folder or the name of a data source is the setting data."
+        )
+    if not isinstance(teacher, teachers.Teacher | None):
+        raise TypeError(
+            f"teacher must be a fusion_env.teachers.Teacher made in Python. Got {shown(teacher)}; "
+            "fusion_env.teachers.from_callable makes one of a function or module, a name is the setting teacher."
+        )
     settings: dict[str, Any] = {}
     if source is not None:
+        check_source(source)
         settings["data"] = _given(source.name, source.fingerprint())
     if teacher is not None:
         settings |= {"teacher": _given(teacher.name, teacher.fingerprint()), "teacher_weights": None}
@@ -127,7 +144,14 @@ def check_requirements(
     Raises:
         MissingRequirementsError: Names what is missing, where its makers publish it and which setting points to it.
         UnknownNameError: `config.score_metrics` names an unknown metric.
+        ConfigError: Weights are named for a teacher made in Python, or a crop is larger than a procedural scene.
     """
+    if teacher is not None and config.teacher_weights is not None:
+        raise ConfigError(
+            f"teacher_weights={config.teacher_weights!r} has no effect on a teacher made in Python: leave it unset"
+        )
+    if source is None:
+        config.check_scenes()
     for name in config.score_metrics:
         if name not in INDICATORS:
             metrics.get(name)
@@ -135,7 +159,7 @@ def check_requirements(
     absent = None if source is not None else missing_source(config.data)
     if absent:
         missing.append(f"{absent}: set data=DIR (with ir/ and vi/)")
-    problem = None if teacher else teachers.missing(config.teacher, config.teacher_weights)
+    problem = None if teacher is not None else teachers.missing(config.teacher, config.teacher_weights)
     if problem:
         missing.append(problem)
     if missing:
@@ -218,8 +242,9 @@ class DistillationTask:
 
     def describe(self) -> dict[str, str]:
         """Say what is used, for people: nothing is chosen silently."""
-        config, splits, scale = self.config, self.splits, self.config.scale.describe()
+        config, splits = self.config, self.splits
         given = given_in_python(self.source, None)["data"]
+        scale = "" if config.data == given else config.scale.describe()  # of files
         context = "image" if self.teacher.whole_image_only else config.teacher_context
         stage0 = f"{config.student_init}, {config.stage0_rounds} rounds of {self.iterations} iterations"
         return {

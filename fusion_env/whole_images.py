@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fusion_env.cache import arithmetic, content_key, load_or_compute
 from fusion_env.crop_bank import StoredImages, chroma_levels
-from fusion_env.data import PairSource, Progress, luma_levels, no_progress
+from fusion_env.data import PairSource, Progress, load_pair, luma_levels, no_progress
 from fusion_env.teachers import Teacher
 
 __all__ = ["WholeImages"]
@@ -37,16 +37,16 @@ class WholeImages:
 
     def load(self, index: int) -> StoredImages:
         """Return one pair with the teacher's fused luma and the visible chroma."""
-        pair = self.source.load(index)
+        pair = load_pair(self.source, index)
         vis = pair.vis.to(self.device)[None]
         target = self.teacher_image(index).half()
         return StoredImages(pair.ir.to(self.device)[None], luma_levels(vis), target, chroma_levels(vis))
 
     def by_size(self, indices: Sequence[int], progress: Progress = no_progress) -> list[StoredImages]:
         """Return some pairs, those of one size together; sizes in the order of their first pair."""
-        groups: dict[tuple[int, int], list[StoredImages]] = defaultdict(list)
+        groups: dict[tuple[int, ...], list[StoredImages]] = defaultdict(list)
         for index in progress(indices, f"teacher {self.network.name}, whole images"):
-            groups[self.source.sizes[index]].append(self.load(index))
+            groups[tuple(self.source.sizes[index])].append(self.load(index))
         return [StoredImages.together(images) for images in groups.values()]
 
     def teacher_image(self, index: int) -> Tensor:
@@ -61,7 +61,7 @@ class WholeImages:
             }
         )
         path = self.folder / "whole" / f"{key}.safetensors"
-        stored = load_or_compute(path, lambda: {"fused": self.network.fuse_pair(self.source.load(index)).half()})
+        stored = load_or_compute(path, lambda: {"fused": self.network.fuse_pair(load_pair(self.source, index)).half()})
         return stored["fused"].to(self.device).float()[None]
 
     @cached_property

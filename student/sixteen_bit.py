@@ -59,9 +59,9 @@ class Scale:
         return "" if self.bit_depth is None else f"16-bit pictures read as {self.bit_depth}-bit values"
 
 
-def add_scale_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--bit-depth`` and ``--stretch`` to a command."""
-    group = parser.add_mutually_exclusive_group()
+def add_scale_options(options: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add ``--bit-depth`` and ``--stretch`` to a command, or to a group of its options."""
+    group = options.add_mutually_exclusive_group()
     text = "bits that the values of 16-bit files use, 8 to 16 (default: what each file says or shows)"
     group.add_argument("--bit-depth", type=int, choices=BIT_DEPTHS, metavar="N", help=text)
     text = "stretch each 16-bit picture from its 0.1 to its 99.9 percentile"

@@ -69,6 +69,7 @@ def test_the_readme_has_the_tables_of_action_and_observation() -> None:
     assert f"|---|---|---|---|\n{action_table()}\n\n" in text
     assert f"**Observation**: `Box(-10, 10, ({observation_size('vector')},), float32)`" in text
     assert f"|---|---|\n{observation_table('vector')}\n\n" in text
+    assert f": {observation_size('rich')} numbers, listed in the docstring" in text
 
 
 def test_the_readme_has_every_reward() -> None:

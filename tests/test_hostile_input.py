@@ -23,6 +23,7 @@ from fusion_env.data import PairedFolder, read_visible
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, DataError, SnapshotError, UnknownNameError
 from fusion_env.snapshot import read_generator, write_generator
+from fusion_env.task import build_task
 from fusion_env.teachers import LaplacianTeacher
 from student.weights import WeightsError, load_state, save_state
 
@@ -152,7 +153,7 @@ def test_presets_that_do_not_exist(name: object) -> None:
 @pytest.mark.parametrize("changes", [{"score_size": 65}, {"crop_size": 65}, {"scene_width": 64, "score_size": 80}])
 def test_crops_larger_than_a_scene_are_named(changes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="(crop|score)_size=.* is larger than a procedural scene: set scene_height"):
-        preset("tiny", **changes)
+        build_task(preset("tiny", **changes))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"bit_generator": "PCG64", "state": {}}', "x" * 999])

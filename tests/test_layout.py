@@ -42,11 +42,12 @@ FLOORS = {
     "experiments": (
         *("command_line", "output"),
         *("evaluation", "running", "benchmarking"),
-        *("studies", "measurements", "weights"),
+        *("studies", "measurements", "weights", "single_file"),
         *("run_agent", "run_reinforce", "benchmark", "evaluate", "replay"),
         # Old places of scripts, for one version: each says where its script went, and runs it.
         *("action_signal", "benchmark_metrics", "benchmark_rounds", "efficiency", "kill_and_resume", "metric_accuracy"),
-        *("robustness", "soak", "stage0_curves", "train_features", "train_quality", "train_teacher"),
+        *("robustness", "soak", "stage0_curves", "train_features", "train_quality", "train_student"),
+        "train_teacher",
     ),
 }
 """Modules and folders from the ground up: each may import what stands before it. A new one finds its place here."""

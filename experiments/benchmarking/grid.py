@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import agents
 from experiments.benchmarking.executors import Job
-from experiments.running.policies import run_config
+from experiments.running.policies import policy_setup, run_config
 from fusion_env import teachers
-from fusion_env.config import preset
-from fusion_env.errors import ConfigError
+from fusion_env.config import DistillConfig, preset
+from fusion_env.errors import ConfigError, unknown_name
 
-__all__ = ["TUNING_SEEDS_FROM", "Cell", "Grid", "parse_seeds"]
+__all__ = ["TUNING_SEEDS_FROM", "Cell", "Grid", "parse_seeds", "settings_by_policy"]
 
 TUNING_SEEDS_FROM = 1000
 """Seeds from here on are for choosing settings; those below are for reporting."""
@@ -45,6 +46,7 @@ class Grid:
         settings: Fields of `DistillConfig` that differ from the preset.
         runs: Learning runs; policies that do not learn have none under `across`.
         eval_runs: Runs of the frozen policy (`across`).
+        agent_settings: For some of the policies, settings of the agent that differ from the policy's own.
     """
 
     protocol: str
@@ -57,6 +59,7 @@ class Grid:
     settings: Mapping[str, Any] = field(default_factory=dict)
     runs: int = 1
     eval_runs: int = 0
+    agent_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("policies", "seeds", "stage0_seeds"):
@@ -85,9 +88,11 @@ class Grid:
         """Return all runs in a fixed order, each with its directory under `out`.
 
         Raises:
-            FusionEnvError: A setting is out of range, or there is no such policy or teacher.
+            FusionEnvError: A setting is out of range, or there is no such policy, teacher or setting of an agent.
         """
         base = preset(self.preset, **self.settings)
+        for policy, settings in self.agent_settings.items():
+            _check_settings(policy, settings, self.policies, base)
         cells = []
         for teacher in self.teachers or (_label(base.teacher, base.teacher_weights),):
             teachers.get(teacher.partition("=")[0])  # now, not when half of the grid is done
@@ -106,6 +111,7 @@ class Grid:
             self.preset,
             {**self.settings, **task},
             learning_runs=self.runs,
+            agent_settings=self.agent_settings.get(policy),
             protocol=self.protocol,
             eval_runs=self.eval_runs,
             seed=seed,
@@ -116,6 +122,15 @@ class Grid:
         folder = "-".join(_file_name(part) for part in (policy, teacher_label, data))
         job = Job(config, out / "runs" / folder / f"{seed}")
         return Cell(policy, teacher_label, data_label, seed, stage0_seed, job)
+
+
+def _check_settings(policy: str, settings: Mapping[str, Any], policies: Sequence[str], base: DistillConfig) -> None:
+    if policy not in policies:
+        raise unknown_name("policy with settings in this benchmark", policy, policies)
+    try:
+        agents.check_settings(policy_setup(policy, base).agent, settings)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"settings of {policy}: {error}") from error
 
 
 def _shortest(short: str, full: str, others: Sequence[str]) -> str:
@@ -150,3 +165,21 @@ def parse_seeds(texts: Sequence[str]) -> tuple[int, ...]:
             raise ConfigError(f"the range of seeds {text!r} ends before it begins: write {last}-{first}")
         seeds += range(first, last + 1)
     return tuple(seeds)
+
+
+def settings_by_policy(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Sort settings of agents by policy.
+
+    Raises:
+        ConfigError: One does not name its policy.
+
+    >>> settings_by_policy({"ppo.n_steps": 5, "mine.py:Steady.level": 0.5, "ppo.gamma": 0.9})
+    {'ppo': {'n_steps': 5, 'gamma': 0.9}, 'mine.py:Steady': {'level': 0.5}}
+    """
+    sorted_by_policy: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        policy, _, setting = name.rpartition(".")
+        if not policy:
+            raise ConfigError(f"settings of agents are given as ALGO.NAME=VALUE, such as ppo.n_steps=5. Got {name!r}")
+        sorted_by_policy.setdefault(policy, {})[setting] = value
+    return sorted_by_policy

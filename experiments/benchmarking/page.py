@@ -61,8 +61,10 @@ def _head(grid: Grid, cells: Sequence[Cell]) -> list[str]:
         lines += ["**Tuning seeds: for choosing settings, not for reporting.**", ""]
     if len({cell.stage0_seed for cell in cells}) < _FEW_STARTS:
         lines += [f"**Fewer than {_FEW_STARTS} stage-0 seeds: what is seen may be the doing of a start.**", ""]
+    changed = "; ".join(f"`{name}` {dict(settings)}" for name, settings in grid.agent_settings.items())
     return [
         *lines,
+        *([f"Settings of agents other than their own: {changed}.", ""] if changed else []),
         f"Preset `{grid.preset}`: {judged}. Seeds {', '.join(map(str, grid.seeds))}; the stage-0 seeds "
         f"{', '.join(map(str, grid.stage0_seeds))} take turns.",
         "Interquartile means with 95 % bootstrap intervals, stratified by task and stage-0 seed. *Final gap* is "

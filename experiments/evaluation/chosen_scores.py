@@ -17,7 +17,7 @@ PRESETS = {"agentfuse-paper": ("ag_forward", "sf_uint8", "ei", "en", "viff")}
 
 def add_score_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `chosen_scores` reads."""
-    chosen = parser.add_mutually_exclusive_group()
+    chosen = parser.add_argument_group("which scores").add_mutually_exclusive_group()
     text = f"of {', '.join(metrics.names())} (default: {' '.join(DEFAULT_METRICS)})"
     chosen.add_argument("--metrics", nargs="+", metavar="METRIC", help=text)
     chosen.add_argument("--preset", choices=sorted(PRESETS), help="the metrics, in their variants, of a paper")

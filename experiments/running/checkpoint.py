@@ -33,12 +33,14 @@ class Checkpoint:
         runs: Runs finished.
         seconds: Training time so far.
         log: Values that wait for the next entry of the log, as `experiments.running.log.pending_values` returns them.
+        updates: Updates that changed the policy so far.
     """
 
     rounds: int
     runs: int
     seconds: float
     log: str = "{}"
+    updates: int = 0
 
 
 def save_checkpoint(directory: RunDirectory, at: Checkpoint, agent: BaseAlgorithm, env: VecEnv) -> None:
@@ -104,4 +106,5 @@ def _restore(state: dict[str, Any], agent_name: str, env: VecEnv) -> tuple[BaseA
     env.reset()  # readies the wrappers; the environment's own state follows
     env.env_method("load_state_dict", state["env"])
     agent = agents.load_state(agent_name, io.BytesIO(state["agent"].numpy().tobytes()), env)
-    return agent, Checkpoint(state["rounds"], state["runs"], state["seconds"], state["log"])
+    updates = state.get("updates", agents.gradient_updates(agent))  # not counted by older versions
+    return agent, Checkpoint(state["rounds"], state["runs"], state["seconds"], state["log"], updates)

@@ -1,21 +1,25 @@
 """Let an agent learn on one environment, writing every round down; stop and resume between rounds."""
 
 import io
+import logging
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_wrapper
 from tqdm import tqdm
 
 import agents
+from agents.stepwise import Unlearned
 from experiments.running.attempt import Attempt
 from experiments.running.checkpoint import Checkpoint, load_newest, save_checkpoint
 from experiments.running.config import RunConfig
 from experiments.running.divergence import cannot_act, has_finite_weights, warn_of_divergence
 from experiments.running.interruption import Interrupted
+from experiments.running.last_step import RunsOver, WatchedEnv
 from experiments.running.log import open_log, pending_values
 from experiments.running.normalisation import keep_normalization
 from experiments.running.rounds import round_row
@@ -24,6 +28,11 @@ from fusion_env.errors import ConfigError
 from fusion_env.task import DistillationTask
 
 __all__ = ["Training", "make_env", "new_agent", "train_agent"]
+
+_logger = logging.getLogger(__name__)
+
+# What `new_agent` has warned about; `learn` of the agents of this package checks again.
+_JUDGED_BEFORE = r".*(expect no learning|only when an episode ends)"
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Training:
         agent: The agent.
         last_run: The last finished run; if the agent broke in the middle of one, that one, cut short.
         rounds: Rounds of all runs; fewer than configured where one ended early.
+        updates: Updates that changed the policy, as :class:`agents.UpdateCounter` counts them.
         seconds: Wall time, without set-up and scoring of the report split by others.
         agent_diverged: What to say where the agent broke, so that learning could not go on; None where all is well.
     """
@@ -41,6 +51,7 @@ class Training:
     agent: BaseAlgorithm
     last_run: LastRun
     rounds: int
+    updates: int
     seconds: float
     agent_diverged: str | None
 
@@ -52,7 +63,7 @@ def make_env(task: DistillationTask, normalize: bool = False) -> VecEnv:
         task: The task.
         normalize: Bring observations and rewards to one scale by what has been seen of them (`VecNormalize`).
     """
-    env = DummyVecEnv([lambda: Monitor(FusionDistillEnv.from_task(task))])
+    env = WatchedEnv(DummyVecEnv([lambda: Monitor(FusionDistillEnv.from_task(task))]))
     return VecNormalize(env) if normalize else env
 
 
@@ -67,14 +78,28 @@ def new_agent(config: RunConfig, task: DistillationTask) -> BaseAlgorithm:
         agent = agents.make(config.agent, env, seed=config.seed, **config.agent_settings)
         env.seed(config.seed)  # an algorithm of somebody's own may have no use for a seed
         if config.runs:
-            with warnings.catch_warnings():  # `learn` checks again, and warns
-                warnings.simplefilter("ignore")
-                agents.check_budget(agent, config.learning_rounds)
+            if unwrap_vec_wrapper(agent.env, WatchedEnv) is None:  # type: ignore[arg-type]  # None is not wrapped
+                raise ValueError("it does not learn on the environment that it was given: hand `env` on to it")
+            _check_budget(config, agent)
             agents.save_state(agent, io.BytesIO())  # what cannot be saved could not be resumed
     except (ValueError, TypeError, ImportError, AssertionError, agents.StateError) as error:
         # Stable-Baselines3 asserts what its settings must be, in several lines.
         raise ConfigError(f"agent {config.agent}: {' '.join(str(error).split())}") from error
     return agent
+
+
+def _check_budget(config: RunConfig, agent: BaseAlgorithm) -> None:
+    """Check that the agent learns within the rounds, and from what it learns within them."""
+    budget = {"total_timesteps": config.learning_rounds, "episode_steps": config.env.rounds}
+    agents.check_budget(agent, **budget)
+    first = agents.steps_to_first_update(agent, **budget)
+    if config.protocol == "online" and first is not None and first >= config.learning_rounds:
+        _logger.warning(
+            "agent %s is updated for the first time after the last of %d rounds, so that nothing it learns is used: "
+            "give it more rounds or runs, let it update sooner (n_steps, horizon), or choose protocol across",
+            config.agent,
+            config.learning_rounds,
+        )
 
 
 def train_agent(attempt: Attempt, agent: BaseAlgorithm) -> Training:
@@ -95,14 +120,16 @@ def train_agent(attempt: Attempt, agent: BaseAlgorithm) -> Training:
     agent, at = saved or (agent, Checkpoint(0, 0, 0.0))
     agent.set_logger(open_log(directory.path, at.rounds, at.log))
     with tqdm(total=config.learning_rounds, initial=at.rounds, desc="rounds", disable=not attempt.show) as bar:
-        recorder, problem = _Recorder(attempt, at, bar), None
+        recorder, problem = _Recorder(attempt, at, bar, agent), None
         try:
-            agent.learn(
-                config.learning_rounds - at.rounds,
-                callback=recorder,
-                log_interval=1,
-                reset_num_timesteps=at.rounds == 0,
-            )
+            with suppress(RunsOver), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", _JUDGED_BEFORE)
+                agent.learn(
+                    config.learning_rounds - at.rounds,
+                    callback=recorder,
+                    log_interval=1,
+                    reset_num_timesteps=at.rounds == 0,
+                )
         except ValueError as error:
             if not cannot_act(agent):
                 raise
@@ -116,14 +143,20 @@ def train_agent(attempt: Attempt, agent: BaseAlgorithm) -> Training:
     keep_normalization(agent)
     env = recorder.training_env.get_attr("unwrapped")[0]
     last_run = env.last_run if recorder.runs == config.runs else env.abandon()
-    return Training(agent, last_run, recorder.rounds, recorder.seconds(), problem)
+    updates = recorder.updates()
+    if not updates and not isinstance(agent, Unlearned):
+        _logger.warning(
+            "agent %s learned nothing in %d rounds: no update changed its policy", config.agent, recorder.rounds
+        )
+    return Training(agent, last_run, recorder.rounds, updates, recorder.seconds(), problem)
 
 
 class _Recorder(agents.CompleteStateCallback):
     """Writes every round down, keeps checkpoints, and ends learning when the runs are done or a stop is asked for."""
 
-    def __init__(self, attempt: Attempt, at: Checkpoint, bar: tqdm) -> None:
+    def __init__(self, attempt: Attempt, at: Checkpoint, bar: tqdm, agent: BaseAlgorithm) -> None:
         super().__init__()
+        self._counter = agents.UpdateCounter(agent, at.updates)
         self.rounds, self.runs = at.rounds, at.runs
         self._saved, self._began = at.rounds, time.perf_counter() - at.seconds
         self._config, self._directory, self._stop, self._bar = attempt.config, attempt.directory, attempt.stop, bar
@@ -133,25 +166,27 @@ class _Recorder(agents.CompleteStateCallback):
         """Return the seconds of training, those of earlier attempts included."""
         return time.perf_counter() - self._began
 
+    def updates(self) -> int:
+        """Return the updates so far, those of earlier attempts included."""
+        self._counter.look(self.model)
+        return self._counter.count
+
+    def _on_training_start(self) -> None:
+        self._env: WatchedEnv = unwrap_vec_wrapper(self.training_env, WatchedEnv)  # type: ignore[assignment]
+
     def _on_step(self) -> bool:
-        info = self.locals["infos"][0]
-        reward = self._reward()
-        action = agents.executed_actions(self.model, self.locals)[0]
-        self._directory.rounds.append(round_row("learn", self.runs, action, reward, info))
+        step = self._env.last_step
+        info, reward = step.infos[0], float(step.rewards[0])
+        self._directory.rounds.append(round_row("learn", self.runs, step.actions[0], reward, info))
         warn_of_divergence(self.runs, info, self._config.env)
         self.rounds += 1
-        self.runs += int(self.locals["dones"][0])
+        self.runs += int(step.dones[0])
+        self._env.is_over = self.runs == self._config.runs
         self.logger.record("env/reward", reward)
         self.logger.record("env/gap", info["gap"])
         self._bar.update()
         self._bar.set_postfix(reward=f"{reward:+.3f}", gap=f"{info['gap']:+.3f}")
-        return self.runs < self._config.runs
-
-    def _reward(self) -> float:
-        """Return what the environment paid, whatever the agent gets to see of it."""
-        wrapper = self.model.get_vec_normalize_env()
-        rewards = self.locals["rewards"] if wrapper is None else wrapper.get_original_reward()
-        return float(rewards[0])
+        return True
 
     def problem(self) -> str:
         """Say that the agent broke, and what to do."""
@@ -166,11 +201,12 @@ class _Recorder(agents.CompleteStateCallback):
     def on_complete_state(self) -> None:
         if not has_finite_weights(self.model):
             raise ValueError("the agent's weights are not finite")
+        updates = self.updates()
         if self.runs == self._config.runs:
             return
         if self.rounds > self._saved and (self._stop or self.rounds - self._saved >= self._config.checkpoint_every):
             self._directory.rounds.sync()  # a checkpoint stands for all rows up to it
-            at = Checkpoint(self.rounds, self.runs, self.seconds(), pending_values(self.logger))
+            at = Checkpoint(self.rounds, self.runs, self.seconds(), pending_values(self.logger), updates)
             save_checkpoint(self._directory, at, self.model, self.training_env)
             self._saved = self.rounds
         if self._stop:

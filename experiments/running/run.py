@@ -145,7 +145,7 @@ def _learn(attempt: Attempt, agent: BaseAlgorithm) -> Learning:
             "return": sum(last.rewards),
             "diverged_runs": diverged + (training.agent_diverged is not None),
             "agent_diverged": training.agent_diverged,
-            "updates": agents.gradient_updates(training.agent),
+            "updates": training.updates,
             "seconds": training.seconds,
             "best_round": last.best_round,
             "report": delivered_reports(attempt.task, last),

@@ -21,11 +21,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from experiments.command_line import add_settings, exit_on_error, given_settings, make_parser, progress_bar
+from experiments.command_line import (
+    add_preset,
+    add_settings,
+    exit_on_error,
+    given_settings,
+    make_parser,
+    progress_bar,
+)
 from experiments.output import markdown_table, save_figure, write_csv, write_text
 from experiments.running.policies import policy_setup
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE
-from fusion_env.config import PRESETS, preset
+from fusion_env.config import preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
@@ -226,13 +233,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__)
-    parser.add_argument("--preset", choices=PRESETS.names(), default="bench", help="starting point of all settings")
+    add_preset(parser, "bench")
     parser.add_argument("--actions", type=int, default=16, help="actions to try at each snapshot")
     parser.add_argument("--streams", type=int, default=4, help="random streams for each action")
     parser.add_argument("--horizon", type=int, default=3, help="rounds for which an action is held")
     parser.add_argument("--seed", type=int, default=0, help="seed of the run, the actions and the streams")
     parser.add_argument("--out", type=Path, help="directory for the results (default: runs/action-signal-PRESET)")
-    add_settings(parser, without=("reward",))
+    add_settings(parser, "bench", without=("reward",))
     return parser
 
 

@@ -24,12 +24,12 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.command_line import add_settings, exit_on_error, given_settings, make_parser, progress_bar
+from experiments.command_line import add_preset, add_settings, exit_on_error, given_settings, make_parser, progress_bar
 from experiments.evaluation.baselines import FuseLuma, classical, post_processed
 from experiments.output import markdown_table, save_figure, write_csv, write_text
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE, decode_action
 from fusion_env.cache import cache_folder, content_key
-from fusion_env.config import PRESETS, TeacherSettings, preset
+from fusion_env.config import TeacherSettings, preset
 from fusion_env.crop_bank import StoredImages, build_bank, plan_crops
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError
@@ -362,12 +362,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__)
-    parser.add_argument("--preset", choices=PRESETS.names(), default="bench", help="starting point of all settings")
+    add_preset(parser, "bench")
     parser.add_argument("--actions", type=int, default=24, help="constant actions to try")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each action")
     parser.add_argument("--seed", type=int, default=0, help="seed of the actions")
     parser.add_argument("--out", type=Path, help="directory for the results (default: runs/reward-validity-PRESET)")
-    add_settings(parser)
+    add_settings(parser, "bench")
     return parser
 
 

@@ -3,7 +3,15 @@
 from fusion_env.data.colour import luma_levels, rgb_to_luma, rgb_to_ycbcr, ycbcr_to_rgb
 from fusion_env.data.folder import PairedFolder
 from fusion_env.data.images import read_infrared, read_luma, read_visible, write_png
-from fusion_env.data.pairs import ImagePair, PairSource, Progress, joint_error, no_progress
+from fusion_env.data.pairs import (
+    ImagePair,
+    PairSource,
+    Progress,
+    check_source,
+    joint_error,
+    load_pair,
+    no_progress,
+)
 from fusion_env.data.procedural import ProceduralScenes
 from fusion_env.data.sources import SourceSettings, absolute_data, missing_source, open_source, sources
 from fusion_env.data.splits import Splits, make_splits
@@ -17,7 +25,9 @@ __all__ = [
     "SourceSettings",
     "Splits",
     "absolute_data",
+    "check_source",
     "joint_error",
+    "load_pair",
     "luma_levels",
     "make_splits",
     "missing_source",

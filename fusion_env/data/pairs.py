@@ -1,6 +1,7 @@
 """The one shape in which image pairs enter the package, whatever they come from."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 from fusion_env.errors import DataError
 from student.console import printable
 
-__all__ = ["ImagePair", "PairSource", "Progress", "joint_error", "no_progress"]
+__all__ = ["ImagePair", "PairSource", "Progress", "check_source", "joint_error", "load_pair", "no_progress"]
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 """Wraps an iterable, given a title, in a progress display."""
@@ -95,6 +96,49 @@ class PairSource(ABC):
         Raises:
             DataError: If there is any.
         """
+
+
+def check_source(source: PairSource) -> None:
+    """Check, before any work, what a source says about its pairs.
+
+    Raises:
+        DataError: It has no name, names that are not unique texts, or not a height and width for each of them.
+    """
+    kind = type(source).__name__
+    missing = [name for name in ("name", "names", "sizes") if not hasattr(source, name)]
+    if missing:
+        raise DataError(f"{kind} lacks {', '.join(missing)}: a PairSource has name, names and sizes")
+    if not (isinstance(source.name, str) and source.name):
+        raise DataError(f"the name of a {kind} must be a text. Got {source.name!r}")
+    names, sizes = list(source.names), list(source.sizes)
+    problems = [f"pair {name!r} must be a text" for name in names if not isinstance(name, str)]
+    problems += [f"{count} pairs are called {name!r}" for name, count in Counter(names).items() if count > 1]
+    problems += [
+        f"pair {name!r} has the size {size!r} in place of (height, width)"
+        for name, size in zip(names, sizes, strict=False)
+        if not (isinstance(size, Sequence) and len(size) == 2 and min(size) > 0)
+    ]
+    if len(names) != len(sizes):
+        problems.append(f"{len(names)} names and {len(sizes)} sizes")
+    if problems:
+        raise joint_error(f"{kind} {source.name!r}", problems)
+
+
+def load_pair(source: PairSource, index: int) -> ImagePair:
+    """Load a pair of a source and check that it is what the source announced.
+
+    Raises:
+        DataError: It is none, or has another name or size; names the pair.
+    """
+    pair, name, size = source.load(index), source.names[index], tuple(source.sizes[index])
+    told = f"pair {name!r} of {source.name!r}"
+    if not isinstance(pair, ImagePair):
+        raise DataError(f"{told}: load must return a fusion_env.data.ImagePair. Got {type(pair).__name__}")
+    if pair.name != name:
+        raise DataError(f"{told}: load({index}) returns a pair called {pair.name!r}")
+    if tuple(pair.ir.shape[1:]) != size:
+        raise DataError(f"{told}: sizes says {list(size)} (height, width), load returns {list(pair.ir.shape[1:])}")
+    return pair
 
 
 def joint_error(title: str, problems: Sequence[str]) -> DataError:

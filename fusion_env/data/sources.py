@@ -8,7 +8,7 @@ from pathlib import Path
 from fusion_env.data.folder import PairedFolder
 from fusion_env.data.pairs import PairSource
 from fusion_env.data.procedural import ProceduralScenes
-from fusion_env.errors import MissingRequirementsError
+from fusion_env.errors import DataError, MissingRequirementsError, unknown_name
 from fusion_env.registry import Registry
 from student.sixteen_bit import Scale
 
@@ -58,9 +58,18 @@ def open_source(name: str, settings: SourceSettings) -> PairSource:
 
     Raises:
         MissingRequirementsError: If it names a published data set that is not on disk.
-        DataError: If the folder cannot be used.
+        DataError: If the folder cannot be used; the message suggests the nearest name for a text without a folder.
+        TypeError: If what is registered under the name makes no `PairSource`.
     """
-    return sources.get(name)(settings) if name in sources else _open_folder(name, settings)
+    if name not in sources:
+        return _open_other(name, settings)
+    source = sources.get(name)(settings)
+    if not isinstance(source, PairSource):
+        raise TypeError(
+            f"data source {name!r}: what is registered must return a fusion_env.data.PairSource. "
+            f"Got {type(source).__name__}."
+        )
+    return source
 
 
 def absolute_data(name: str) -> str:
@@ -82,6 +91,17 @@ def missing_source(name: str) -> str | None:
 @sources.register("procedural")
 def _open_scenes(settings: SourceSettings) -> PairSource:
     return ProceduralScenes(settings.scenes, settings.scene_height, settings.scene_width, settings.seed)
+
+
+def _open_other(text: str, settings: SourceSettings) -> PairSource:
+    """Open the folder that a text names, which may be a misspelt name as well."""
+    folder = Path(text).expanduser()
+    try:
+        return _open_folder(text, settings)
+    except DataError as error:
+        if folder.exists() or folder.parent != Path():
+            raise
+        raise DataError(f"{error} Nor is it a name: {unknown_name('data source', text, sources.names())}") from error
 
 
 def _open_folder(folder: str, settings: SourceSettings) -> PairSource:

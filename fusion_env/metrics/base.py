@@ -52,7 +52,7 @@ class Metric:
 
         Raises:
             ValueError: If shapes are wrong or differ, or a source is missing.
-            TypeError: If dtypes are wrong or differ.
+            TypeError: If dtypes are wrong or differ, or the function returns anything but one value for each image.
             DataError: If the images are too small.
         """
         return evaluate([self], fused, ir=ir, vis=vis)[self.name]
@@ -96,4 +96,14 @@ def evaluate(
 
 
 def _values(metrics: Sequence[Metric], images: Images) -> dict[str, Tensor]:
-    return {metric.name: metric.function(images) for metric in metrics}
+    return {metric.name: _checked(metric, metric.function(images), len(images.fused)) for metric in metrics}
+
+
+def _checked(metric: Metric, values: object, count: int) -> Tensor:
+    if not isinstance(values, Tensor) or values.shape != (count,):
+        got = f"shape {list(values.shape)}" if isinstance(values, Tensor) else f"a {type(values).__name__}"
+        raise TypeError(
+            f"metric {metric.name!r} must return one value for each image, a tensor of shape [{count}] here, such as "
+            f"values.mean(dim=(1, 2, 3)). Got {got}."
+        )
+    return values

@@ -11,6 +11,7 @@ from fusion_env.registry import Registry
 __all__ = ["get", "metric", "names", "register"]
 
 _METRICS: Registry[Metric] = Registry("metric")
+_RESERVED = {"iqa": "the quality score that the setting iqa chooses", "mean": "what an ensemble does without a metric"}
 
 
 def metric(
@@ -21,7 +22,7 @@ def metric(
     The function's name is the metric's, and its docstring the metric's manual. The arguments are fields of `Metric`.
 
     Raises:
-        ValueError: If another metric has the name.
+        ValueError: If another metric has the name, or it is no name or one with a meaning of its own; see `register`.
     """
 
     def declare(function: Callable[[Images], Tensor]) -> Metric:
@@ -38,8 +39,16 @@ def register(metric: Metric) -> Metric:
     """Make a metric known under its name.
 
     Raises:
-        ValueError: If another metric has the name.
+        TypeError: If it is no `Metric`, or its name is no text.
+        ValueError: If another metric has the name, or it is no name or one with a meaning of its own.
     """
+    if not isinstance(metric, Metric):
+        raise TypeError(
+            f"metrics.register takes a Metric; @metric(...) makes one of a function. Got {type(metric).__name__}."
+        )
+    if metric.name in _RESERVED:
+        meaning = _RESERVED[metric.name]
+        raise ValueError(f"no metric can be called {metric.name!r}, which means {meaning}; choose another name.")
     return _METRICS.register(metric.name)(metric)
 
 
@@ -54,4 +63,4 @@ def get(name: str) -> Metric:
 
 def names() -> tuple[str, ...]:
     """Return the names of all metrics, sorted."""
-    return tuple(sorted(_METRICS.names()))
+    return _METRICS.names()

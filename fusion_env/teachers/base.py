@@ -82,6 +82,10 @@ class Teacher(nn.Module, ABC):
             MissingRequirementsError: If weights are needed and are not there.
             ValueError: If the teacher takes none.
         """
+        raise NotImplementedError(
+            f"{cls.__module__}.{cls.__qualname__} has no class method from_weights(weights), which teachers.load "
+            "calls; define it, or hand over the object itself (teacher=...)."
+        )
 
     @classmethod
     def missing(cls, weights: Path | None) -> str | None:

@@ -43,11 +43,11 @@ def fuse_laplacian(*, ir: Tensor, vis: Tensor, kernel: Tensor) -> Tensor:
     """
     if min(ir.shape[-2:]) < _MIN_SIZE:
         raise ValueError(f"Height and width must be at least {_MIN_SIZE} pixels. Got {tuple(ir.shape[-2:])}.")
-    vis_bands, vis_base = _pyramid(vis, kernel)
     ir_bands, ir_base = _pyramid(ir, kernel)
-    fused = _fuse_base(vis_base, ir_base)
-    for vis_band, ir_band in zip(reversed(vis_bands), reversed(ir_bands), strict=True):
-        fused = _expand(fused, vis_band.shape[-2:], kernel) + _fuse_band(vis_band, ir_band, kernel)
+    vis_bands, vis_base = _pyramid(vis, kernel)
+    fused = _fuse_base(ir=ir_base, vis=vis_base)
+    for ir_band, vis_band in zip(reversed(ir_bands), reversed(vis_bands), strict=True):
+        fused = _expand(fused, ir_band.shape[-2:], kernel) + _fuse_band(ir=ir_band, vis=vis_band, kernel=kernel)
     return fused.clamp(0, 1)
 
 
@@ -107,15 +107,15 @@ def _expand(image: Tensor, size: torch.Size, kernel: Tensor) -> Tensor:
     return doubled[..., 4 : 4 + height, 4 : 4 + width]
 
 
-def _fuse_band(vis_band: Tensor, ir_band: Tensor, kernel: Tensor) -> Tensor:
-    vis_energy, ir_energy = (_blur(band.square(), kernel) + _FLAT_ENERGY for band in (vis_band, ir_band))
+def _fuse_band(*, ir: Tensor, vis: Tensor, kernel: Tensor) -> Tensor:
+    ir_energy, vis_energy = (_blur(band.square(), kernel) + _FLAT_ENERGY for band in (ir, vis))
     ir_weight = torch.sigmoid(_SHARPNESS * (ir_energy.log() - vis_energy.log()))
-    return torch.lerp(vis_band, ir_band, ir_weight)
+    return torch.lerp(vis, ir, ir_weight)
 
 
-def _fuse_base(vis_base: Tensor, ir_base: Tensor) -> Tensor:
-    vis_saliency, ir_saliency = (_saliency(base) for base in (vis_base, ir_base))
-    return torch.lerp(vis_base, ir_base, (ir_saliency + _BASE_PRIOR) / (vis_saliency + ir_saliency + 2 * _BASE_PRIOR))
+def _fuse_base(*, ir: Tensor, vis: Tensor) -> Tensor:
+    ir_saliency, vis_saliency = (_saliency(base) for base in (ir, vis))
+    return torch.lerp(vis, ir, (ir_saliency + _BASE_PRIOR) / (ir_saliency + vis_saliency + 2 * _BASE_PRIOR))
 
 
 def _saliency(base: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
-from fusion_env.errors import FusionEnvError, unknown_name
+from fusion_env.errors import FusionEnvError, TeacherError, unknown_name
 from fusion_env.registry import Registry
 from fusion_env.teachers.base import Teacher
 from student.numerics import own_numerics
@@ -16,7 +16,11 @@ __all__ = ["ENTRY_POINTS", "TEACHERS", "get", "load", "missing", "names", "regis
 ENTRY_POINTS = "fusion_env.teachers"
 """Entry-point group of other packages: the teacher's name = its class, or the module that registers it."""
 
-TEACHERS: Registry[type[Teacher]] = Registry("teacher")
+TEACHERS: Registry[type[Teacher]] = Registry(
+    "teacher",
+    "a subclass of fusion_env.teachers.Teacher (fusion_env.teachers.from_callable makes a teacher of a function)",
+    lambda member: isinstance(member, type) and issubclass(member, Teacher),
+)
 """Those of this package and those registered in Python; `names` and `get` know those of installed packages, too."""
 
 T = TypeVar("T", bound=Teacher)
@@ -32,11 +36,18 @@ def register(name: str) -> Callable[[type[T]], type[T]]:
         A class decorator.
 
     Raises:
-        ValueError: If another class has the name.
+        TypeError: If the name is no text, or what gets it no such class.
+        ValueError: If it cannot be a name, another class has it, or the class has another one.
     """
+    enter = TEACHERS.register(name)
 
     def decorate(cls: type[T]) -> type[T]:
-        TEACHERS.register(name)(cls)
+        earlier = [known for known in TEACHERS.names() if TEACHERS.get(known) is cls]
+        if earlier and name not in TEACHERS:
+            raise ValueError(
+                f"{cls.__qualname__} is registered as teacher {earlier[0]!r} already: register a subclass as {name!r}."
+            )
+        enter(cls)
         cls.name = name
         return cls
 
@@ -59,7 +70,7 @@ def get(name: str) -> type[Teacher]:
         FusionEnvError: If another package's teacher cannot be imported or is none.
     """
     if name not in TEACHERS:
-        entry = _entry_points().get(name)
+        entry = _entry_points().get(name) if isinstance(name, str) else None
         if entry is None:
             raise unknown_name("teacher", name, names())
         _import(name, entry)
@@ -81,9 +92,13 @@ def load(name: str, weights: str | os.PathLike[str] | None = None) -> Teacher:
         UnknownNameError: If no teacher has the name.
         MissingRequirementsError: If weights are needed and are not there.
         ConfigError: If weights are given to a teacher that takes none.
+        NotImplementedError: If the class does not say how it is loaded.
+        TeacherError: If it makes anything but a teacher.
         student.WeightsError: If a weights file is damaged or is another network's.
     """
     teacher = get(name).from_weights(None if weights is None else Path(weights))
+    if not isinstance(teacher, Teacher):
+        raise TeacherError(f"from_weights of teacher {name!r} must return a Teacher. Got {type(teacher).__name__}.")
     return teacher.eval().requires_grad_(False)
 
 
@@ -113,7 +128,10 @@ def _import(name: str, entry: metadata.EntryPoint) -> None:
             f"teacher {name!r} of the installed package behind {entry.value!r} cannot be imported: {error}"
         ) from error
     if name not in TEACHERS and isinstance(target, type) and issubclass(target, Teacher):
-        register(name)(target)
+        try:
+            register(name)(target)
+        except ValueError as error:  # not a name, or a second one for the same class
+            raise FusionEnvError(f"entry point {entry.value!r}: {error}") from error
     if name not in TEACHERS:
         raise FusionEnvError(
             f"entry point {name!r} ({entry.value}) of the group {ENTRY_POINTS!r} is neither a subclass of "

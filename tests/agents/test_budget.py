@@ -82,6 +82,9 @@ def test_where_the_rollouts_fit_it_is_the_algorithm_of_stable_baselines(name):
         ("ppo", {"n_epochs": 0}, 1, 40, "n_epochs must be 1 or more"),
         ("a2c", {"n_steps": 0}, 1, 40, "n_steps must be 1 or more"),
         ("a2c", {"n_steps": 2}, 1, 25, "rollout of 1"),
+        ("td3", {"policy_delay": 200}, 1, 40, r"policy_delay must be at most 144.* Got 200"),
+        ("sac", {"learning_rate": 0.0}, 1, 40, "learning_rate must be above 0"),
+        ("reinforce", {"learning_rate": 0.0}, 1, 40, "learning_rate must be above 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_the_first_step(name, overrides, environments, total, message):
@@ -99,6 +102,75 @@ def test_an_algorithm_that_rounds_up_is_refused():
     agents.check_budget(agent, 30)
     with pytest.raises(ValueError, match=r"multiple of 10 .* Got 25; 20 or 30"):
         agents.check_budget(agent, 25)
+
+
+def make_contrib(name, policy, env, **settings):
+    contrib = pytest.importorskip("sb3_contrib")
+    return getattr(contrib, name)(policy, env, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "policy", "settings", "total", "message"),
+    [
+        ("TRPO", "MlpPolicy", {}, 100, r"n_steps must be at most 100 .* Got 2048"),
+        ("TRPO", "MlpPolicy", {"n_steps": 30, "batch_size": 30}, 100, r"multiple of 30 .* Got 100; 90 or 120"),
+        ("RecurrentPPO", "MlpLstmPolicy", {}, 100, r"n_steps must be at most 100 .* Got 128"),
+        ("CrossQ", "MlpPolicy", {"learning_starts": 100}, 100, r"learning_starts .* Got 100; set at most 24"),
+        ("CrossQ", "MlpPolicy", {"learning_starts": 4, "policy_delay": 97}, 100, "policy_delay must be at most 96"),
+        ("ARS", "LinearPolicy", {}, 100, r"16 episodes of 10 steps .* Got 100; 160 would do"),
+        ("ARS", "LinearPolicy", {"n_delta": 2, "n_eval_episodes": 2}, 100, r"8 episodes of 10 steps .* 80 or 160"),
+        ("ARS", "LinearPolicy", {"n_delta": 2, "learning_rate": 0.0}, 80, "learning_rate must be above 0"),
+        ("ARS", "LinearPolicy", {"n_delta": 0}, 80, "n_delta must be 1 or more"),
+    ],
+)
+def test_other_packages_are_judged_by_their_own_numbers(name, policy, settings, total, message):
+    agent = make_contrib(name, policy, Walk(10), **settings)
+    with pytest.raises(ValueError, match=message):
+        agents.check_budget(agent, total, episode_steps=10)
+
+
+def test_ars_without_the_length_of_an_episode_is_let_through():
+    agents.check_budget(make_contrib("ARS", "LinearPolicy", Walk(10)), 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("ppo", {"n_steps": 10}, 9),  # rollouts of 9, 8 and 8
+        ("a2c", {}, 5),
+        ("sac", {"learning_starts": 4}, 5),
+        ("sac", {"learning_starts": 4, "train_freq": 5}, 5),
+        ("td3", {"learning_starts": 4, "gradient_steps": 1, "policy_delay": 3}, 7),
+        ("reinforce", {"horizon": 3}, 3),
+        ("reinforce", {"horizon": 12}, 10),
+        ("random", {}, None),
+    ],
+)
+def test_the_first_update(name, settings, expected):
+    agent = agents.make(name, Walk(10), seed=0, **settings)
+    assert agents.steps_to_first_update(agent, 25, episode_steps=10) == expected
+    if expected is None:
+        return
+    moments = []
+
+    class Watch(agents.CompleteStateCallback):
+        def on_complete_state(self) -> None:
+            if agents.gradient_updates(self.model):
+                moments.append(self.num_timesteps)
+
+    agent.learn(25, callback=Watch())
+    assert moments[0] == expected
+
+
+def test_a_horizon_that_is_longer_than_there_are_steps_is_warned_about():
+    agent = agents.make("reinforce", Walk(10), horizon=20)
+    with pytest.warns(UserWarning, match=r"horizon=20 is more than 10 steps: .* only when an episode ends"):
+        agents.check_budget(agent, 40, episode_steps=10)
+    with pytest.warns(UserWarning, match=r"horizon=20 is more than 15 steps"):
+        agent.learn(15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent.learn(20)
 
 
 def test_the_nearest_learning_starts_will_do():

@@ -173,6 +173,39 @@ def test_unknown_names_are_refused_before_the_first_run(cache: str, tmp_path: Pa
     assert not any(tmp_path.iterdir())
 
 
+def test_settings_of_agents_reach_their_runs_and_no_others(cache: str, tmp_path: Path) -> None:
+    settings = ["--agent-settings", "constant.action=0.25"]
+    command = arguments(cache, tmp_path, "--seeds", "0", algos=("constant", "guidance-only"), rounds=2)
+    assert main([*command, *settings]) == 0
+    actions = {row["policy"]: {float(step["action_blur"]) for step in steps_of(row, tmp_path)} for row in raw(tmp_path)}
+    assert actions["constant"] == {0.25} != actions["guidance-only"]
+    assert "`constant` {'action': 0.25}" in (tmp_path / "results.md").read_text()
+    for other in ([], ["--agent-settings", "constant.action=0.5"]):
+        with pytest.raises(FusionEnvError, match=r"another configuration: agent_settings \(.*0\.25"):
+            main([*command, *other])
+    assert main([*command, *settings]) == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("constant.acton=0.5", "Did you mean 'action'"),
+        ("constant.action=text", "action must be of type"),
+        ("constnt.action=0.5", "constant"),
+        ("ppo.n_steps=5", "unknown policy with settings in this benchmark 'ppo'"),
+        ("action=0.5", r"ALGO\.NAME=VALUE"),
+        ("constant.action", "NAME=VALUE"),
+        ("guidance-only.acton=0.5", "Did you mean 'action'"),
+        ("tests.agents.toy:Follower.scal=1", "Did you mean 'scale'"),
+    ],
+)
+def test_settings_of_agents_are_checked_before_the_first_run(cache: str, tmp_path: Path, setting, message) -> None:
+    algos = ("constant", "guidance-only", "tests.agents.toy:Follower")
+    with pytest.raises(FusionEnvError, match=message):
+        main(arguments(cache, tmp_path, "--agent-settings", setting, algos=algos))
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -8,15 +8,26 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments.command_line import add_settings, exit_on_error, given_settings, named_values, run_moved
+from experiments.command_line import (
+    add_preset,
+    add_settings,
+    exit_on_error,
+    given_settings,
+    named_values,
+    run_moved,
+)
 from fusion_env.config import DistillConfig, preset
 from fusion_env.errors import ConfigError
 
 
-def parse(*arguments: str) -> dict:
+def settings_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser()
-    add_settings(parser)
-    return given_settings(parser.parse_args(arguments))
+    add_settings(parser, "tiny", without=("reward",))
+    return parser
+
+
+def parse(*arguments: str) -> dict:
+    return given_settings(settings_parser().parse_args(arguments))
 
 
 def test_only_given_settings_are_returned() -> None:
@@ -28,12 +39,44 @@ def test_only_given_settings_are_returned() -> None:
     assert config.score_metrics == ("vif", "sd")
 
 
-def test_every_field_has_an_option() -> None:
-    parser = argparse.ArgumentParser()
-    add_settings(parser)
-    options = parser.format_help()
+def test_every_field_has_an_option_and_an_entry_of_the_page(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse("--help-settings")
+    assert stop.value.code == 0
+    page, options = capsys.readouterr().out, settings_parser()._option_string_actions
     for item in dataclasses.fields(DistillConfig):
-        assert f"--{item.name.replace('_', '-')} " in options or f"--{item.name.replace('_', '-')}," in options
+        option = f"--{item.name.replace('_', '-')}"
+        expected = item.name != "reward"
+        assert (option in options) == expected
+        assert bool(re.search(rf"^  {option}[ ,]", page, re.MULTILINE)) == expected
+
+
+def test_the_page_shows_values_of_the_preset_and_ranges(capsys: pytest.CaptureFixture) -> None:
+    def page(*arguments: str) -> str:
+        parser = argparse.ArgumentParser()
+        add_preset(parser, "bench")
+        parser.add_argument("--out", required=True)
+        add_settings(parser, "bench")
+        with pytest.raises(SystemExit):
+            parser.parse_args(arguments)
+        return " ".join(capsys.readouterr().out.split())
+
+    assert "Step size of Adam. (bench: 0.002; in 0.0..1e+30)" in page("--help-settings")
+    for arguments in (["--preset", "paper", "--help-settings"], ["--help-settings", "--rounds", "3", "--pre=paper"]):
+        paper = page(*arguments)
+        assert "Rounds (environment steps) in a run. (paper: 100; at least 1)" in paper
+        assert "one pass over the training images. (paper: none; at least 1)" in paper
+        assert "Reward of each round lost by divergence. (paper: -1.0; at most 0.0)" in paper
+        assert "score E of Eq. 6. (paper: vif iqa)" in paper
+        assert "Use the guidance loss (Eq. 1); off removes it exactly. (paper: on)" in paper
+    titles = [f" {title}: " for title in ("data", "teacher", "training", "scoring", "machine")]
+    assert sorted(titles, key=paper.index) == titles
+
+
+def test_a_preset_of_the_page_must_exist(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse("--help-settings", "--preset", "tinny")
+    assert "invalid choice: 'tinny'" in capsys.readouterr().err
 
 
 def test_a_value_of_the_wrong_type(capsys: pytest.CaptureFixture) -> None:
@@ -83,7 +126,7 @@ def test_moved_scripts_are_where_they_are_said_to_be() -> None:
     root = Path(experiments.__file__).parent.glob("*.py")
     calls = [re.search(r"run_moved\(__name__, \"(.+)\"\)", path.read_text()) for path in root]
     modules = [call[1] for call in calls if call]
-    assert "experiments.measurements.soak" in modules
+    assert {"experiments.measurements.soak", "experiments.weights.train_student"} < set(modules)
     assert all(importlib.util.find_spec(module) for module in modules)
 
 

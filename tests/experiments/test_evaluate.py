@@ -34,7 +34,7 @@ def picture(seed: int, size: tuple[int, ...] = (48, 64)) -> np.ndarray:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """Four pairs in PNG; method ``one`` writes gray PNG, ``two`` colour JPEG; sizes differ between pairs."""
+    """Four pairs in PNG; method ``one`` writes grey PNG, ``two`` colour JPEG; sizes differ between pairs."""
     for side in ("ir", "vi", "one", "two"):
         (tmp_path / side).mkdir()
     for i, name in enumerate(NAMES):

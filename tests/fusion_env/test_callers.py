@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fusion_env import teachers
+from fusion_env.action import ACTION_SIZE
 from fusion_env.config import DistillConfig
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import GUIDANCE_ONLY
@@ -147,7 +148,7 @@ def test_students_move_in_a_vector(caller: Callable[[], Any], tiny_config: MakeC
         envs = FusionDistillVectorEnv(2, config=tiny_config())
         envs.reset(seed=0)
         before = [_numbers({k: v.clone() for k, v in env.unwrapped.student.state_dict().items()}) for env in envs.envs]
-        envs.step(np.zeros((2, 7), np.float32))
+        envs.step(np.zeros((2, ACTION_SIZE), np.float32))
         after = [_numbers(env.unwrapped.student.state_dict()) for env in envs.envs]
     assert all((one != two).any() for one, two in zip(before, after, strict=True))
 

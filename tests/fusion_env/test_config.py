@@ -85,8 +85,6 @@ def test_unknown_names_suggest_the_nearest() -> None:
         ({"minmax_bounds": (0.0, 1.0) * 5}, "only used with normalisation='minmax'"),
         ({"score_metrics": ()}, "score_metrics is empty"),
         ({"teacher": "folder"}, "teacher_weights=DIR"),
-        ({"crop_size": 200}, "crop_size=200 is larger than a procedural scene"),
-        ({"score_size": 200, "score_crops": 1}, "score_size=200 is larger than a procedural scene"),
         ({"data": ""}, "data must be of type str"),
     ],
 )

@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from fusion_env.action import ACTION_SIZE
 from fusion_env.config import DistillConfig
 from fusion_env.data import ProceduralScenes
 from fusion_env.env import FusionDistillEnv
@@ -24,12 +25,12 @@ MakeConfig = Callable[..., DistillConfig]
 def begun(config: DistillConfig, **given: object) -> FusionDistillEnv:
     env = FusionDistillEnv(config=config, **given)  # type: ignore[arg-type]
     env.reset(seed=3)
-    env.step(np.zeros(7, np.float32))
+    env.step(np.zeros(ACTION_SIZE, np.float32))
     return env
 
 
 def go_on(env: FusionDistillEnv) -> list[float]:
-    rewards = [env.step(np.full(7, 0.2, np.float32))[1] for _ in range(2)]
+    rewards = [env.step(np.full(ACTION_SIZE, 0.2, np.float32))[1] for _ in range(2)]
     observation, _ = env.reset()
     return [*rewards, *observation.tolist()]
 
@@ -51,7 +52,7 @@ def test_a_copy_before_the_first_reset_and_of_what_a_run_left(tiny_config: MakeC
     other = pickle.loads(pickle.dumps(env)).last_run
     assert other.report == last.report
     with pytest.raises(gymnasium.error.ResetNeeded):
-        copy.deepcopy(env).step(np.zeros(7, np.float32))
+        copy.deepcopy(env).step(np.zeros(ACTION_SIZE, np.float32))
 
 
 def test_wrapped_environments(tiny_config: MakeConfig) -> None:
@@ -60,7 +61,7 @@ def test_wrapped_environments(tiny_config: MakeConfig) -> None:
     other = copy.deepcopy(env)
     assert other.unwrapped.task is env.unwrapped.task
     assert other.spec == env.spec
-    action = np.zeros(7, np.float32)
+    action = np.zeros(ACTION_SIZE, np.float32)
     assert other.step(action)[1] == env.step(action)[1]
 
 
@@ -87,7 +88,7 @@ def test_another_process_continues(tiny_config: MakeConfig, tmp_path: Path) -> N
 import pickle, sys
 import numpy as np
 env = pickle.load(open(sys.argv[1], "rb"))
-print([env.step(np.full(7, 0.2, np.float32))[1] for _ in range(2)])
+print([env.step(np.full(env.action_space.shape, 0.2, np.float32))[1] for _ in range(2)])
 """
     command = [sys.executable, "-c", program, str(tmp_path / "env.pickle")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)

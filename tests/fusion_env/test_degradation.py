@@ -26,11 +26,8 @@ def smooth_images(batch: int, height: int, width: int) -> torch.Tensor:
 
 def fixed_noise(images: torch.Tensor, brightness: float = 0.0, contrast: float = 0.0) -> DegradationNoise:
     batch = images.shape[0]
-    return DegradationNoise(
-        torch.full((batch,), brightness),
-        torch.full((batch,), contrast),
-        torch.randn(images.shape, generator=generator()),
-    )
+    factors = {"brightness": torch.full((batch,), brightness), "contrast": torch.full((batch,), contrast)}
+    return dataclasses.replace(draw_noise(images.shape, generator()), **factors)
 
 
 @pytest.mark.parametrize("kernel", [3, 5, 7, 9, 11, 13, 31])
@@ -161,7 +158,7 @@ def test_uniform_draws_fill_the_interval() -> None:
 def test_samples_do_not_influence_each_other() -> None:
     images = smooth_images(3, 24, 24)
     noise = draw_noise(images.shape, generator())
-    single = DegradationNoise(noise.brightness[1:2], noise.contrast[1:2], noise.noise[1:2])
+    single = DegradationNoise(**{name: draws[1:2] for name, draws in vars(noise).items()})
     together = degrade(images, dataclasses.replace(ALL_ON, jpeg_quality=100), noise)[1:2]
     torch.testing.assert_close(degrade(images[1:2], dataclasses.replace(ALL_ON, jpeg_quality=100), single), together)
 

@@ -112,6 +112,9 @@ def test_wrong_extension_is_read_by_content(tiny_config: MakeConfig, folder: Pat
         ({"perception": "vgg"}, UnknownNameError, "vgg19"),
         ({"iqa": "klip"}, UnknownNameError, "Did you mean 'clip'"),
         ({"data": "nosuch"}, DataError, "nosuch"),
+        ({"data": "m3df"}, DataError, "no such folder.* Did you mean 'm3fd'"),
+        ({"crop_size": 200}, ConfigError, r"crop_size=200 is larger than a procedural scene: set scene_height \(64\)"),
+        ({"score_size": 200}, ConfigError, "score_size=200 is larger than a procedural scene"),
         ({"data": "m3fd"}, MissingRequirementsError, "M3FD"),
         ({"teacher": "ldfusion"}, MissingRequirementsError, "Enc_final.pt"),
         ({"student_init": "prune"}, ConfigError, "LDFusion architecture"),
@@ -216,3 +219,54 @@ def test_environments_on_a_source_made_in_python(tiny_cache: Path) -> None:
 def test_an_unknown_score_metric_is_found_before_any_work(tiny_config: MakeConfig) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'viff'"):
         build_task(tiny_config(score_metrics=("vifff",), teacher="folder", teacher_weights="/no/such"))
+
+
+def test_crops_of_a_source_may_be_larger_than_the_scenes_of_the_preset(tiny_config: MakeConfig) -> None:
+    assert build_task(tiny_config(crop_size=96), source=Noise(0)).bank.ir.shape[-1] == 96
+
+
+def test_a_description_says_nothing_of_files_where_there_are_none(tiny_config: MakeConfig) -> None:
+    assert "16-bit" not in build_task(tiny_config(bit_depth=12), source=Noise(0)).describe()["data"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"source": "m3fd"}, "source must be a fusion_env.data.PairSource.* the setting data"),
+        ({"source": Noise}, "source must be a fusion_env.data.PairSource"),
+        ({"teacher": "laplacian"}, "teacher must be a fusion_env.teachers.Teacher.* a name is the setting teacher"),
+        ({"teacher": lambda ir, vis: ir}, "fusion_env.teachers.from_callable makes one"),
+        ({"teacher": teachers.LaplacianTeacher}, "teacher must be a fusion_env.teachers.Teacher"),
+    ],
+)
+def test_what_is_neither_a_source_nor_a_teacher(tiny_config: MakeConfig, given: dict, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        build_task(tiny_config(), **given)
+
+
+def test_weights_for_a_teacher_made_in_python(tiny_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="teacher_weights='/nope' has no effect on a teacher made in Python"):
+        build_task(tiny_config(teacher_weights="/nope"), teacher=teachers.load("laplacian"))
+    with pytest.raises(ConfigError, match="teacher_weights='/nope' has no effect"):
+        FusionDistillEnv("tiny", teacher=teachers.load("laplacian"), teacher_weights="/nope")
+
+
+def test_an_empty_teacher_is_a_teacher(tiny_config: MakeConfig) -> None:
+    class Empty(teachers.LaplacianTeacher):
+        name = "empty"
+
+        def __len__(self) -> int:
+            return 0
+
+    task = build_task(tiny_config(teacher="ldfusion"), teacher=Empty())  # LDFusion's weights are not there
+    assert task.teacher.name == "empty"
+
+
+def test_a_source_that_contradicts_itself(tiny_config: MakeConfig) -> None:
+    source = Noise(2)
+    source.sizes = ((100, 120),) * 2 + ((120, 100),) * 3
+    with pytest.raises(DataError, match=r"pair 'n.' of 'noise': sizes says \[120, 100\].*load returns \[100, 120\]"):
+        build_task(tiny_config(), source=source)
+    source.names = ("a", "a", "b", "c", "d")
+    with pytest.raises(DataError, match="2 pairs are called 'a'"):
+        build_task(tiny_config(), source=source)

@@ -10,11 +10,11 @@ import pytest
 START = """
 import os, sys
 import gymnasium, numpy as np, torch
-import fusion_env
+from fusion_env.action import ACTION_SIZE
 torch.set_num_threads(2)
 NAME = "fusion_env/FusionDistillTiny-v0"
 SETTINGS = {"threads": None, "cache_dir": sys.argv[1]}
-ACTIONS = np.zeros((2, 7), np.float32)
+ACTIONS = np.zeros((2, ACTION_SIZE), np.float32)
 
 def make():
     return gymnasium.make(NAME, **SETTINGS)

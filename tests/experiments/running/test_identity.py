@@ -180,7 +180,7 @@ def test_a_snapshot_goes_by_content(setting: str, places: Path, cache: str) -> N
 
     first = env(write(places / "first", 1))
     first.reset(seed=0)
-    snapshot, action = first.state_dict(), np.zeros(7, np.float32)
+    snapshot, action = first.state_dict(), np.zeros(first.action_space.shape, np.float32)
     elsewhere = env(write(places / "elsewhere", 1))
     elsewhere.load_state_dict(snapshot)
     assert elsewhere.step(action)[1] == first.step(action)[1]

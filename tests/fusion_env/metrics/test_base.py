@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from fusion_env import metrics
@@ -45,3 +46,18 @@ class TestImages:
         calls: list[int] = []
         counted(calls)[0](torch.zeros(3, 1, 4, 4))
         assert calls == [1, 1, 1]
+
+
+class TestMetric:
+    @pytest.mark.parametrize(
+        ("function", "got"),
+        [
+            (lambda given: given.fused.mean(), r"shape \[\]"),
+            (lambda given: given.fused.mean(dim=(2, 3)), r"shape \[3, 1\]"),
+            (lambda given: 0.5, "a float"),
+        ],
+    )
+    def test_one_value_for_each_image(self, function, got):
+        metric = Metric("mine", function, False, 1, True, "", "")
+        with pytest.raises(TypeError, match=rf"metric 'mine' must return one value for each image, .*\[3\].*Got {got}"):
+            metric(torch.rand(3, 1, 4, 4))

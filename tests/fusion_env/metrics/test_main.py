@@ -22,7 +22,7 @@ from tests.fusion_env.metrics.named import named
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """A fused JPEG in colour, a gray infrared PNG, a visible PNG in colour."""
+    """A fused JPEG in colour, a grey infrared PNG, a visible PNG in colour."""
     random = np.random.default_rng(0)
     paths = []
     for name, shape in (("fused.jpg", (200, 180, 3)), ("ir.png", (200, 180)), ("vi.png", (200, 180, 3))):

@@ -48,8 +48,20 @@ class TestLookup:
             metrics.get("ssmi")
 
     def test_a_name_is_taken_once(self):
-        with pytest.raises(ValueError, match="metric 'sd' is already registered"):
+        with pytest.raises(ValueError, match="metric 'sd' is already registered, as a Metric; choose another name"):
             metrics.register(Metric("sd", lambda given: given.fused.mean(dim=(1, 2, 3)), False, 1, True, "", ""))
+
+    @pytest.mark.parametrize("name", ["iqa", "mean"])
+    def test_names_with_another_meaning_are_refused(self, name):
+        with pytest.raises(ValueError, match=f"no metric can be called '{name}', which means"):
+            metrics.register(Metric(name, lambda given: given.fused.mean(dim=(1, 2, 3)), False, 1, True, "", ""))
+
+    def test_only_metrics_are_registered(self):
+        for wrong in ("foo", lambda given: given.fused):
+            with pytest.raises(TypeError, match=r"metrics.register takes a Metric; @metric\(...\) makes one"):
+                metrics.register(wrong)
+        with pytest.raises(ValueError, match="the name of a metric must be of letters, .* Got '<lambda>'"):
+            metrics.metric(needs_sources=False, minimum_size=1, summary="", range="")(lambda given: given.fused)
 
     @pytest.mark.parametrize("name", metrics.names())
     def test_one_object_under_its_name_with_its_manual(self, name):

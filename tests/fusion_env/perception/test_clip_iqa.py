@@ -1,5 +1,6 @@
 """CLIP-IQA against open_clip's own pooling and towers, on a small CLIP with random weights."""
 
+import io
 import json
 import logging
 import urllib.request
@@ -408,7 +409,8 @@ def test_published_tag_is_fetched_once_and_its_statistics_are_used(
     save_state(clip.state_dict(), tmp_path / "published.safetensors")
     entry = {"url": "https://example.invalid/published.safetensors", "mean": (0.5,) * 3, "std": (0.5,) * 3}
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: entry if tag == "openai" else {})
-    monkeypatch.setattr(clip_weights, "_fetch", lambda published: tmp_path / "published.safetensors")
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_args, **_settings: io.BytesIO())
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda published: str(tmp_path / "published.safetensors"))
     score = load_clip_iqa(model=RESNET)
     half = torch.full((1, 3, 64, 64), 0.5)
     clip.visual.attnpool.positional_embedding.data.zero_()

@@ -17,8 +17,8 @@ class Brightness(FrozenNetwork):
 
 
 def test_names() -> None:
-    assert feature_networks.names()[:3] == ("embedded", "vgg19", "vgg19-untrained")
-    assert quality_scores.names()[:3] == ("embedded", "clip", "clip-untrained")
+    assert {"embedded", "vgg19", "vgg19-untrained"} <= set(feature_networks.names())
+    assert {"embedded", "clip", "clip-untrained"} <= set(quality_scores.names())
 
 
 def test_a_misspelt_name_gets_a_suggestion() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from fusion_env import teachers
 from fusion_env.data.pairs import ImagePair
-from fusion_env.errors import UnknownNameError
+from fusion_env.errors import TeacherError, UnknownNameError
 from fusion_env.teachers.laplacian import LaplacianTeacher
 
 
@@ -82,3 +82,33 @@ def test_an_incomplete_teacher_cannot_be_built() -> None:
 
     with pytest.raises(TypeError, match="from_weights"):
         Unfinished()
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_what_is_no_teacher_is_not_registered() -> None:
+    with pytest.raises(TypeError, match=r"a teacher is registered under a name: .*Got .*LaplacianTeacher"):
+        teachers.register(LaplacianTeacher)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"teacher 'mean' must be a subclass of .*Teacher .*from_callable"):
+        teachers.register("mean")(lambda ir, vis: ir)  # type: ignore[arg-type, type-var]
+    with pytest.raises(
+        ValueError, match="LaplacianTeacher is registered as teacher 'laplacian' already: .* as 'again'"
+    ):
+        teachers.register("again")(LaplacianTeacher)
+    assert LaplacianTeacher.name == "laplacian"
+    assert {"mean", "again"}.isdisjoint(teachers.names())
+    with pytest.raises(UnknownNameError, match=r"unknown teacher \['laplacian'\]"):
+        teachers.load(["laplacian"])  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_teacher_that_cannot_be_loaded() -> None:
+    @teachers.register("unloadable")
+    class Unloadable(teachers.Teacher):
+        def fuse_luma(self, *, ir: torch.Tensor, vis: torch.Tensor) -> torch.Tensor:
+            return ir
+
+    with pytest.raises(NotImplementedError, match=r"Unloadable has no class method from_weights\(weights\)"):
+        teachers.load("unloadable")
+    Unloadable.from_weights = classmethod(lambda cls, weights: None)  # type: ignore[assignment, method-assign]
+    with pytest.raises(TeacherError, match="from_weights of teacher 'unloadable' must return a Teacher. Got NoneType"):
+        teachers.load("unloadable")
