@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -185,7 +186,9 @@ class Run:
     def result(self) -> LastRun:
         """Score the report split, which nothing looks at before the run's end, and return what is left behind."""
         last = to_cpu(self.engine.student.state_dict())
-        report, last_report = (self._report(state) for state in (self.best, last))
+        report = self._report(self.best)
+        is_best = all(torch.equal(tensor, self.best[name]) for name, tensor in last.items())
+        last_report = report if is_best else self._report(last)
         return LastRun(
             student=self.best,
             best_round=self.best_round,

@@ -44,9 +44,9 @@ class WholeImages:
 
     def by_size(self, indices: Sequence[int], progress: Progress = no_progress) -> list[StoredImages]:
         """Return some pairs, those of one size together; sizes in the order of their first pair."""
-        groups: dict[tuple[int, int], list[StoredImages]] = defaultdict(list)
+        groups: dict[tuple[int, ...], list[StoredImages]] = defaultdict(list)
         for index in progress(indices, f"teacher {self.network.name}, whole images"):
-            groups[self.source.sizes[index]].append(self.load(index))
+            groups[tuple(self.source.sizes[index])].append(self.load(index))
         return [StoredImages.together(images) for images in groups.values()]
 
     def teacher_image(self, index: int) -> Tensor:

@@ -13,7 +13,7 @@ The same command goes on where it was stopped: finished runs are read.
 
 import argparse
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.command_line import add_settings, exit_on_error, given_settings, make_parser, progress_bar
+from experiments.command_line import add_preset, add_settings, exit_on_error, given_settings, make_parser, progress_bar
 from experiments.evaluation.baselines import FuseLuma, classical, post_processed
 from experiments.output import markdown_table, save_figure, write_csv, write_text
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE, decode_action
 from fusion_env.cache import cache_folder, content_key
-from fusion_env.config import PRESETS, TeacherSettings, preset
+from fusion_env.config import TeacherSettings, preset
 from fusion_env.crop_bank import StoredImages, build_bank, plan_crops
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError
@@ -314,27 +314,14 @@ def page(title: str, rows: Sequence[Row], references: Mapping[str, Row], metrics
 
 
 def _reference_table(frame: pd.DataFrame, references: Mapping[str, Row], metrics: Sequence[str]) -> str:
-    kinds = usable_scores(references, metrics)
-    table = pd.concat([pd.DataFrame(references).T, frame.assign(name="")])
-    values = {by: score(table, references, "report", by, metrics) for by in kinds}
-    lines: list[list[object]] = [
-        [name, *(f"{values[by][index]:.3f}" for by in kinds), *_reported(row)]
-        for index, (name, row) in enumerate(references.items())
-    ]
-    best = len(references) + int(np.argmax(values["teacher"][len(references) :]))
-    lines.append(
-        ["best run", *(f"{values[by][best]:.3f}" for by in kinds), *_reported(rows_of(frame)[best - len(references)])]
-    )
-    return markdown_table(["on the report split", *(f"E by {by}" for by in kinds), *map(str.upper, METRICS)], lines)
-
-
-def rows_of(frame: pd.DataFrame) -> list[Row]:
-    """Return a table's rows."""
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-
-
-def _reported(row: Row) -> Iterable[str]:
-    return (f"{row[f'report_{name}']:.3f}" for name in METRICS)
+    best = int(np.argmax(score(frame, references, "report", "teacher", metrics)))
+    methods = pd.DataFrame({**references, "best run": frame.iloc[best].to_dict()}).T
+    columns = {
+        f"E by {by}": score(methods, references, "report", by, metrics) for by in usable_scores(references, metrics)
+    }
+    columns |= {name.upper(): methods[f"report_{name}"].to_numpy() for name in METRICS}
+    lines = zip(methods.index, *([f"{value:.3f}" for value in column] for column in columns.values()), strict=True)
+    return markdown_table(["on the report split", *columns], lines)
 
 
 def _draw(rows: Sequence[Row], references: Mapping[str, Row], metrics: Sequence[str], title: str, path: Path) -> None:
@@ -375,7 +362,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__)
-    parser.add_argument("--preset", choices=PRESETS.names(), default="bench", help="starting point of all settings")
+    add_preset(parser, "bench")
     parser.add_argument("--actions", type=int, default=24, help="constant actions to try")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each action")
     parser.add_argument("--seed", type=int, default=0, help="seed of the actions")
