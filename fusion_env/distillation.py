@@ -177,7 +177,7 @@ class Distillation:
             Mean losses and whether training diverged.
         """
         self._before = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
-        self.student.train()
+        self.student.train().requires_grad_(True)  # a caller may have frozen it to look at it
         sums = torch.zeros(3, device=self._device)
         share = float("nan")
         for iteration in range(self._iterations):

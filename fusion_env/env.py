@@ -161,6 +161,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ) -> None:
         if isinstance(teacher, str):
             overrides["teacher"], teacher = teacher, None
+        if config is not None and not isinstance(config, DistillConfig):
+            raise TypeError(f"config must be a DistillConfig. Got {type(config).__name__}; settings are keywords")
         config = preset_config(preset, **overrides) if config is None else config.replace(**overrides)
         self._setup(build_task(config, source=source, teacher=teacher), render_mode)
 
@@ -201,11 +203,19 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             The first observation and info.
         """
         super().reset(seed=seed)
-        if self._run is not None and self._run.rounds and not self._run.over:
-            self._cut_off = self._run
+        self._leave()
         self._run = Run(self.task, *self._draw_seeds())
         self._run.score()
         return self._run.observation.copy(), run_info(self._run)
+
+    def _leave(self) -> None:
+        if self._run is not None and self._run.rounds and not self._run.over:
+            self._cut_off = self._run
+
+    def close(self) -> None:
+        """Leave the run that goes on; `last_run` then has it."""
+        self._leave()
+        super().close()
 
     def _draw_seeds(self) -> list[int]:
         return self.np_random.integers(2**63, size=3).tolist()
@@ -286,7 +296,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     @property
     def last_run(self) -> LastRun | None:
-        """What the last run left behind that ended or was cut off by `reset`; None before that."""
+        """What the last run left behind that ended or was cut off by `reset` or `close`; None before that."""
         if self._cut_off is not None:  # scored only where somebody asks
             self._last_run, self._cut_off = self._cut_off.result(), None
         return self._last_run
@@ -301,6 +311,11 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         # Where the agent sees the end of the budget come, it is a termination: no wrapper may truncate there.
         if spec is not None and spec.max_episode_steps is None and not sees_time(self.config.observation):
             spec = dataclasses.replace(spec, max_episode_steps=self.config.rounds)
+        if spec is not None and spec.max_episode_steps is not None and spec.max_episode_steps < self.config.rounds:
+            gymnasium.logger.warn(
+                f"max_episode_steps={spec.max_episode_steps} cuts runs of {self.config.rounds} rounds off: info has no "
+                "report then, last_run has one after the next reset() or close(); set rounds for shorter runs"
+            )
         self._spec = spec
 
     @property

@@ -40,7 +40,10 @@ def file_stamps(config: DistillConfig) -> tuple[object, ...]:
         files = path.iterdir() if path.is_dir() else (f for f in path.parent.iterdir() if f.name.startswith(path.name))
         for file in sorted(files):
             state = file.stat()
-            stamps.append((name, str(file), state.st_mtime_ns, state.st_size))
+            # Who restores a file's time of change cannot restore the time of that.
+            stamps.append(
+                (name, str(file), state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+            )
     return tuple(stamps)
 
 

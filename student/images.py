@@ -54,7 +54,7 @@ _SIGNATURES = {
     "GIF": (b"GIF8",),
     "PPM": (b"P5", b"P6"),
 }
-_ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS = 274, 256, 257, 258
+_ORIENTATION, _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_PHOTOMETRIC = 274, 256, 257, 258, 262
 
 _FOREIGN = "B" if sys.byteorder == "little" else "L"
 _OTHER_BYTE = {
@@ -229,6 +229,8 @@ def _decode(path: Path, scale: Scale) -> Pixels:
 
 def _grey_counts(image: ImageFile) -> tuple[Counts, int]:
     """Return the values of 16-bit grey, and what the header says of white (0: nothing)."""
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(_TIFF_PHOTOMETRIC) == 0:
+        raise ImageError("its header says that 0 is white, which is not read with 16 bits; save it with 0 as black")
     _, maxval = _storage(image)
     image.load()
     counts = np.asarray(image).astype(np.int32)

@@ -1,6 +1,7 @@
 """Results of any other fusion method, as a folder of images."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -143,6 +144,6 @@ class FolderTeacher(Teacher):
     def _digest(self) -> str:
         digest = hashlib.sha256(f"{self.name}/{self.revision}".encode())
         for stem, path in self._paths.items():
-            digest.update(stem.encode())
+            digest.update(os.fsencode(stem))
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()

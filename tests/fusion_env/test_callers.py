@@ -53,6 +53,7 @@ def _matmul_precision() -> Iterator[None]:
 
 
 CALLERS: dict[str, Callable[[], Any]] = {
+    "no_mkldnn": lambda: torch.backends.mkldnn.flags(enabled=False),
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),

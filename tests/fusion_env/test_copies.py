@@ -10,6 +10,7 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 from fusion_env.action import ACTION_SIZE
 from fusion_env.config import DistillConfig
@@ -100,3 +101,11 @@ def test_a_pickle_of_other_data_is_refused(tiny_config: MakeConfig) -> None:
     rebuild, (config, *given, fingerprints) = task.__reduce__()
     with pytest.raises(SnapshotError, match=r"other data or networks .* content of teacher \('another', here "):
         rebuild(config, *given, fingerprints | {"teacher": "another"})
+
+
+@pytest.mark.parametrize("make_copy", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
+def test_a_copy_made_in_inference_mode_can_be_stepped(make_copy: Callable, tiny_config: MakeConfig) -> None:
+    env = begun(tiny_config())
+    with torch.inference_mode():
+        other = make_copy(env)
+    assert go_on(other) == go_on(env)

@@ -628,7 +628,8 @@ def test_infos_of_vector_environments_are_arrays(tiny_env: MakeEnv) -> None:
 
 def test_a_run_that_is_cut_off_leaves_a_report(tiny_env: MakeEnv) -> None:
     config = tiny_env().config
-    env = gymnasium.make("fusion_env/FusionDistillTiny-v0", max_episode_steps=2, config=config)
+    with pytest.warns(UserWarning, match="max_episode_steps=2 cuts runs of 10 rounds off: info has no report"):
+        env = gymnasium.make("fusion_env/FusionDistillTiny-v0", max_episode_steps=2, config=config)
     env.reset(seed=0)
     for _ in range(2):
         *_, truncated, info = env.step(np.zeros(ACTION_SIZE, np.float32))
@@ -640,6 +641,39 @@ def test_a_run_that_is_cut_off_leaves_a_report(tiny_env: MakeEnv) -> None:
     assert last.actions.shape == (2, ACTION_SIZE)
     assert np.isfinite(last.report["e"])
     assert all(torch.equal(tensor, student[name]) for name, tensor in last.student.items())
+
+
+def test_a_run_that_was_closed_leaves_a_report(tiny_env: MakeEnv) -> None:
+    env = tiny_env()
+    env.reset(seed=0)
+    env.step(np.zeros(ACTION_SIZE, np.float32))
+    env.close()
+    assert env.last_run.actions.shape == (1, ACTION_SIZE)
+
+
+def test_a_student_frozen_by_the_caller_is_trained(tiny_env: MakeEnv) -> None:
+    env, other = tiny_env(), tiny_env()
+    for each in (env, other):
+        each.reset(seed=0)
+    env.student.requires_grad_(False)
+    assert env.step(np.zeros(ACTION_SIZE))[1] == other.step(np.zeros(ACTION_SIZE))[1]
+
+
+def test_a_snapshot_can_be_loaded_again(tiny_env: MakeEnv) -> None:
+    env = tiny_env()
+    env.reset(seed=0)
+    env.step(np.zeros(ACTION_SIZE))
+    snapshot = env.state_dict()
+    rewards = []
+    for _ in range(2):
+        env.load_state_dict(snapshot)
+        rewards.append([env.step(np.full(ACTION_SIZE, value))[1] for value in (0.2, 0.4)])
+    assert rewards[0] == rewards[1]
+
+
+def test_a_configuration_that_is_none(tiny_env: MakeEnv) -> None:
+    with pytest.raises(TypeError, match="config must be a DistillConfig. Got dict; settings are keywords"):
+        FusionDistillEnv(config={"rounds": 3})
 
 
 def test_the_spec_states_the_rounds_and_truncates_nothing(tiny_env: MakeEnv) -> None:

@@ -119,6 +119,12 @@ def test_16_bit_big_endian_tiff(tmp_path: Path) -> None:
     assert read_infrared(_save(tmp_path / "a.tif", picture)).tolist() == [[1, 255]]
 
 
+def test_16_bit_tiff_in_which_0_is_white_is_refused(tmp_path: Path) -> None:
+    path = _save(tmp_path / "a.tif", np.full((20, 20), 40000, np.uint16), tiffinfo={262: 0})
+    with pytest.raises(ImageError, match="0 is white"):
+        read_infrared(path)
+
+
 def test_16_bit_colour_is_at_most_one_level_off(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), dtype=np.uint16)
     path = tmp_path / "a.png"
