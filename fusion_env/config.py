@@ -54,9 +54,9 @@ class DataSettings(Settings):
         "procedural",
         "Name (fusion_env.data.sources.names()) or a folder with ir/ and vi/ (optionally train.txt, val.txt).",
     )
-    scenes: int = setting(60, "Number of procedural scenes; ignored for a folder.", low=3, high=100_000)
-    scene_height: int = setting(240, "Height of a procedural scene in pixels.", low=64, high=4096)
-    scene_width: int = setting(320, "Width of a procedural scene in pixels.", low=64, high=4096)
+    scenes: int = setting(50, "Number of procedural scenes; ignored for a folder.", low=3, high=100_000)
+    scene_height: int = setting(192, "Height of a procedural scene in pixels.", low=64, high=4096)
+    scene_width: int = setting(256, "Width of a procedural scene in pixels.", low=64, high=4096)
     data_seed: int = setting(0, "Seed of scenes, splits, target bank and scored crops.", low=0, high=_LARGEST_SEED)
     small_images: str = setting(
         "error", "What to do with images smaller than a crop: refuse or reflect them up.", choices=("error", "reflect")
@@ -65,9 +65,9 @@ class DataSettings(Settings):
         None, "Bits that the values of 16-bit files use, 8 to 16; none = what each file says or shows.", low=8, high=16
     )
     stretch: bool = setting(False, "Stretch each 16-bit picture from its 0.1 to its 99.9 percentile.")
-    crop_size: int = setting(128, "Side of a training crop in pixels (paper: chosen, 224).", low=32, high=4096)
-    batch_size: int = setting(2, "Training crops in a mini-batch.", low=1, high=4096)
-    bank_size: int = setting(96, "Training crops drawn once, each with the teacher's target.", low=1)
+    crop_size: int = setting(96, "Side of a training crop in pixels (paper: chosen, 224).", low=32, high=4096)
+    batch_size: int = setting(4, "Training crops in a mini-batch.", low=1, high=4096)
+    bank_size: int = setting(128, "Training crops drawn once, each with the teacher's target.", low=1)
 
     @property
     def scale(self) -> Scale:

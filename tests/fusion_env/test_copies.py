@@ -71,7 +71,7 @@ def test_a_pickle_is_small(tiny_config: MakeConfig) -> None:
     student = sum(tensor.numel() * 4 for tensor in env.student.state_dict().values())
     assert len(pickle.dumps(env)) < 5 * student  # weights, two moments, the best of the run; not the data
     env.reset()
-    assert len(pickle.dumps(env)) < 5 * student  # and what the run that was cut off left
+    assert len(pickle.dumps(env)) < 7 * student  # and what the run that was cut off left: its best and its last
     assert len(pickle.dumps(env.task)) < 10_000
 
 
