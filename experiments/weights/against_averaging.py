@@ -1,6 +1,6 @@
 """Compare fusion methods with pixel averaging: fusion metrics, and the pixels that are driven to black or white."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ Fuse = Callable[..., Tensor]
 
 
 @torch.inference_mode()
-def compare_with_averaging(source: PairSource, indices: Sequence[int], methods: dict[str, Fuse]) -> Comparison:
+def compare_with_averaging(source: PairSource, indices: Sequence[int], methods: Mapping[str, Fuse]) -> Comparison:
     """Score fusion methods and pixel averaging on whole images.
 
     Args:

@@ -100,7 +100,7 @@ def _paint_shape(pictures: list[Image], surfaces: _Surfaces, radius: float, rng:
 
 def _cover(
     rng: np.random.Generator, height: int, width: int, centre: tuple[float, float], radius: float
-) -> NDArray[np.float32]:
+) -> Image:
     """Draw the coverage 0..1 of a shape: polygon, ellipse, bar, frame or letters."""
     mask = np.zeros((height, width), np.uint8)
     kind, turn = rng.random(), rng.uniform(0, 2 * np.pi)
@@ -121,7 +121,7 @@ def _cover(
             cv2.polylines(mask, [points], True, 255, int(rng.integers(1, 4)), cv2.LINE_AA, 4)
         else:
             cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, 4)
-    return mask.astype(np.float32) / 255
+    return mask.astype(np.float32) / np.float32(255)
 
 
 def _outline(rng: np.random.Generator, kind: float, radius: float) -> NDArray[np.float64]:

@@ -10,10 +10,11 @@ Usage::
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -45,7 +46,7 @@ TONES = ("gain", "lift", "sink", "dim")
 """Ways to spoil the tones: multiply or add until it clips, subtract until it clips, multiply towards black."""
 
 
-SHARES = {"blur": 0.1, "ringing": 0.15, "tone": 0.1, "contrast": 0.15, "noise": 0.25, "pattern": 0.15, "jpeg": 0.1}
+SHARES = {"blur": 0.1, "ringing": 0.12, "tone": 0.1, "contrast": 0.15, "noise": 0.25, "pattern": 0.13, "jpeg": 0.15}
 """How often each damage is drawn; what is hardest to tell from detail comes most often."""
 TRACE_CHAINS, TRACE = 0.4, 0.25
 """Share of the chains whose severities all lie below `TRACE`: a trace of noise must not pass for detail."""
@@ -135,19 +136,17 @@ def draw_damages(rng: np.random.Generator) -> list[Damage]:
     chosen = rng.choice(list(SHARES), count, replace=False, p=list(SHARES.values()))
     reach = TRACE if rng.random() < TRACE_CHAINS else 1.0
     severities = {name: reach * np.sort(rng.random(LEVELS) ** 1.7) for name in chosen}
-    for levels in severities.values():
-        levels[0] = 0.0 if rng.random() < 0.7 else levels[0]
+    for rising in severities.values():
+        rising[0] = 0.0 if rng.random() < 0.7 else rising[0]
     pattern = str(rng.choice(PATTERNS, p=(0.25, 0.15, 0.15, 0.45)))
-    kinds = {
-        "tone_kind": str(rng.choice(TONES)) if "tone" in severities else "",
-        "pattern_kind": pattern,
-        "period": float(2.5 * 5 ** rng.random() if pattern == "rings" else rng.choice((2, 2, 3, 4, 6, 8))),
-        "reach": float(rng.uniform(1.2, 4)),
-    }
-    return [
-        Damage(**kinds, **{name: float(levels[level]) for name, levels in severities.items()})
-        for level in range(LEVELS)
-    ]
+    undamaged = Damage(
+        tone_kind=str(rng.choice(TONES)) if "tone" in severities else "",
+        pattern_kind=pattern,
+        period=float(2.5 * 5 ** rng.random() if pattern == "rings" else rng.choice((2, 2, 3, 4, 6, 8))),
+        reach=float(rng.uniform(1.2, 4)),
+    )
+    levels = zip(*severities.values(), strict=True)
+    return [replace(undamaged, **dict(zip(severities, map(float, level), strict=True))) for level in levels]
 
 
 def draw_chain(lumas: Lumas, size: int, rng: np.random.Generator) -> tuple[list[Image], list[float]]:
@@ -244,7 +243,7 @@ def _pattern(kind: str, period: float) -> Callable[[Image, float, Image], Image]
 Change = Callable[[Image, float, Image], Image]
 """Maps an image, a strength and standard normal noise to the changed image; strength 0 is the start of a chain."""
 
-EVALUATED: dict[str, tuple[Sequence[float], Change]] = {
+EVALUATED: dict[str, tuple[Sequence[float] | NDArray[np.float64], Change]] = {
     "Gaussian blur, sigma 0.5 to 4 px": (
         (0, *np.geomspace(0.5, 4, 8)),
         lambda image, sigma, _: gaussian_blur(image, sigma) if sigma else image,
@@ -291,7 +290,7 @@ def rank_correlations(score: EmbeddedQuality, lumas: Lumas) -> str:
     rng = np.random.default_rng(7)
     rows = []
     for name, (strengths, _) in EVALUATED.items():
-        curves = {kind: [] for kind in lumas}
+        curves: dict[str, list[list[float]]] = {kind: [] for kind in lumas}
         for kind, images in lumas.items():
             for image in images:
                 noise = rng.standard_normal(image.shape, dtype=np.float32)
@@ -377,7 +376,7 @@ mixtures; two in five times mere traces), and crisp fusions above blurred averag
 keeps clean images near 0.8 and ruined ones near 0.1. Beside the scenes it learns from 160 texture pairs
 (`experiments/weights/textures.py`). It knows nothing of what is shown, and an image is not better for containing more
 objects.""",
-    iterations=3000,
+    iterations=4000,
     train=train,
     load=load_embedded_quality,
     measure=measure,
