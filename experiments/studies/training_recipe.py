@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/training-recipe"), help="directory for the results")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=RECIPES, help="default: all")
     parser.add_argument("--curricula", nargs="+", default=list(CURRICULA), choices=CURRICULA, help="default: all")
-    add_settings(parser, without={name for changes in RECIPES.values() for name in changes})
+    add_settings(parser, "demo", without={name for changes in RECIPES.values() for name in changes})
     args = parser.parse_args(arguments)
     config = preset("demo", **SETTINGS | given_settings(args))
     raw = args.out / "training_recipe.csv"
