@@ -34,7 +34,7 @@ FLOORS = {
     "fusion_env": (
         *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads"),
         *("data", "perception", "metrics", "teachers"),
-        *("settings", "config", "identity", "cache", "degradation", "action", "losses", "updates"),
+        *("settings", "config", "identity", "cache", "jpeg", "degradation", "action", "losses", "updates"),
         *("crop_bank", "snapshot", "whole_images"),
         *("distillation", "scoring", "observation", "report", "stage0", "task"),
         *("run", "info", "render", "env", "vector_env"),
