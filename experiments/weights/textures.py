@@ -98,9 +98,7 @@ def _paint_shape(pictures: list[Image], surfaces: _Surfaces, radius: float, rng:
         pictures[index][part] += cover * (paint - pictures[index][part])
 
 
-def _cover(
-    rng: np.random.Generator, height: int, width: int, centre: tuple[float, float], radius: float
-) -> Image:
+def _cover(rng: np.random.Generator, height: int, width: int, centre: tuple[float, float], radius: float) -> Image:
     """Draw the coverage 0..1 of a shape: polygon, ellipse, bar, frame or letters."""
     mask = np.zeros((height, width), np.uint8)
     kind, turn = rng.random(), rng.uniform(0, 2 * np.pi)
