@@ -31,7 +31,7 @@ from fusion_env.filters import gaussian_window, halve, local_moments, stack_rows
 from fusion_env.metrics import ssim_index
 from fusion_env.teachers.base import Teacher
 from fusion_env.teachers.laplacian import LaplacianTeacher
-from fusion_env.teachers.ldfusion import LDFusion
+from fusion_env.teachers.ldfusion import EmbeddedLDFusion
 from student.files import write_atomic
 from student.weights import load_into, load_state, save_state
 
@@ -165,11 +165,11 @@ def draw_shape(iteration: int, settings: Settings, rng: np.random.Generator) -> 
     return batch, (min(int((pixels / aspect) ** 0.5), 480), min(int((pixels * aspect) ** 0.5), 640))
 
 
-def train(settings: Settings, start: Path | None, checkpoint: Path) -> LDFusion:
+def train(settings: Settings, start: Path | None, checkpoint: Path) -> EmbeddedLDFusion:
     """Train the network from the weights in `start` or from a seed, continuing from `checkpoint` where it exists."""
     torch.set_num_threads(settings.threads)
     cv2.setNumThreads(settings.threads)
-    network = seeded(LDFusion, settings.seed)
+    network = seeded(EmbeddedLDFusion, settings.seed)
     if start is not None:
         load_into(network, load_state(start), str(start))
     network = network.to(memory_format=torch.channels_last)
@@ -217,14 +217,14 @@ def batch_loss(fused: Tensor, settings: Settings, *, ir: Tensor, vis: Tensor) ->
     return objective(fused, target) - settings.fidelity_weight * fidelity - settings.edge_weight * edges
 
 
-def stored(path: Path) -> LDFusion:
+def stored(path: Path) -> EmbeddedLDFusion:
     """Load the teacher from a file."""
-    network = LDFusion()
+    network = EmbeddedLDFusion()
     load_into(network, load_state(path), str(path))
     return network.eval()
 
 
-def evaluate(network: LDFusion, folders: Sequence[Path], sage: Path | None) -> str:
+def evaluate(network: EmbeddedLDFusion, folders: Sequence[Path], sage: Path | None) -> str:
     """Compare the teacher with other methods on unseen scenes and on folders of real pairs.
 
     Args:

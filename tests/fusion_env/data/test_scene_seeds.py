@@ -58,7 +58,7 @@ def test_embedded_networks_learn_and_are_measured_on_scenes_of_their_own(monkeyp
         lambda: program.run_program(train_quality.PROGRAM, options),
         lambda: training_pairs.load_scenes(1, 64, 64, 3),
         lambda: program.run_program(train_quality.PROGRAM, ["--evaluate"]),
-        lambda: train_teacher.evaluate(train_teacher.LDFusion(), [], None),
+        lambda: train_teacher.evaluate(train_teacher.EmbeddedLDFusion(), [], None),
     ):
         with pytest.raises(Stop):
             call()
