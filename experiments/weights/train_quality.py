@@ -214,9 +214,6 @@ def train(lumas: Lumas, iterations: int, seed: int) -> EmbeddedQuality:
         The trained score, in evaluation mode.
     """
     rng = np.random.default_rng(seed)
-    lumas = _join(
-        lumas, fuse_lumas(texture_pairs(TEXTURES, *TEXTURE_SIZE, seed), [kind for kind in FUSIONS if kind in lumas])
-    )
 
     def loss(score: EmbeddedQuality) -> Tensor:
         size = int(rng.choice(CROP_SIZES))
@@ -228,8 +225,11 @@ def train(lumas: Lumas, iterations: int, seed: int) -> EmbeddedQuality:
     return train_from_scratch(EmbeddedQuality, loss, LEARNING_RATE, iterations, seed, "quality score")
 
 
-def _join(first: Lumas, second: Lumas) -> Lumas:
-    return {kind: [*first[kind], *second[kind]] for kind in first}
+def train_with_textures(lumas: Lumas, iterations: int, seed: int) -> EmbeddedQuality:
+    """Train on the images and on texture pairs, fused in the same ways; see `train`."""
+    kinds = [kind for kind in FUSIONS if kind in lumas]
+    textures = fuse_lumas(texture_pairs(TEXTURES, *TEXTURE_SIZE, seed), kinds)
+    return train({kind: [*images, *textures[kind]] for kind, images in lumas.items()}, iterations, seed)
 
 
 def _tone_chain(kind: str) -> Callable[[Image, float, Image], Image]:
@@ -377,7 +377,7 @@ keeps clean images near 0.8 and ruined ones near 0.1. Beside the scenes it learn
 (`experiments/weights/textures.py`). It knows nothing of what is shown, and an image is not better for containing more
 objects.""",
     iterations=4000,
-    train=train,
+    train=train_with_textures,
     load=load_embedded_quality,
     measure=measure,
 )
