@@ -324,7 +324,7 @@ PRESETS.register("tiny")(
         learning_rate=0.002,
         teacher="laplacian",
         student_init="random",
-        stage0_rounds=4,
+        stage0_rounds=20,
         rounds=10,
         iterations=1,
         score_size=48,

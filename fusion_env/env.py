@@ -114,7 +114,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     split, the stage-0 student among them. At the last step `info["report"]` holds its scores and the teacher's on the
     report split, which the agent never sees. `last_run` keeps this student, the one of the last round, the reports of
     both, and the actions. Of a run that was cut off from outside, such as by a `max_episode_steps` below `rounds`,
-    `info` has no report; `last_run` has one from the next `reset` on.
+    `info` has no report; `last_run` has one from the next `reset` or `close` on.
 
     ## Info
 
@@ -311,11 +311,6 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         # Where the agent sees the end of the budget come, it is a termination: no wrapper may truncate there.
         if spec is not None and spec.max_episode_steps is None and not sees_time(self.config.observation):
             spec = dataclasses.replace(spec, max_episode_steps=self.config.rounds)
-        if spec is not None and spec.max_episode_steps is not None and spec.max_episode_steps < self.config.rounds:
-            gymnasium.logger.warn(
-                f"max_episode_steps={spec.max_episode_steps} cuts runs of {self.config.rounds} rounds off: info has no "
-                "report then, last_run has one after the next reset() or close(); set rounds for shorter runs"
-            )
         self._spec = spec
 
     @property

@@ -136,7 +136,7 @@ def test_a_policys_own_error_is_not_divergence(tiny, tmp_path: Path, policies: P
 
 def test_the_benchmark_counts_broken_agents(cache: str, tmp_path: Path, policies: Path) -> None:
     common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "8", "--seeds", "0-1", "--out", str(tmp_path)]
-    common += ["--batch-size", "1", "--score-crops", "1"]
+    common += ["--batch-size", "1", "--score-crops", "1", "--divergence-reward", "-5"]
     assert benchmark([*common, "--algos", "constant", f"{policies}:wild"]) == 0
     rows = list(csv.DictReader((tmp_path / "raw.csv").open()))
     assert [(row["diverged_runs"], row["learning_rounds"]) for row in rows] == [("0", "8")] * 2 + [("1", "4")] * 2
