@@ -11,7 +11,7 @@ Rules, the same for every reader:
 - A truncated file is an error, and so is what the decoder finds damaged: every flipped bit of a PNG file (it holds
   checksums), not every one of the other formats. More than 100 megapixels, or 65,535 pixels in one direction, are
   refused before anything is decoded.
-- Every failure is an `ImageError` of one line that names the file. The decoder's own warnings are not shown.
+- Every failure is an `ImageError` of one line that names the file. Pillow's own warnings are not shown.
 """
 
 import logging
@@ -219,6 +219,8 @@ def _decode(path: Path, scale: Scale) -> Pixels:
             _refuse_missing_strips(image)
         else:
             orientation = _orientation(image)
+        if image.format == "PPM":
+            _refuse_values_above_white(path, image)
         counts, white = _grey_counts(image) if _is_16_bit(image) else _colour_counts(path, image)
         if counts is not None:
             pixels = to_levels(counts, white or stated_white(path, image, counts), scale)
@@ -278,6 +280,21 @@ def _storage(image: ImageFile) -> tuple[str, int]:
     return "RGB;16B" if (codec, raw_mode) == ("ppm", "RGB") else raw_mode, maxval
 
 
+def _refuse_values_above_white(path: Path, image: ImageFile) -> None:
+    """Raise where a binary PGM or PPM has values above its own maxval, which Pillow would clip without a word."""
+    codec, _, offset, arguments = cast(Any, image.tile[0])
+    if codec != "ppm":  # text files are checked by the decoder; a maxval of all bits cannot be left
+        return
+    maxval = arguments[-1]
+    count = image.width * image.height * len(image.getbands())
+    values = np.fromfile(path, ">u2" if maxval > 255 else np.uint8, count, offset=offset)
+    highest = int(values.max(initial=0))
+    if highest > maxval:
+        raise ImageError(
+            f"its header says that the largest value is {maxval}, and there is {highest}; correct one of them"
+        )
+
+
 def _load_as(image: ImageFile, raw_mode: str) -> None:
     """Load a picture as if its pixels were stored in another way."""
     tiles: Any = []
@@ -308,7 +325,7 @@ def _is_16_bit(image: ImageFile) -> bool:
 
 def _refuse_32_bit(image: ImageFile) -> None:
     if image.mode in ("I", "F") and not _is_16_bit(image):
-        kind = "32-bit integer" if image.mode == "I" else "floating-point"
+        kind = "signed or 32-bit integer" if image.mode == "I" else "floating-point"
         raise ImageError(f"{kind} pixels have no agreed range; save the image with 8 or 16 bits")
 
 

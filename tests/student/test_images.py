@@ -125,6 +125,19 @@ def test_16_bit_tiff_in_which_0_is_white_is_refused(tmp_path: Path) -> None:
         read_infrared(path)
 
 
+@pytest.mark.parametrize("kind", ["P5", "P6"])
+@pytest.mark.parametrize(("maxval", "dtype"), [(100, "u1"), (1000, ">u2"), (4095, ">u2")])
+def test_values_above_the_headers_largest_are_refused(tmp_path: Path, kind: str, maxval: int, dtype: str) -> None:
+    values = np.full((20, 20, 3 if kind == "P6" else 1), maxval, dtype)
+    for highest in (maxval, maxval + 1):
+        values[7, 9] = highest
+        path = tmp_path / f"{highest}.pnm"
+        path.write_bytes(f"{kind} 20 20 {maxval}\n".encode() + values.tobytes())
+    assert read_visible(tmp_path / f"{maxval}.pnm").min() == 255
+    with pytest.raises(ImageError, match=f"largest value is {maxval}, and there is {maxval + 1}"):
+        read_visible(path)
+
+
 def test_16_bit_colour_is_at_most_one_level_off(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), dtype=np.uint16)
     path = tmp_path / "a.png"
