@@ -64,7 +64,7 @@ def test_outputs(inline: Path) -> None:
     assert all(row["learning_rounds"] == row["judged_rounds"] == str(ROUNDS) for row in rows)
     assert {row["gradient_updates"] for row in rows if row["policy"] == "constant"} == {"0"}
     assert {row["gradient_updates"] for row in rows if row["policy"] == "reinforce"} == {str(ROUNDS)}
-    assert len({row["report_gap"] for row in rows}) == len(rows)
+    assert len({row["mean_reward"] for row in rows}) == len(rows)
     results = (inline / "results.md").read_text()
     assert "python experiments/benchmark.py --preset tiny" in results
     assert "torch " in results

@@ -65,9 +65,10 @@ def test_reward_and_report_are_one_number(tiny_config: MakeConfig, changes: dict
     student = build_student(task.stage0, "stage 0")
     own, teacher, _ = task.scorer.score(student)
     again, of_teacher = report.score(student), report.teacher()
-    assert task.scorer.score_e(own) == pytest.approx(again["e"], rel=1e-5)
-    assert own == pytest.approx({name: again[name] for name in own}, rel=1e-5)
-    assert teacher == pytest.approx({name: of_teacher[name] for name in teacher}, rel=1e-5)
+    near = {"rel": 1e-4, "abs": 1e-5}  # in a batch the last digits differ, and so may the rounding of a pixel to a level
+    assert task.scorer.score_e(own) == pytest.approx(again["e"], **near)
+    assert own == pytest.approx({name: again[name] for name in own}, **near)
+    assert teacher == pytest.approx({name: of_teacher[name] for name in teacher}, **near)
 
 
 def test_quality_is_of_whole_levels_as_the_metrics_are(tiny_config: MakeConfig) -> None:
