@@ -65,7 +65,7 @@ def test_reward_and_report_are_one_number(tiny_config: MakeConfig, changes: dict
     student = build_student(task.stage0, "stage 0")
     own, teacher, _ = task.scorer.score(student)
     again, of_teacher = report.score(student), report.teacher()
-    near = {"rel": 1e-4, "abs": 1e-5}  # in a batch the last digits differ, and so may the rounding of a pixel to a level
+    near = {"rel": 1e-4, "abs": 1e-5}  # in a batch the last digits differ, and so may a pixel's level
     assert task.scorer.score_e(own) == pytest.approx(again["e"], **near)
     assert own == pytest.approx({name: again[name] for name in own}, **near)
     assert teacher == pytest.approx({name: of_teacher[name] for name in teacher}, **near)
