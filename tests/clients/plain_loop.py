@@ -43,6 +43,6 @@ def assert_same(env: gymnasium.Env, calls: Calls, rewards: ArrayLike, left: Last
     # Some clients keep rewards as float32.
     np.testing.assert_array_equal(got, np.array(expected, got.dtype))
     last_run, start = env.unwrapped.last_run, env.unwrapped.task.stage0
-    for name, weights in left.student.items():
-        assert (weights == last_run.student[name]).all()
-    assert any((weights != start[name]).any() for name, weights in left.student.items())
+    for name, weights in left.last_student.items():
+        assert (weights == last_run.last_student[name]).all()
+    assert any((weights != start[name]).any() for name, weights in left.last_student.items())

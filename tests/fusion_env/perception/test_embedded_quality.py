@@ -34,11 +34,11 @@ def curves(score: EmbeddedQuality, lumas: Lumas, change: str) -> np.ndarray:
     )
 
 
-def check_fall(score: EmbeddedQuality, lumas: Lumas, change: str) -> None:
-    """Check that scores fall with the strength; every image's from the unchanged image on, but for tones."""
+def check_fall(score: EmbeddedQuality, lumas: Lumas, change: str, exceptions: int = 0) -> None:
+    """Check that scores fall with the strength; from the unchanged image on, but for tones and some exceptions."""
     scores = curves(score, lumas, change)
     is_tone = change.startswith(("contrast", "brighter", "darker"))
-    assert is_tone or (scores[:, 1] < scores[:, 0]).all(), change
+    assert is_tone or (scores[:, 1] >= scores[:, 0]).sum() <= exceptions, change
     limit = -0.7 if "er" in change.split()[0] else -0.9  # brighter, darker
     assert np.mean([spearman(curve, EVALUATED[change][0]) for curve in scores]) <= limit, change
 
@@ -53,7 +53,8 @@ def test_score_falls_on_real_images(score: EmbeddedQuality, reference_dir) -> No
     source = PairedFolder(reference_dir / "data" / "mini")
     lumas = load_lumas(source, range(0, len(source), 3), ("average", "laplacian"))
     for change in EVALUATED:
-        check_fall(score, lumas, change)
+        # docs/reference/embedded-networks.md counts the images that do not fall at the least strength.
+        check_fall(score, lumas, change, exceptions=2)
 
 
 def test_a_crisp_fusion_outscores_a_blurred_average(score: EmbeddedQuality, scenes: Lumas) -> None:
