@@ -213,8 +213,9 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             self._cut_off = self._run
 
     def close(self) -> None:
-        """Leave the run that goes on; `last_run` then has it."""
-        self._leave()
+        """Leave the run that goes on; where no run has ended before, `last_run` then has it."""
+        if self._last_run is None and self._cut_off is None:
+            self._leave()
         super().close()
 
     def _draw_seeds(self) -> list[int]:

@@ -648,6 +648,11 @@ def test_a_run_that_was_closed_leaves_a_report(tiny_env: MakeEnv) -> None:
     env.step(np.zeros(ACTION_SIZE, np.float32))
     env.close()
     assert env.last_run.actions.shape == (1, ACTION_SIZE)
+    env.reset()
+    for _ in range(2):
+        env.step(np.zeros(ACTION_SIZE, np.float32))
+    env.close()
+    assert env.last_run.actions.shape == (1, ACTION_SIZE)  # many clients close in the middle of their next run
 
 
 def test_a_student_frozen_by_the_caller_is_trained(tiny_env: MakeEnv) -> None:
