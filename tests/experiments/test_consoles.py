@@ -39,7 +39,7 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", ["ascii", pytest.param("cp1252", marks=pytest.mark.slow)])
 class TestCommands:
     def test_evaluate(self, folders: Path, setting: str) -> None:
         sources = ["--ir", str(folders / "ir"), "--vi", str(folders / "vi"), "--metrics", "en"]

@@ -68,7 +68,9 @@ def paper_overrides(reference_dir: Path, tiny_cache: Path) -> dict:
     }
 
 
-@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize(
+    "env_id", [pytest.param(name, marks=pytest.mark.slow if "Paper" in name else ()) for name in IDS]
+)
 def test_every_id_passes_both_checkers_without_a_warning(
     env_id: str, tiny_cache: Path, request: pytest.FixtureRequest
 ) -> None:

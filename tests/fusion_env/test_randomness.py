@@ -149,6 +149,7 @@ assert states() == before, "fork and snapshot"
 """
 
 
+@pytest.mark.slow
 def test_imports_vectors_forks_and_snapshots_leave_global_generators_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _IMPORTS_AND_VECTORS, str(tmp_path)]
     result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)

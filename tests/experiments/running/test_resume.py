@@ -34,8 +34,8 @@ def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     ("algo", "more"),
     [
         ("ppo", ["--normalize", "--agent-settings", "n_steps=4", "batch_size=4"]),
-        ("sac", ["--normalize", "--agent-settings", "learning_starts=2"]),
-        ("reinforce", ["--normalize"]),
+        pytest.param("sac", ["--normalize", "--agent-settings", "learning_starts=2"], marks=pytest.mark.slow),
+        pytest.param("reinforce", ["--normalize"], marks=pytest.mark.slow),
         ("ppo", ["--agent-settings", "n_steps=4", "batch_size=4"]),
         ("reinforce", []),
     ],
