@@ -35,7 +35,9 @@ from fusion_env.teachers.ldfusion import EmbeddedLDFusion
 from student.files import write_atomic
 from student.weights import load_into, load_state, save_state
 
-GRADIENT_WEIGHT, SIMILARITY_WEIGHT = 2.0, 1.0
+GRADIENT_WEIGHT, SIMILARITY_WEIGHT, OVERSHOOT_WEIGHT = 2.0, 1.0, 5.0
+MARGIN = 3 / 255
+"""What the target keeps away from black and white: noise on a black area is not to be cut off at 0."""
 CHECKPOINT_EVERY = 200
 NOISE_VARIANCE = 2.0
 EDGE_FLOOR = 1e-6
@@ -81,12 +83,14 @@ def objective(fused: Tensor, target: Tensor) -> Tensor:
         target: Same shape, 0..1.
 
     Returns:
-        A scalar: mean absolute difference of the images and of their gradients, and 1 minus mean SSIM.
+        A scalar: mean absolute difference of the images and of their gradients, 1 minus mean SSIM, and how far the
+        fused image leaves its range.
     """
     intensity = F.l1_loss(fused, target)
     gradient = F.l1_loss(_gradient(fused), _gradient(target))
     similarity = 1 - ssim_index(fused, target).mean()
-    return intensity + GRADIENT_WEIGHT * gradient + SIMILARITY_WEIGHT * similarity
+    overshoot = ((fused - 0.5).abs() - (0.5 - MARGIN / 2)).clamp_min(0).mean()
+    return intensity + GRADIENT_WEIGHT * gradient + SIMILARITY_WEIGHT * similarity + OVERSHOOT_WEIGHT * overshoot
 
 
 def visual_information(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
@@ -212,7 +216,7 @@ def train(settings: Settings, start: Path | None, checkpoint: Path) -> EmbeddedL
 
 def batch_loss(fused: Tensor, settings: Settings, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Return the loss of fused images [B, 1, H, W] and their sources."""
-    target = LaplacianTeacher().fuse_luma(ir=ir, vis=vis)
+    target = LaplacianTeacher().fuse_luma(ir=ir, vis=vis).clamp(MARGIN, 1 - MARGIN)
     fidelity, edges = (measure(fused, ir=ir, vis=vis) for measure in (visual_information, edge_preservation))
     return objective(fused, target) - settings.fidelity_weight * fidelity - settings.edge_weight * edges
 
