@@ -21,12 +21,10 @@ from torch import Tensor
 
 from experiments.command_line import exit_on_error, make_parser
 from experiments.output import markdown_table, write_text
-from experiments.weights.against_averaging import compare_with_averaging, comparison_table
+from experiments.weights.against_averaging import check_sources, compare_with_averaging, comparison_table
 from experiments.weights.training import fit, one_cycle, seeded
 from experiments.weights.training_pairs import draw_batch, load_scenes, load_textures
 from fusion_env import teachers
-from fusion_env.data import PairedFolder, ProceduralScenes
-from fusion_env.data.scene_seeds import scene_seed
 from fusion_env.filters import gaussian_window, halve, local_moments, stack_rows_first
 from fusion_env.metrics import ssim_index
 from fusion_env.teachers.base import Teacher
@@ -239,14 +237,10 @@ def evaluate(network: EmbeddedLDFusion, folders: Sequence[Path], sage: Path | No
     methods: dict[str, Teacher] = {"laplacian": LaplacianTeacher(), "teacher": network}
     if sage is not None:
         methods["SAGE"] = teachers.load("sage", sage)
-    unseen = ProceduralScenes(24, 192, 256, scene_seed("embedded check"))
-    table = comparison_table(compare_with_averaging(unseen, range(len(unseen)), methods))
-    sections = [f"Unseen procedural scenes (24, 192x256):\n\n{table}"]
-    for root in folders:
-        folder = PairedFolder(root)
-        named = folder.split_names["val"] if folder.split_names else folder.names
-        table = comparison_table(compare_with_averaging(folder, [folder.names.index(name) for name in named], methods))
-        sections.append(f"{root.name}, {len(named)} of {len(folder)} pairs:\n\n{table}")
+    sections = [
+        f"{title}:\n\n{comparison_table(compare_with_averaging(source, indices, methods))}"
+        for title, (source, indices) in check_sources(folders).items()
+    ]
     return "\n\n".join(sections)
 
 
