@@ -12,7 +12,15 @@ from fusion_env.data import PairedFolder, PairSource, ProceduralScenes, luma_lev
 from fusion_env.data.scene_seeds import scene_seed
 from fusion_env.perception.embedded_quality import load_embedded_quality
 
-__all__ = ["CLIPPED", "METRICS", "Comparison", "check_sources", "compare_with_averaging", "comparison_table"]
+__all__ = [
+    "CLIPPED",
+    "METRICS",
+    "Comparison",
+    "Fuse",
+    "check_sources",
+    "compare_with_averaging",
+    "comparison_table",
+]
 
 METRICS = ("ag", "ei", "sd", "en", "vif", "viff", "qabf", "ssim", "iqa")
 CLIPPED = "at 0 or 255"

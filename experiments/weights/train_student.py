@@ -17,7 +17,7 @@ from torch import Tensor
 
 from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.output import markdown_table, write_text
-from experiments.weights.against_averaging import check_sources, compare_with_averaging, comparison_table
+from experiments.weights.against_averaging import Fuse, check_sources, compare_with_averaging, comparison_table
 from experiments.weights.spectrum import PERIODS, pattern_amplitudes
 from fusion_env import teachers
 from fusion_env.config import preset
@@ -55,7 +55,7 @@ def train() -> dict[str, Tensor]:
 @torch.inference_mode()
 def evaluate(student: FusionStudent, folders: Sequence[Path]) -> str:
     """Compare the student with its teacher and classical methods; see `check_sources`."""
-    methods = {
+    methods: dict[str, Fuse] = {
         "laplacian": teachers.load("laplacian"),
         "teacher": teachers.load("embedded"),
         "student": lambda ir, vis: student(ir=ir, vis=rgb_to_luma(vis)),

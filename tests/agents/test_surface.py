@@ -105,7 +105,9 @@ def test_logger_callbacks_and_progress_bar(name, tmp_path):
     assert np.load(tmp_path / "evaluations.npz")["timesteps"].tolist() == [20, 40]
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "tqc" else ()) for name in LEARNING]
+)
 def test_learns_within_a_few_hundred_steps(name):
     if name == "tqc":
         pytest.importorskip("sb3_contrib")

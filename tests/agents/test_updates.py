@@ -34,7 +34,10 @@ class Looks(agents.CompleteStateCallback):
         self.counter.look(self.model)
 
 
-@pytest.mark.parametrize(("name", "policy", "settings", "expected"), CONTRIB)
+@pytest.mark.parametrize(
+    ("name", "policy", "settings", "expected"),
+    [pytest.param(*case, marks=pytest.mark.slow if case[0] == "CrossQ" else ()) for case in CONTRIB],
+)
 def test_algorithms_of_sb3_contrib(name, policy, settings, expected):
     contrib = pytest.importorskip("sb3_contrib")
     looks = Looks()

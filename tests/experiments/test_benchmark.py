@@ -128,6 +128,7 @@ def test_pool_gives_the_same_numbers_whoever_is_killed(cache: str, tmp_path: Pat
     assert raw(cut) == raw(whole)
 
 
+@pytest.mark.slow
 def test_across(cache: str, tmp_path: Path) -> None:
     algos = ("reinforce", "random-search", "linear")
     more = ["--protocol", "across", "--runs", "2", "--eval-runs", "2"]
@@ -266,6 +267,7 @@ def test_several_tasks_have_a_table_each_and_one_together(cache: str, tmp_path: 
     assert "| constant | 6 |" in results.split("## ")[0]
 
 
+@pytest.mark.slow
 def test_few_starts_and_few_runs_are_said(cache: str, tmp_path: Path) -> None:
     main(arguments(cache, tmp_path, "--seeds", "0", "1", algos=("constant", "random"), rounds=2))
     results = (tmp_path / "results.md").read_text()

@@ -75,6 +75,7 @@ class TestCommands:
         (folders / "ir" / f"{NAMES[0]}.png").unlink()
         assert run(setting, "-m", "fusion_env.metrics", *files).returncode == 2
 
+    @pytest.mark.slow
     def test_a_run_and_its_replay(self, tmp_path: Path, setting: str, cache: str) -> None:
         out = str(tmp_path / "läuft")
         more = ["--cache-dir", cache, "--threads", "1", "--no-details", "--rounds", "2", "--out", out]

@@ -49,6 +49,7 @@ def test_across_scores_only_the_frozen_agent(finished, tmp_path: Path, capsys: p
     assert summary["best_rounds"] == [result["best_round"] for result in frozen]
 
 
+@pytest.mark.slow
 def test_a_trained_policy_on_another_task(finished, tiny, tmp_path: Path, reference_dir: Path) -> None:
     trained = finished(tmp_path / "trained", "--rounds", "12")
     more = ["--eval-policy", str(trained.agent), "--eval-runs", "1", "--seed", "5"]

@@ -182,6 +182,7 @@ def last_update_norm(task: DistillationTask, guidance: NDArray[np.float64], degr
     return float(np.mean(norms[-(len(norms) // 6) :]))
 
 
+@pytest.mark.slow
 def test_a_falling_weight_is_no_falling_step_size(tiny_config: MakeConfig) -> None:
     # Nothing is degraded: guidance is all there is, and its weight a mere factor on the gradient.
     curricula, ratios = (np.geomspace(HIGH, LOW, 18), np.full(18, HIGH)), {}

@@ -69,7 +69,7 @@ def paper_overrides(reference_dir: Path, tiny_cache: Path) -> dict:
 
 
 @pytest.mark.parametrize(
-    "env_id", [pytest.param(name, marks=pytest.mark.slow if "Paper" in name else ()) for name in IDS]
+    "env_id", [pytest.param(name, marks=() if "Tiny" in name else pytest.mark.slow) for name in IDS]
 )
 def test_every_id_passes_both_checkers_without_a_warning(
     env_id: str, tiny_cache: Path, request: pytest.FixtureRequest
@@ -223,6 +223,7 @@ def test_every_action_coordinate_matters(tiny_env: MakeEnv, coordinate: int) -> 
     assert not torch.equal(*students)
 
 
+@pytest.mark.slow
 def test_weights_move_the_gradient_share_on_demo(tiny_cache: Path) -> None:
     overrides = {**SMALL_DEMO, "batch_size": 8, "bank_size": 16, "cache_dir": str(tiny_cache)}
     shares = []
@@ -471,7 +472,7 @@ def test_report_split_is_never_seen(tiny_config: Callable[..., DistillConfig], t
     assert reports[0] != reports[1]
 
 
-@pytest.mark.parametrize("vec_env", [DummyVecEnv, SubprocVecEnv])
+@pytest.mark.parametrize("vec_env", [DummyVecEnv, pytest.param(SubprocVecEnv, marks=pytest.mark.slow)])
 def test_last_run_survives_the_reset_inside_a_vector_env(
     vec_env: type, tiny_config: Callable[..., DistillConfig], tiny_env: MakeEnv
 ) -> None:

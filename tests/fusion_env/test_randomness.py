@@ -79,7 +79,9 @@ def _trajectory(env: FusionDistillEnv, seed: int = 3) -> list[list[float]]:
     return [_row(env.reset(seed=seed)), *(_row(env.step(action)) for action in ACTIONS)]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", [pytest.param(name, marks=pytest.mark.slow if "pruned" in name else ()) for name in VARIANTS]
+)
 def test_global_generators_are_neither_changed_nor_read(
     tiny_config: Callable[..., DistillConfig], tmp_path: Path, variant: str
 ) -> None:

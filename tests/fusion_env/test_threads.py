@@ -72,10 +72,11 @@ assert os.waitpid(child, 0)[1] == 0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize(
     "case",
-    [ASYNC, *(pytest.param(case, marks=pytest.mark.slow) for case in (FORKED, IN_USE, CHOSEN))],
+    [ASYNC, FORKED, IN_USE, CHOSEN],
     ids=["async", "sb3", "in_use", "chosen"],
 )
 def test_forked_processes_train(case: str, tmp_path: Path) -> None:

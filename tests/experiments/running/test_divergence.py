@@ -134,6 +134,7 @@ def test_a_policys_own_error_is_not_divergence(tiny, tmp_path: Path, policies: P
         main(tiny(tmp_path, "--algo", f"{policies}:Wrong", "--rounds", "3"))
 
 
+@pytest.mark.slow
 def test_the_benchmark_counts_broken_agents(cache: str, tmp_path: Path, policies: Path) -> None:
     common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "8", "--seeds", "0-1", "--out", str(tmp_path)]
     common += ["--batch-size", "1", "--score-crops", "1", "--divergence-reward", "-5"]

@@ -156,7 +156,7 @@ class TestPolicyFiles:
             main(["--resume", str(cut.path)])
 
 
-@pytest.mark.parametrize("setting", ["data", "teacher_weights", "student_init"])
+@pytest.mark.parametrize("setting", ["data", pytest.param("teacher_weights", marks=pytest.mark.slow), "student_init"])
 def test_a_snapshot_goes_by_content(setting: str, places: Path, cache: str) -> None:
     torch.manual_seed(0)
 

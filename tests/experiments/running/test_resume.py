@@ -33,7 +33,7 @@ def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
 @pytest.mark.parametrize(
     ("algo", "more"),
     [
-        ("ppo", ["--normalize", "--agent-settings", "n_steps=4", "batch_size=4"]),
+        pytest.param("ppo", ["--normalize", "--agent-settings", "n_steps=4", "batch_size=4"], marks=pytest.mark.slow),
         pytest.param("sac", ["--normalize", "--agent-settings", "learning_starts=2"], marks=pytest.mark.slow),
         pytest.param("reinforce", ["--normalize"], marks=pytest.mark.slow),
         ("ppo", ["--agent-settings", "n_steps=4", "batch_size=4"]),
@@ -55,6 +55,7 @@ def test_agent_student_log_and_normalisation_go_on(
     assert (kept[0] is None) == ("--normalize" not in more)
 
 
+@pytest.mark.slow
 def test_normalisation_changes_what_the_agent_sees_and_not_what_is_recorded(finished, tmp_path: Path) -> None:
     rows = {
         (algo, *more): finished(tmp_path / f"{algo}{len(more)}", "--algo", algo, "--rounds", "4", *more).rounds.read()

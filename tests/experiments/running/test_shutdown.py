@@ -51,7 +51,7 @@ def test_sigterm_ends_a_run_with_a_checkpoint_of_this_moment(tiny, tmp_path: Pat
     assert not run.partial_files()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_in_a_long_round_the_last_checkpoint_counts(
     tiny, tmp_path: Path, number: int, capsys: pytest.CaptureFixture
 ) -> None:
@@ -68,6 +68,7 @@ def test_in_a_long_round_the_last_checkpoint_counts(
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
 
 
+@pytest.mark.slow
 def test_in_a_long_rollout_the_last_checkpoint_counts(finished, tiny, tmp_path: Path) -> None:
     cut = RunDirectory(tmp_path / "cut")
     more = ["--algo", "ppo", "--rounds", "24", "--agent-settings", "n_steps=12", "batch_size=12"]
@@ -110,6 +111,7 @@ def test_a_stop_during_the_set_up_leaves_nothing(tiny, tmp_path: Path, capsys: p
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_the_inline_benchmark_stops_and_goes_on(cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "12", "--seeds", "0-1", "--algos", "reinforce"]
     arguments = [*common, "--batch-size", "1", "--score-crops", "1", "--out", str(tmp_path)]

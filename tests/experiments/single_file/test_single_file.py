@@ -122,6 +122,7 @@ def test_the_same_seed_gives_the_same_returns(module: ModuleType) -> None:
 
 
 @BOTH
+@pytest.mark.slow
 def test_policy_and_student_change(module: ModuleType) -> None:
     settings = module.Settings(env_id=TINY, env_settings=SHORT, num_envs=2, total_steps=20)
     envs = module.make_envs(settings)

@@ -23,6 +23,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]
     return folder, rows
 
 
+@pytest.mark.slow
 def test_every_run_and_the_teacher_at_every_strength(results: tuple[Path, list[dict]]) -> None:
     folder, _ = results
     with (folder / "robustness.csv").open() as file:

@@ -50,6 +50,7 @@ def study(cache: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     return run
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_where_it_was(
     study: Callable[..., pd.DataFrame], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
