@@ -33,9 +33,10 @@ SCENES, HEIGHT, WIDTH = 200, 240, 320
 PHASES: tuple[dict[str, Any], ...] = (
     {"learning_rate": 0.002, "stage0_rounds": 600, "crop_size": 128, "batch_size": 4, "bank_size": 600},
     {"learning_rate": 0.0005, "stage0_rounds": 150, "crop_size": 224, "batch_size": 2, "bank_size": 400},
+    {"learning_rate": 0.001, "stage0_rounds": 300, "crop_size": 224, "batch_size": 2, "bank_size": 600},
 )
 """Small crops show more of the scenes in the same time; the networks normalise over their whole input, so that the end
-is made on crops near the size of whole images."""
+is made on crops near the size of whole images. The last phase was added because the second was too short."""
 SHARED: dict[str, Any] = {"iterations": 10, "threads": 1}
 
 
