@@ -2,6 +2,8 @@
 
 # It learns over four runs in a row.
 python experiments/run_agent.py --algo sac --runs 4
+# Four students are trained beside each other, two at a time on two cores.
+python experiments/run_agent.py --algo ppo --runs 8 --num-envs 4 --threads 1
 # It learns, is frozen, and is judged in 5 new runs.
 python experiments/run_agent.py --algo ppo --protocol across --runs 20
 # A trained agent on something else.
@@ -88,11 +90,11 @@ def run_command(arguments: Sequence[str] | None, description: str, **algo: Any) 
 
 
 def _add_options(parser: argparse.ArgumentParser, algo: dict[str, Any]) -> None:
-    usual = f"Default: seed 0, 1 run online; across {policies.EVAL_RUNS} runs of the frozen agent."
+    usual = f"Default: seed 0, 1 run for each student online; across {policies.EVAL_RUNS} runs of the frozen agent."
     what = parser.add_argument_group("what to run", usual)
     add_preset(what, "demo")
     add_fields(what, DistillConfig, _TASK)
-    add_fields(what, RunConfig, ("protocol", "runs", "eval_runs", "seed"))
+    add_fields(what, RunConfig, ("protocol", "runs", "num_envs", "eval_runs", "seed"))
     agent = parser.add_argument_group("which agent")
     agent.add_argument("--algo", **algo)
     agent.add_argument("--agent-settings", nargs="+", metavar="NAME=VALUE", help="its settings, such as horizon=3")
@@ -119,7 +121,14 @@ def _new(args: argparse.Namespace) -> tuple[RunConfig, Path]:
         fields |= {"protocol": "across", "runs": 0, "policy": str(args.eval_policy.resolve())}
     if name is None:
         name = "reinforce-paper" if preset_name == "paper" else "reinforce"
-    config = policies.run_config(name, preset_name, given_settings(args), agent_settings=agent_settings, **fields)
+    config = policies.run_config(
+        name,
+        preset_name,
+        given_settings(args),
+        learning_runs=fields.get("num_envs", 1),
+        agent_settings=agent_settings,
+        **fields,
+    )
     label = Path(name.split(":")[0]).stem
     title = f"{label}-{preset_name}-{config.protocol}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     return config, getattr(args, "out", Path("runs") / title)
@@ -144,7 +153,8 @@ def _print_start(config: RunConfig, used: dict[str, str], run_dir: Path) -> None
     print(f"preset {config.preset}, agent {config.agent}, protocol {config.protocol}, seed {config.seed}")
     judged = f", then {config.eval_runs} run(s) of the frozen agent" if config.eval_runs else ""
     lines = used | ({"policy": config.policy} if config.policy else {})
-    lines |= {"rounds": f"{config.runs} run(s) of {config.env.rounds}{judged}", "out": str(run_dir.absolute())}
+    beside = f", {config.num_envs} beside each other" if config.num_envs > 1 else ""
+    lines |= {"rounds": f"{config.runs} run(s) of {config.env.rounds}{beside}{judged}", "out": str(run_dir.absolute())}
     for name, value in lines.items():
         print(f"  {name:<11}{value}", flush=True)
 

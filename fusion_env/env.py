@@ -415,6 +415,10 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         other.load_state_dict(self.state_dict())
         other._last_run = copy.copy(self.last_run)
         if seed is not None:
-            other._np_random, other._np_random_seed = seeding.np_random(seed)
-            other.run.reseed(*other._draw_seeds())
+            other.reseed(seed)
         return other
+
+    def reseed(self, seed: int) -> None:
+        """Give the run that goes on, and later ones, other random streams; the student stays as it is."""
+        self._np_random, self._np_random_seed = seeding.np_random(seed)
+        self.run.reseed(*self._draw_seeds())

@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -34,12 +35,14 @@ class WholeImages:
     network: Teacher
     folder: Path
     device: torch.device
+    _turn: Lock = field(default_factory=Lock, repr=False)
 
     def load(self, index: int) -> StoredImages:
         """Return one pair with the teacher's fused luma and the visible chroma."""
-        pair = load_pair(self.source, index)
+        with self._turn:  # sources and teachers of others need not know of threads
+            pair = load_pair(self.source, index)
+            target = self.teacher_image(index).half()
         vis = pair.vis.to(self.device)[None]
-        target = self.teacher_image(index).half()
         return StoredImages(pair.ir.to(self.device)[None], luma_levels(vis), target, chroma_levels(vis))
 
     def by_size(self, indices: Sequence[int], progress: Progress = no_progress) -> list[StoredImages]:

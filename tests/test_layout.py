@@ -37,7 +37,7 @@ FLOORS = {
         *("settings", "config", "identity", "cache", "jpeg", "degradation", "action", "losses", "updates"),
         *("crop_bank", "snapshot", "whole_images"),
         *("distillation", "scoring", "observation", "report", "stage0", "task"),
-        *("run", "info", "render", "env", "vector_env"),
+        *("run", "info", "render", "env", "workers", "sb3_vec_env", "vector_env"),
     ),
     "experiments": (
         *("command_line", "output"),

@@ -3,7 +3,8 @@
 import hashlib
 import io
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 import agents
 from experiments.running.directory import RunDirectory
 from fusion_env.errors import SnapshotError
+from fusion_env.run import LastRun
 from student.files import write_atomic
 
 __all__ = ["Checkpoint", "load_newest", "save_checkpoint"]
@@ -30,21 +32,23 @@ class Checkpoint:
 
     Attributes:
         rounds: Rounds done.
-        runs: Runs finished.
+        runs: Runs finished, of each student.
         seconds: Training time so far.
         log: Values that wait for the next entry of the log, as `experiments.running.log.pending_values` returns them.
         updates: Updates that changed the policy so far.
+        delivered: What the last run of each student left behind that has finished all of its runs.
     """
 
     rounds: int
-    runs: int
+    runs: Sequence[int]
     seconds: float
     log: str = "{}"
     updates: int = 0
+    delivered: Mapping[int, LastRun] = field(default_factory=dict)
 
 
 def save_checkpoint(directory: RunDirectory, at: Checkpoint, agent: BaseAlgorithm, env: VecEnv) -> None:
-    """Write the agent and the state of its single environment, atomically, and keep the checkpoint before.
+    """Write the agent and the state of its environments, atomically, and keep the checkpoint before.
 
     Raises:
         SnapshotError: It cannot be written; those on disk are as they were.
@@ -53,8 +57,12 @@ def save_checkpoint(directory: RunDirectory, at: Checkpoint, agent: BaseAlgorith
     agents.save_state(agent, agent_file)
     state = {
         **vars(at),
+        "runs": list(at.runs),
+        "delivered": {
+            student: {**vars(last), "actions": torch.from_numpy(last.actions)} for student, last in at.delivered.items()
+        },
         "agent": torch.frombuffer(bytearray(agent_file.getvalue()), dtype=torch.uint8),
-        "env": env.env_method("state_dict")[0],
+        "envs": env.env_method("state_dict"),
     }
     torch.save(state, file)
     payload = file.getvalue()
@@ -104,7 +112,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _restore(state: dict[str, Any], agent_name: str, env: VecEnv) -> tuple[BaseAlgorithm, Checkpoint]:
     env.reset()  # readies the wrappers; the environment's own state follows
-    env.env_method("load_state_dict", state["env"])
+    older = "env" in state  # with one student
+    for index, student in enumerate([state["env"]] if older else state["envs"]):
+        env.env_method("load_state_dict", student, indices=index)
     agent = agents.load_state(agent_name, io.BytesIO(state["agent"].numpy().tobytes()), env)
     updates = state.get("updates", agents.gradient_updates(agent))  # not counted by older versions
-    return agent, Checkpoint(state["rounds"], state["runs"], state["seconds"], state["log"], updates)
+    runs = [state["runs"]] if older else state["runs"]
+    delivered = {
+        student: LastRun(**{**last, "actions": last["actions"].numpy()})
+        for student, last in state.get("delivered", {}).items()
+    }
+    return agent, Checkpoint(state["rounds"], runs, state["seconds"], state["log"], updates, delivered)

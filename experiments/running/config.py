@@ -14,9 +14,9 @@ __all__ = ["PROTOCOLS", "RunConfig"]
 
 # NumPy's global generator, from which Stable-Baselines3 draws, takes no higher one.
 _MAX_SEED = 2**32 - 1
-_VERSION = 3
-# Version 2 had neither `normalize` nor `checkpoint_every`; their defaults are what it did.
-_READABLE = (2, _VERSION)
+_VERSION = 4
+# Version 3 had no `num_envs`, version 2 neither `normalize` nor `checkpoint_every`; their defaults are what they did.
+_READABLE = (2, 3, _VERSION)
 # NaN, the third constant of JSON in Python, is not among them: it equals nothing, not even itself in the file.
 _INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -53,6 +53,11 @@ class RunConfig:
         "Distillation runs in a row in which the agent learns, each from the stage-0 student; 0 (across only) for an "
         "agent that does not learn or comes from a file.",
     )
+    num_envs: int = _setting(
+        1,
+        "Students that are trained beside each other while the agent learns, each for its part of the runs; with "
+        "threads=1 as many at a time as there are cores.",
+    )
     eval_runs: int = _setting(0, "Runs of the frozen agent (across only).")
     policy: str | None = _setting(None, "Saved agent to judge as it is (across, 0 learning runs).")
     seed: int = _setting(0, "Seed of agent and environment.")
@@ -72,7 +77,8 @@ class RunConfig:
         if self.protocol not in PROTOCOLS:
             raise unknown_name("protocol", self.protocol, PROTOCOLS)
         online = self.protocol == "online"
-        for name, low in {"runs": int(online), "eval_runs": int(not online), "seed": 0, "checkpoint_every": 1}.items():
+        lowest = {"num_envs": 1, "runs": int(online), "eval_runs": int(not online), "seed": 0, "checkpoint_every": 1}
+        for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise ConfigError(
                     f"{name} must be at least {low} with protocol {self.protocol}. Got {getattr(self, name)}"
@@ -83,6 +89,11 @@ class RunConfig:
             raise ConfigError(f"eval_runs={self.eval_runs} needs protocol 'across': online, the agent's own run counts")
         if self.policy is not None and (online or self.runs):
             raise ConfigError("a saved policy is judged as it is: set protocol 'across' and 0 learning runs")
+        if self.runs % self.num_envs or (self.num_envs > 1 and not self.runs):
+            raise ConfigError(
+                f"runs must be a multiple of num_envs={self.num_envs}, of which each student has its part. "
+                f"Got {self.runs}"
+            )
         if self.normalize and not self.runs:
             raise ConfigError("normalize needs learning runs: a saved agent brings the scale along that it learned on")
 

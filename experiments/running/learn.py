@@ -7,9 +7,9 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize, unwrap_vec_wrapper
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_wrapper
 from tqdm import tqdm
 
 import agents
@@ -23,8 +23,9 @@ from experiments.running.last_step import RunsOver, WatchedEnv
 from experiments.running.log import open_log, pending_values
 from experiments.running.normalisation import keep_normalization
 from experiments.running.rounds import round_row
-from fusion_env.env import FusionDistillEnv, LastRun
 from fusion_env.errors import ConfigError
+from fusion_env.run import LastRun
+from fusion_env.sb3_vec_env import StudentsVecEnv
 from fusion_env.task import DistillationTask
 
 __all__ = ["Training", "make_env", "new_agent", "train_agent"]
@@ -41,7 +42,7 @@ class Training:
 
     Attributes:
         agent: The agent.
-        last_run: The last finished run; if the agent broke in the middle of one, that one, cut short.
+        last_runs: The last run of each student; if the agent broke in the middle of one, that one, cut short.
         rounds: Rounds of all runs; fewer than configured where one ended early.
         updates: Updates that changed the policy, as :class:`agents.UpdateCounter` counts them.
         seconds: Wall time, without set-up and scoring of the report split by others.
@@ -49,21 +50,22 @@ class Training:
     """
 
     agent: BaseAlgorithm
-    last_run: LastRun
+    last_runs: list[LastRun]
     rounds: int
     updates: int
     seconds: float
     agent_diverged: str | None
 
 
-def make_env(task: DistillationTask, normalize: bool = False) -> VecEnv:
-    """Wrap an environment of a task for Stable-Baselines3.
+def make_env(task: DistillationTask, num_envs: int = 1, normalize: bool = False) -> VecEnv:
+    """Make the environments of a task for Stable-Baselines3.
 
     Args:
         task: The task.
+        num_envs: Students that are trained beside each other.
         normalize: Bring observations and rewards to one scale by what has been seen of them (`VecNormalize`).
     """
-    env = WatchedEnv(DummyVecEnv([lambda: Monitor(FusionDistillEnv.from_task(task))]))
+    env = WatchedEnv(StudentsVecEnv(task, num_envs))
     return VecNormalize(env) if normalize else env
 
 
@@ -74,7 +76,7 @@ def new_agent(config: RunConfig, task: DistillationTask) -> BaseAlgorithm:
         ConfigError: The agent is unknown, or its settings cannot be used.
     """
     try:
-        env = make_env(task, config.normalize)
+        env = make_env(task, config.num_envs, config.normalize)
         agent = agents.make(config.agent, env, seed=config.seed, **config.agent_settings)
         env.seed(config.seed)  # an algorithm of somebody's own may have no use for a seed
         if config.runs:
@@ -116,8 +118,8 @@ def train_agent(attempt: Attempt, agent: BaseAlgorithm) -> Training:
         Interrupted: A stop was asked for; if the agent's state was complete, a checkpoint of this moment is written.
     """
     config, directory = attempt.config, attempt.directory
-    saved = load_newest(directory, config.agent, make_env(attempt.task, config.normalize))
-    agent, at = saved or (agent, Checkpoint(0, 0, 0.0))
+    saved = load_newest(directory, config.agent, make_env(attempt.task, config.num_envs, config.normalize))
+    agent, at = saved or (agent, Checkpoint(0, [0] * config.num_envs, 0.0))
     agent.set_logger(open_log(directory.path, at.rounds, at.log))
     with tqdm(total=config.learning_rounds, initial=at.rounds, desc="rounds", disable=not attempt.show) as bar:
         recorder, problem = _Recorder(attempt, at, bar, agent), None
@@ -141,14 +143,15 @@ def train_agent(attempt: Attempt, agent: BaseAlgorithm) -> Training:
                 problem = recorder.problem()
     directory.rounds.sync()
     keep_normalization(agent)
-    env = recorder.training_env.get_attr("unwrapped")[0]
-    last_run = env.last_run if recorder.runs == config.runs else env.abandon()
+    students = recorder.training_env.get_attr("unwrapped")
+    last_runs = [recorder.delivered.get(index) or student.abandon() for index, student in enumerate(students)]
+    recorder.training_env.close()
     updates = recorder.updates()
     if not updates and not isinstance(agent, Unlearned):
         _logger.warning(
             "agent %s learned nothing in %d rounds: no update changed its policy", config.agent, recorder.rounds
         )
-    return Training(agent, last_run, recorder.rounds, updates, recorder.seconds(), problem)
+    return Training(agent, last_runs, recorder.rounds, updates, recorder.seconds(), problem)
 
 
 class _Recorder(agents.CompleteStateCallback):
@@ -157,7 +160,7 @@ class _Recorder(agents.CompleteStateCallback):
     def __init__(self, attempt: Attempt, at: Checkpoint, bar: tqdm, agent: BaseAlgorithm) -> None:
         super().__init__()
         self._counter = agents.UpdateCounter(agent, at.updates)
-        self.rounds, self.runs = at.rounds, at.runs
+        self.rounds, self._runs, self.delivered = at.rounds, list(at.runs), dict(at.delivered)
         self._saved, self._began = at.rounds, time.perf_counter() - at.seconds
         self._config, self._directory, self._stop, self._bar = attempt.config, attempt.directory, attempt.stop, bar
         self._directory.rounds.keep(at.rounds)
@@ -176,17 +179,30 @@ class _Recorder(agents.CompleteStateCallback):
 
     def _on_step(self) -> bool:
         step = self._env.last_step
-        info, reward = step.infos[0], float(step.rewards[0])
-        self._directory.rounds.append(round_row("learn", self.runs, step.actions[0], reward, info))
-        warn_of_divergence(self.runs, info, self._config.env)
-        self.rounds += 1
-        self.runs += int(step.dones[0])
-        self._env.is_over = self.runs == self._config.runs
+        for student, (action, reward, info) in enumerate(zip(step.actions, step.rewards, step.infos, strict=True)):
+            run = self._runs[student] * len(self._runs) + student
+            self._directory.rounds.append(round_row("learn", run, action, float(reward), info))
+            warn_of_divergence(run, info, self._config.env)
+            if step.dones[student]:
+                self._finish_run(student)
+        self.rounds += len(self._runs)
+        self._env.is_over = self.is_over
+        reward, gap = float(step.rewards.mean()), float(np.mean([info["gap"] for info in step.infos]))
         self.logger.record("env/reward", reward)
-        self.logger.record("env/gap", info["gap"])
-        self._bar.update()
-        self._bar.set_postfix(reward=f"{reward:+.3f}", gap=f"{info['gap']:+.3f}")
+        self.logger.record("env/gap", gap)
+        self._bar.update(len(self._runs))
+        self._bar.set_postfix(reward=f"{reward:+.3f}", gap=f"{gap:+.3f}")
         return True
+
+    def _finish_run(self, student: int) -> None:
+        self._runs[student] += 1
+        if self._runs[student] * len(self._runs) == self._config.runs:  # its part; it goes on until all have theirs
+            self.delivered[student] = self.training_env.get_attr("last_run", indices=student)[0]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every student has finished its part of the runs."""
+        return len(self.delivered) == len(self._runs)
 
     def problem(self) -> str:
         """Say that the agent broke, and what to do."""
@@ -202,11 +218,13 @@ class _Recorder(agents.CompleteStateCallback):
         if not has_finite_weights(self.model):
             raise ValueError("the agent's weights are not finite")
         updates = self.updates()
-        if self.runs == self._config.runs:
+        if self.is_over:
             return
         if self.rounds > self._saved and (self._stop or self.rounds - self._saved >= self._config.checkpoint_every):
             self._directory.rounds.sync()  # a checkpoint stands for all rows up to it
-            at = Checkpoint(self.rounds, self.runs, self.seconds(), pending_values(self.logger), updates)
+            at = Checkpoint(
+                self.rounds, self._runs, self.seconds(), pending_values(self.logger), updates, self.delivered
+            )
             save_checkpoint(self._directory, at, self.model, self.training_env)
             self._saved = self.rounds
         if self._stop:

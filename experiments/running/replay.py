@@ -5,9 +5,7 @@ from its configuration and the actions alone.
 """
 
 import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,7 @@ from fusion_env.data import Progress, no_progress
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
 from fusion_env.identity import differences
-from fusion_env.task import build_task
+from fusion_env.task import DistillationTask, build_task
 from student.weights import load_state
 
 __all__ = ["Mismatch", "Replay", "replay"]
@@ -86,8 +84,8 @@ class Replay:
 def replay(run_dir: Path, *, tolerance: float = 0.0, progress: Progress = no_progress) -> Replay:
     """Replay the runs in a directory, and compare every column of every round, up to the first that differs.
 
-    The environment is seeded as when the run was made: once for all runs in which the agent learned, and anew for each
-    run of the frozen agent.
+    The environments are seeded as when the run was made: once for all runs of a student in which the agent learned, and
+    anew for each run of the frozen agent.
 
     Args:
         run_dir: Directory of a run; it is only read.
@@ -108,10 +106,10 @@ def replay(run_dir: Path, *, tolerance: float = 0.0, progress: Progress = no_pro
     changed = differences((config.env, directory.recorded_fingerprints()), (config.env, task.fingerprints))
     if changed:
         raise ConfigError(f"{run_dir} cannot be replayed, since it was made with other content: {changed}. Restore it")
-    env = FusionDistillEnv.from_task(task)
+    replayer = _Replayer(config, task)
     matched: dict[tuple[str, int], int] = {}
     recorded = (rows[index] for index in progress(range(len(rows)), "rounds"))
-    for row, new in zip(rows, _replayed(config, env, recorded), strict=True):
+    for row, new in zip(rows, map(replayer.play, recorded), strict=True):
         phase, run = row["phase"], int(row["run"])
         differing = _differences(row, new, tolerance)
         if differing:
@@ -120,7 +118,7 @@ def replay(run_dir: Path, *, tolerance: float = 0.0, progress: Progress = no_pro
     summary = directory.summary.read()
     # The student delivered is that of the last recorded run, unless the agent broke.
     complete = summary is not None and not summary["agent_diverged"]
-    return Replay(matched, None, _same_student(env, directory.student, tolerance) if complete else None)
+    return Replay(matched, None, _same_student(replayer.delivered, directory.student, tolerance) if complete else None)
 
 
 def _read_rows(file: RoundsFile) -> list[Row]:
@@ -143,26 +141,46 @@ def _action(row: Row) -> list[float]:
     return [float(row[f"action_{name}"]) for name in ACTION_NAMES]
 
 
-def _replayed(config: RunConfig, env: FusionDistillEnv, rows: Iterable[Row]) -> Iterator[Row]:
-    """Take the recorded actions, and yield the row that each round gives now."""
-    over = True
-    seed: int | None = config.seed
-    for (phase, run), group in groupby(rows, lambda row: (row["phase"], int(row["run"]))):
-        if not over:
-            yield {**next(group), "run": "the run before goes on"}
-            return
-        env.reset(seed=frozen_seed(config.seed, run - config.runs) if phase == "evaluate" else seed)
-        seed = None  # the next learning run continues the environment's own stream
-        over = False
-        for row in group:
-            if over:
-                yield {**row, "round": "the run is over"}
-                return
-            _, reward, terminated, truncated, info = env.step(_action(row))
-            over = terminated or truncated
-            # Vector environments hand rewards on as float32.
-            new = round_row(phase, run, _action(row), float(np.float32(reward)), info)
-            yield {name: str(value) for name, value in new.items()}
+class _Replayer:
+    """Takes the recorded actions, each in an environment of its phase and student.
+
+    Attributes:
+        delivered: State dict of the student that the last run delivered; empty until it is over.
+    """
+
+    def __init__(self, config: RunConfig, task: DistillationTask) -> None:
+        self._config, self._task = config, task
+        self._envs: dict[tuple[str, int], FusionDistillEnv] = {}
+        self._runs: dict[tuple[str, int], int] = {}
+        self.delivered: dict[str, torch.Tensor] = {}
+
+    def play(self, row: Row) -> Row:
+        """Take the action of a row, and return the row that it gives now."""
+        phase, run = row["phase"], int(row["run"])
+        key = (phase, run % self._config.num_envs if phase == "learn" else 0)
+        if self._runs.get(key) != run:
+            if key in self._envs and not self._envs[key].run.over:
+                return {**row, "run": "the run before goes on"}
+            self._reset(key, run)
+        env = self._envs[key]
+        if env.run.over:
+            return {**row, "round": "the run is over"}
+        _, reward, _, _, info = env.step(_action(row))
+        if run == self._config.runs + self._config.eval_runs - 1:
+            self.delivered = env.run.best
+        # Vector environments hand rewards on as float32.
+        new = round_row(phase, run, _action(row), float(np.float32(reward)), info)
+        return {name: str(value) for name, value in new.items()}
+
+    def _reset(self, key: tuple[str, int], run: int) -> None:
+        phase, student = key
+        if phase == "evaluate":
+            seed: int | None = frozen_seed(self._config.seed, run - self._config.runs)
+        else:  # a student's later runs continue the environment's own stream
+            seed = None if key in self._envs else self._config.seed + student
+        env = self._envs.setdefault(key, FusionDistillEnv.from_task(self._task))
+        env.reset(seed=seed)
+        self._runs[key] = run
 
 
 def _differences(recorded: Row, new: Row, tolerance: float) -> dict[str, tuple[str, str]]:
@@ -180,8 +198,8 @@ def _same(recorded: str, new: str, tolerance: float) -> bool:
     return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
 
 
-def _same_student(env: FusionDistillEnv, path: Path, tolerance: float) -> bool:
-    recorded, new = load_state(path), env.run.best
+def _same_student(new: dict[str, torch.Tensor], path: Path, tolerance: float) -> bool:
+    recorded = load_state(path)
     return recorded.keys() == new.keys() and all(
         torch.allclose(tensor.cpu(), recorded[name], rtol=tolerance, atol=tolerance) for name, tensor in new.items()
     )

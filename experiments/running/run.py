@@ -21,7 +21,7 @@ from experiments.running.figures import draw_preview, draw_rewards
 from experiments.running.interruption import stop_on_request
 from experiments.running.judge import FrozenRun, frozen_result, frozen_seed, run_frozen
 from experiments.running.learn import make_env, new_agent, train_agent
-from experiments.running.reports import comparison_reports, delivered_reports, guidance_only
+from experiments.running.reports import comparison_reports, guidance_only
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError, FusionEnvError
 from fusion_env.fingerprint import sha256_of
@@ -41,7 +41,7 @@ _PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "sb3-cont
 
 Learning = dict[str, Any]
 """``rounds``, ``diverged_runs``, ``agent_diverged`` (None, or what to say), ``updates``, ``seconds`` of all runs;
-``last_rounds``, ``return``, ``best_round`` and ``report`` of the last one."""
+``students``, a `FrozenRun` of the last run of each student; ``best_round`` of the one whose student is kept."""
 
 
 class AgentDivergedError(FusionEnvError):
@@ -117,9 +117,10 @@ def _new_result(config: RunConfig, directory: RunDirectory, show: bool, progress
             frozen = _judge(attempt, learning)
             seconds["frozen"] = time.perf_counter() - start
             start = time.perf_counter()
-            reports = _reports(attempt, learning, frozen)
+            judged = frozen or _last_runs(learning)
+            reports = _reports(attempt, learning, judged)
             seconds["evaluation"] = time.perf_counter() - start
-            summary = _summary(attempt, learning, frozen, reports, seconds)
+            summary = _summary(attempt, learning, judged, reports, seconds)
             directory.summary.write(summary)
             if not summary["agent_diverged"]:
                 directory.remove_checkpoints()
@@ -134,21 +135,21 @@ def _learn(attempt: Attempt, agent: BaseAlgorithm) -> Learning:
         return learning
     if config.runs:
         training = train_agent(attempt, agent)
-        last = training.last_run
-        save_state(last.student, directory.student)
+        students = [
+            frozen_result(attempt.task, config.seed + index, last) for index, last in enumerate(training.last_runs)
+        ]
+        save_state(training.last_runs[-1].student, directory.student)
         if not training.agent_diverged:
             training.agent.save(directory.agent)
         diverged = sum(row["diverged"] == "True" for row in directory.rounds.read())
         learning = {
             "rounds": training.rounds,
-            "last_rounds": len(last.actions),
-            "return": sum(last.rewards),
             "diverged_runs": diverged + (training.agent_diverged is not None),
             "agent_diverged": training.agent_diverged,
             "updates": training.updates,
             "seconds": training.seconds,
-            "best_round": last.best_round,
-            "report": delivered_reports(attempt.task, last),
+            "best_round": students[-1]["best_round"],
+            "students": students,
         }
     else:
         if config.policy is None:
@@ -196,33 +197,39 @@ def _saved_agent(attempt: Attempt) -> BaseAlgorithm:
     return agent
 
 
-def _reports(attempt: Attempt, learning: Learning, frozen: list[FrozenRun]) -> dict[str, Report]:
+def _last_runs(learning: Learning) -> list[FrozenRun]:
+    """Return what is judged online; older versions wrote down the one run itself, and counted its divergence above."""
+    return learning.get("students") or [{**learning, "rounds": learning["last_rounds"]}]
+
+
+def _reports(attempt: Attempt, learning: Learning, judged: list[FrozenRun]) -> dict[str, Report]:
     task, directory = attempt.task, attempt.directory
-    reports = dict(_mean_reports(frozen) if frozen else learning["report"]) | comparison_reports(task)
+    reports = _mean_reports(judged) | comparison_reports(task)
     if attempt.config.details and not learning["agent_diverged"]:
-        draw_rewards(directory.rounds.read(), directory.rewards_figure)
+        rows = sorted(directory.rounds.read(), key=lambda row: int(row["run"]))  # those of several students alternate
+        draw_rewards(rows, directory.rewards_figure)
         control = guidance_only(attempt)
         draw_preview(task.report, task.stage0, load_state(directory.student), directory.preview_figure)
         reports["guidance_only"] = task.report.score(build_student(control, "control").to(task.device))
     return reports
 
 
-def _mean_reports(frozen: list[FrozenRun]) -> dict[str, Report]:
+def _mean_reports(judged: list[FrozenRun]) -> dict[str, Report]:
     return {
-        name: {key: float(np.mean([run["report"][name][key] for run in frozen])) for key in report}
-        for name, report in frozen[0]["report"].items()
+        name: {key: float(np.mean([run["report"][name][key] for run in judged])) for key in report}
+        for name, report in judged[0]["report"].items()
     }
 
 
 def _summary(
     attempt: Attempt,
     learning: Learning,
-    frozen: list[FrozenRun],
+    judged: list[FrozenRun],
     reports: dict[str, Report],
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     task = attempt.task
-    judged = frozen or [{**learning, "rounds": learning["last_rounds"]}]
+    frozen = judged if attempt.config.eval_runs else []
     summary = {
         "protocol": attempt.config.protocol,
         "report_pairs": len(task.splits.report),

@@ -43,7 +43,8 @@ def summary_table(summary: dict[str, Any]) -> str:
 
 
 def _verdict(summary: dict[str, Any]) -> str:
-    whose = "the student is" if summary["protocol"] == "online" else "the frozen agent's students are, on average,"
+    several = "the students are, on average," if len(summary.get("best_rounds", ())) > 1 else "the student is"
+    whose = several if summary["protocol"] == "online" else "the frozen agent's students are, on average,"
     verdict = f"{whose} {_CLOSER[summary['closer_to_teacher']]} to the teacher than the stage-0 start"
     if "guidance_only" in summary["report"]:
         control = _CLOSER[summary["closer_than_guidance_only"]]

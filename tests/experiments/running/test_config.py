@@ -35,14 +35,16 @@ def test_round_trip(tmp_path: Path) -> None:
     assert config.agent_settings == {"start": [0.5, -0.5], "3": None}  # as JSON has it
 
 
-def test_files_of_the_version_before_are_read(tmp_path: Path) -> None:
+def test_files_of_the_versions_before_are_read(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.write_config(CONFIG)
     values = json.loads(directory.config_file.read_text())
-    del values["normalize"], values["checkpoint_every"]
-    directory.config_file.write_text(json.dumps({**values, "version": 2}))
-    assert directory.read_config() == CONFIG
-    for version in (1, 4, None, "3", [3]):
+    for version, unknown in {3: ["num_envs"], 2: ["normalize", "checkpoint_every"]}.items():
+        for name in unknown:
+            del values[name]
+        directory.config_file.write_text(json.dumps({**values, "version": version}))
+        assert directory.read_config() == CONFIG
+    for version in (1, 5, None, "3", [3]):
         directory.config_file.write_text(json.dumps({**values, "version": version}))
         with pytest.raises(ConfigError, match="format version"):
             directory.read_config()
