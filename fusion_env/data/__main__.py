@@ -40,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.json:
         sys.stdout.write(json.dumps(_as_json(verdict), indent=2) + "\n")
     else:
-        sys.stdout.writelines(
-            f"{printable(line)}\n" for line in _lines(verdict, len(verdict.faults) if args.all else _SHOWN)
-        )
+        shown = len(verdict.faults) if args.all else _SHOWN
+        sys.stdout.writelines(f"{printable(line)}\n" for line in _lines(verdict, shown))
     return 1 if verdict.faults else 0
 
 

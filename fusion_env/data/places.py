@@ -66,9 +66,9 @@ def find_places(data_set: DataSet, root: Path) -> tuple[list[Place], dict[str, s
         folder = inner[0]
     if not places:
         wanted = " and ".join(f"{part.folders[0]}/" for part in data_set.parts if part.folders)
-        told = f"neither {wanted} nor ir/ and vi/" if wanted else "not the makers' folders, nor ir/ and vi/"
+        told = "no folder for infrared images and one for visible ones (ir/ and vi/)" + (wanted and f", nor {wanted}")
         inside = ", ".join(f"{inner.name}/" for inner in _subfolders(root)[:10]) or "no folders"
-        raise DataError(printable(f"{root}: {told} for {data_set.name}; it holds {inside}"))
+        raise DataError(printable(f"{root}: nothing of {data_set.name}: {told}. It holds {inside}"))
     found = {place.part.name for place in places}
     absent = {
         part.name: f"{folder / part.folders[0]} with infrared and visible images"

@@ -140,7 +140,8 @@ def _is_published(data_set: DataSet, part: Part, stem: str) -> bool:
 
 
 def _unpaired(place: Place, sides: tuple[dict[str, Path], dict[str, Path]]) -> Iterator[Fault]:
-    for files, others, folder in ((*sides, place.vis_folder), (*reversed(sides), place.ir_folder)):
+    ir, vis = sides
+    for files, others, folder in ((ir, vis, place.vis_folder), (vis, ir, place.ir_folder)):
         folded = {stem.casefold(): stem for stem in others}
         for stem in sorted(files.keys() - others.keys()):
             near = folded.get(stem.casefold())
@@ -253,7 +254,8 @@ def _changed(data_set: DataSet, places: list[Place]) -> Iterator[Fault]:
     """Compare with the published bytes, where their checksums are known."""
     if not data_set.checksums:
         return
-    known = dict(reversed(line.split("  ")) for line in read_lines(data_set.checksums))
+    rows = [line.split("  ") for line in read_lines(data_set.checksums)]
+    known = {path: digest for digest, path in rows}
     for place in places:
         for side, folder in zip(data_set.own_sides or (), (place.ir_folder, place.vis_folder), strict=True):
             paths = [path for path in known if path.casefold().startswith(side)]
