@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fusion_env.config import DistillConfig
 from fusion_env.data import data_sets, make_splits, missing_source, named, open_source
 from fusion_env.data.layouts import read_lines
 from fusion_env.data.sources import SourceSettings, absolute_data
 from fusion_env.errors import ConfigError, DataError, MissingRequirementsError, UnknownNameError
+from fusion_env.identity import absolute_paths, differences
+from fusion_env.task import open_pairs
 
 SETTINGS = SourceSettings(scenes=3, scene_height=64, scene_width=80, seed=0, small_images="error", minimum_size=1)
 
@@ -176,6 +179,12 @@ def test_by_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert absolute_data("msrs", None) == ("msrs", str(tmp_path / "msrs"))
     assert absolute_data("msrs", "MSRS") == ("msrs", str(tmp_path / "MSRS"))
     assert absolute_data("procedural", None) == ("procedural", None)
+    config = DistillConfig(data="msrs", data_root="MSRS", small_images="reflect")
+    assert open_pairs(config).names == source.names
+    absolute = absolute_paths(config)
+    assert absolute.data_root == str(tmp_path / "MSRS")
+    same = {"data": source.fingerprint()}
+    assert differences((config, same), (config.replace(data_root="elsewhere"), same)) == ""
 
 
 @pytest.mark.parametrize(
