@@ -54,6 +54,9 @@ class DataSettings(Settings):
         "procedural",
         "Name (fusion_env.data.sources.names()) or a folder with ir/ and vi/ (optionally train.txt, val.txt).",
     )
+    data_root: str | None = setting(
+        None, "Where a published data set (m3fd, msrs, tno, ...) lies; none = in a folder of its name."
+    )
     scenes: int = setting(50, "Number of procedural scenes; ignored for a folder.", low=3, high=100_000)
     scene_height: int = setting(192, "Height of a procedural scene in pixels.", low=64, high=4096)
     scene_width: int = setting(256, "Width of a procedural scene in pixels.", low=64, high=4096)

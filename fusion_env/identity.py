@@ -26,7 +26,8 @@ _OWN = ("embedded", "prune", "random")
 
 def absolute_paths(config: DistillConfig) -> DistillConfig:
     """Return a configuration that means the same files in every working directory."""
-    changes = {"data": absolute_data(config.data)} | {name: str(path.absolute()) for name, path in _files(config)}
+    changes: dict[str, str | None] = {name: str(path.absolute()) for name, path in _files(config)}
+    changes["data"], changes["data_root"] = absolute_data(config.data, config.data_root)
     if config.cache_dir is not None:
         changes["cache_dir"] = str(Path(config.cache_dir).expanduser().absolute())
     return config.replace(**changes)
@@ -71,6 +72,7 @@ def differences(
     old, new = (absolute_paths(config).to_dict() for config, _ in (theirs, ours))
     known = {name: (theirs[1][name], ours[1][name]) for name in CONTENT if name in theirs[1] and name in ours[1]}
     free = {CONTENT[name] for name, (then, now) in known.items() if then == now}
+    free |= {"data_root"} if "data" in free else set()
     changed = [(name, old[name], new[name]) for name in new if old[name] != new[name] and name not in {*free, *ignored}]
     changed += [(f"content of {name}", then, now) for name, (then, now) in known.items() if then != now]
     return ", ".join(f"{name} ({then!r}, here {now!r})" for name, then, now in changed)

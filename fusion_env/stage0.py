@@ -34,7 +34,8 @@ _MOMENT_BATCHES = 8
 NOT_IN_KEY = frozenset(
     {
         # In the bank's key, which the key holds.
-        *("data", "scenes", "scene_height", "scene_width", "data_seed", "small_images", "bit_depth", "stretch"),
+        *("data", "data_root", "scenes", "scene_height", "scene_width", "data_seed"),
+        *("small_images", "bit_depth", "stretch"),
         *("crop_size", "bank_size"),
         *("teacher", "teacher_weights", "teacher_context"),
         # Decide what stage 0 starts from and the network of its loss, whose tensors are hashed.

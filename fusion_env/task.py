@@ -96,6 +96,7 @@ def open_pairs(config: DistillConfig) -> PairSource:
         small_images=config.small_images,
         minimum_size=max(config.crop_size, config.score_size or SMALLEST_SCORED),
         scale=config.scale,
+        root=config.data_root,
     )
     return open_source(config.data, settings)
 
@@ -157,9 +158,9 @@ def check_requirements(
         if name not in INDICATORS:
             metrics.get(name)
     missing = []
-    absent = None if source is not None else missing_source(config.data)
+    absent = None if source is not None else missing_source(config.data, config.data_root)
     if absent:
-        missing.append(f"{absent}: set data=DIR (with ir/ and vi/)")
+        missing.append(f"{absent}: set data=DIR (with ir/ and vi/) or data_root=DIR (as published)")
     problem = None if teacher is not None else teachers.missing(config.teacher, config.teacher_weights)
     if problem:
         missing.append(problem)

@@ -6,20 +6,15 @@ from functools import partial
 from pathlib import Path
 
 from fusion_env.data.folder import PairedFolder
+from fusion_env.data.layouts import data_sets
+from fusion_env.data.named_set import named
 from fusion_env.data.pairs import PairSource
 from fusion_env.data.split_scenes import SplitScenes
-from fusion_env.errors import DataError, MissingRequirementsError, unknown_name
+from fusion_env.errors import ConfigError, DataError, MissingRequirementsError, unknown_name
 from fusion_env.registry import Registry
 from student.sixteen_bit import Scale
 
 __all__ = ["SourceSettings", "absolute_data", "missing_source", "open_source", "sources"]
-
-_PUBLISHED = {
-    "m3fd": "M3FD (published at github.com/JinyuanLiu-CV/TarDAL)",
-    "msrs": "MSRS (published at github.com/Linfeng-Tang/MSRS)",
-    "roadscene": "RoadScene (published at github.com/hanna-xu/RoadScene)",
-    "tno": "TNO (published at figshare, DOI 10.6084/m9.figshare.1008029)",
-}
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,7 @@ class SourceSettings:
         small_images: What happens to a folder's pairs with a side shorter than `minimum_size`; see `PairedFolder`.
         minimum_size: Shortest side in pixels that the user of the images needs.
         scale: How the values of a folder's 16-bit files become levels.
+        root: Where a published data set lies; None = in a folder of its name.
     """
 
     scenes: int
@@ -43,6 +39,7 @@ class SourceSettings:
     small_images: str
     minimum_size: int
     scale: Scale = field(default_factory=Scale)
+    root: str | None = None
 
 
 sources: Registry[Callable[[SourceSettings], PairSource]] = Registry("data source")
@@ -58,9 +55,15 @@ def open_source(name: str, settings: SourceSettings) -> PairSource:
 
     Raises:
         MissingRequirementsError: If it names a published data set that is not on disk.
+        ConfigError: If `settings.root` is given for a name or a folder that has no use for it.
         DataError: If the folder cannot be used; the message suggests the nearest name for a text without a folder.
         TypeError: If what is registered under the name makes no `PairSource`.
     """
+    if settings.root is not None and (name == "procedural" or name not in sources):
+        raise ConfigError(
+            f"data_root={settings.root!r} is where a published data set lies. Got data={name!r}; the published ones "
+            f"are {', '.join(data_sets.names())}"
+        )
     if name not in sources:
         return _open_other(name, settings)
     source = sources.get(name)(settings)
@@ -72,20 +75,25 @@ def open_source(name: str, settings: SourceSettings) -> PairSource:
     return source
 
 
-def absolute_data(name: str) -> str:
-    """Return the absolute path of a folder that `open_source` would open; other names as they are."""
-    folder = Path(name).expanduser()
-    is_path = (name in _PUBLISHED or name not in sources) and folder.is_dir()
-    return str(folder.absolute()) if is_path else name
+def absolute_data(name: str, root: str | None) -> tuple[str, str | None]:
+    """Return name and root such that `open_source` opens the same folder in every working directory."""
+    folder = _root(name, root) if name in data_sets else Path(name).expanduser()
+    if (name in sources and name not in data_sets) or not folder.is_dir():
+        return name, root
+    return (name, str(folder.absolute())) if name in data_sets else (str(folder.absolute()), root)
 
 
-def missing_source(name: str) -> str | None:
+def missing_source(name: str, root: str | None = None) -> str | None:
     """Say, before any work, which published data set `open_source` would not find.
 
     Returns:
         What is missing and where its makers publish it; None if nothing is, or if only opening can tell.
     """
-    return _PUBLISHED[name] if name in _PUBLISHED and not Path(name).is_dir() else None
+    return data_sets.get(name).title if name in data_sets and not _root(name, root).is_dir() else None
+
+
+def _root(name: str, root: str | None) -> Path:
+    return Path(data_sets.get(name).folder if root is None else root).expanduser()
 
 
 @sources.register("procedural")
@@ -109,14 +117,15 @@ def _open_folder(folder: str, settings: SourceSettings) -> PairSource:
 
 
 def _open_published(name: str, settings: SourceSettings) -> PairSource:
-    """Open a published data set, which is expected in a folder of its name."""
-    missing = missing_source(name)
+    root = _root(name, settings.root)
+    missing = missing_source(name, settings.root)
     if missing:
         raise MissingRequirementsError(
-            f"data={name!r}: {missing} is not on disk; set data=DIR to a folder with ir/ and vi/"
+            f"data={name!r}: {missing} is not on disk; set data=DIR to a folder with ir/ and vi/, or data_root to "
+            f"where it lies as published (now {root})"
         )
-    return _open_folder(name, settings)
+    return named(name, root, settings.small_images, settings.minimum_size, settings.scale)
 
 
-for _name in _PUBLISHED:
+for _name in data_sets.names():
     sources.register(_name)(partial(_open_published, _name))
