@@ -54,6 +54,7 @@ SETTINGS: dict[str, Any] = {
     "stage0_rounds": 250,
     "batch_size": 4,
     "crop_size": 48,
+    "learning_rate": 0.0005,
     "rounds": 15,
     "threads": 1,
 }
