@@ -17,7 +17,7 @@ from experiments.running.attempt import Attempt
 from experiments.running.config import RunConfig
 from experiments.running.directory import RunDirectory
 from experiments.running.divergence import has_finite_weights
-from experiments.running.figures import draw_preview, draw_rewards
+from experiments.running.figures import draw_preview, draw_rewards, report_images, write_images
 from experiments.running.interruption import stop_on_request
 from experiments.running.judge import FrozenRun, frozen_result, frozen_seed, run_frozen
 from experiments.running.learn import make_env, new_agent, train_agent
@@ -202,7 +202,9 @@ def _reports(attempt: Attempt, learning: Learning, frozen: list[FrozenRun]) -> d
     if attempt.config.details and not learning["agent_diverged"]:
         draw_rewards(directory.rounds.read(), directory.rewards_figure)
         control = guidance_only(attempt)
-        draw_preview(task.report, task.stage0, load_state(directory.student), directory.preview_figure)
+        images = report_images(task.report, task.stage0, load_state(directory.student))
+        write_images(images, directory.images)
+        draw_preview(images, directory.preview_figure)
         reports["guidance_only"] = task.report.score(build_student(control, "control").to(task.device))
     return reports
 
