@@ -89,7 +89,9 @@ def _course(values: Sequence[float]) -> str:
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return "no finite value"
-    return f"from {_number(finite[0])} to {_number(finite[-1])}, {_number(min(finite))} to {_number(max(finite))} in all"
+    return (
+        f"from {_number(finite[0])} to {_number(finite[-1])}, {_number(min(finite))} to {_number(max(finite))} in all"
+    )
 
 
 def _number(value: float) -> str:

@@ -41,7 +41,7 @@ def report_page(runs: Sequence[RecordedRun]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" '
         f'content="light dark"><title>{escape(title)} \N{MIDDLE DOT} fusion distillation</title>'
         f"<style>{own.joinpath('page.css').read_text(encoding='utf-8')}</style></head><body>"
-        f'<header><p>Infrared-visible fusion, distilled by an agent</p><h1>{escape(title)}</h1><nav '
+        f"<header><p>Infrared-visible fusion, distilled by an agent</p><h1>{escape(title)}</h1><nav "
         f'aria-label="Sections">{links}</nav></header><main><div class="cards">{"".join(map(_card, runs))}</div>'
         f"{body}</main><script>{own.joinpath('page.js').read_text(encoding='utf-8')}</script></body></html>\n"
     )
@@ -52,7 +52,7 @@ def _card(run: RecordedRun) -> str:
     what = f"{config.agent} \N{MIDDLE DOT} {config.protocol} \N{MIDDLE DOT} preset {config.preset}, seed {config.seed}"
     return (
         f'<article class="card"><h2>{escape(run.name)}</h2><p>{escape(what)}</p>'
-        f"<p><b class=\"state\">{_state(run)}</b> {done}</p>{_outcome(run)}</article>"
+        f'<p><b class="state">{_state(run)}</b> {done}</p>{_outcome(run)}</article>'
     )
 
 

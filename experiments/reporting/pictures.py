@@ -20,7 +20,9 @@ def picture_section(runs: Sequence[RecordedRun]) -> str:
         f'<div class="pairs">{"".join(_compare(run, number) for run in runs if number < len(run.images))}</div>'
         for number in range(most)
     ]
-    hint = "<p>Drag over a picture, or move the slider with the arrow keys. Choose below it what stands on each side.</p>"
+    hint = (
+        "<p>Drag over a picture, or move the slider with the arrow keys. Choose below it what stands on each side.</p>"
+    )
     return hint * bool(most) + "".join(rows) + "".join(_without_images(run) for run in runs if not run.images)
 
 
@@ -49,10 +51,14 @@ def _choice(side: str, chosen: str, name: str) -> str:
 def _without_images(run: RecordedRun) -> str:
     if run.preview is not None:
         note = "an older version wrote this picture alone"
-        picture = f'<img class="preview" src="{_data(run.preview)}" alt="{escape(run.name)}: report images side by side">'
+        picture = (
+            f'<img class="preview" src="{_data(run.preview)}" alt="{escape(run.name)}: report images side by side">'
+        )
     else:
         picture = ""
-        note = "no pictures: the run is unfinished" if run.summary is None else "no pictures (--no-details, or diverged)"
+        note = (
+            "no pictures: the run is unfinished" if run.summary is None else "no pictures (--no-details, or diverged)"
+        )
     return f"<figure><figcaption>{escape(run.name)}: {note}</figcaption>{picture}</figure>"
 
 

@@ -67,7 +67,10 @@ class RecordedRun:
             return [1.0 if env.score_images is None else math.nan] * len(self.rows)
         bounds = dict(zip(INDICATORS, zip(env.minmax_bounds[::2], env.minmax_bounds[1::2], strict=True), strict=True))
         shares = [
-            [(value - bounds[name][0]) / (bounds[name][1] - bounds[name][0]) for value in self.column(f"teacher_{name}")]
+            [
+                (value - bounds[name][0]) / (bounds[name][1] - bounds[name][0])
+                for value in self.column(f"teacher_{name}")
+            ]
             for name in env.score_metrics
         ]
         return [sum(values) / len(values) for values in zip(*shares, strict=True)]

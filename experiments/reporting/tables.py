@@ -41,7 +41,9 @@ def setting_section(runs: Sequence[RecordedRun]) -> str:
     differing = [name for name in names if len({values.get(name, _ABSENT) for values in columns.values()}) > 1]
     shown = _mapping_table(caption, {run: _only(values, differing) for run, values in columns.items()})
     everything = _mapping_table("All settings", settings)
-    return f"{shown if differing else f'<p>{nothing}</p>'}<details><summary>All settings</summary>{everything}</details>"
+    return (
+        f"{shown if differing else f'<p>{nothing}</p>'}<details><summary>All settings</summary>{everything}</details>"
+    )
 
 
 def _only(values: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
