@@ -10,8 +10,8 @@ from experiments.running.config import RunConfig
 from experiments.running.directory import RunDirectory
 from experiments.running.figures import IMAGE_TITLES
 from experiments.running.rounds import Row
-from fusion_env.errors import ConfigError
 from fusion_env.config import INDICATORS
+from fusion_env.errors import ConfigError
 
 __all__ = ["RecordedRun", "read_runs"]
 

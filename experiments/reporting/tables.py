@@ -23,7 +23,9 @@ def score_section(runs: Sequence[RecordedRun]) -> str:
             continue
         sentences = escape(report_sentences(run.summary)).replace("\n", " ")
         header, *rows = report_rows(run.summary)
-        parts.append(f"<h3>{escape(run.name)}</h3><p>{sentences}</p>{_table(run.name, header, rows)}")
+        parts.append(
+            f"<h3>{escape(run.name)}</h3><p>{sentences}</p>{_table('Means over the report split', header, rows)}"
+        )
     return "".join(parts)
 
 
