@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.logger import Image, KVWriter
+from stable_baselines3.common.logger import Image, KVWriter, filter_excluded_keys
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments.running.policies import run_config
@@ -11,13 +11,13 @@ from experiments.running.run import run
 
 
 class Memory(KVWriter):
-    """Keeps what it gets."""
+    """Keeps what it gets, but what is not for TensorBoard."""
 
     def __init__(self) -> None:
         self.written: list[tuple[int, dict[str, Any]]] = []
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        self.written.append((step, dict(key_values)))
+        self.written.append((step, filter_excluded_keys(key_values, key_excluded, "tensorboard")))
 
     def close(self) -> None:
         pass
