@@ -336,15 +336,31 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             return None
         run = self._run
         lines = (
-            f"round {run.rounds}/{self.config.rounds}",
-            f"gap {run.gap:+.3f}",
+            f"round {run.rounds} of {self.config.rounds}   gap to the teacher {run.gap:+.3f}",
+            "student / teacher",
             *(f"{name.upper()} {value:.3f} / {run.teacher[name]:.3f}" for name, value in run.student.items()),
         )
-        picture = draw_round(self.task.scored[0], run.engine.student, run.degradation, lines)
+        picture = draw_round(
+            self.task.scored[0],
+            run.engine.student,
+            run.degradation,
+            lines,
+            bars=self._bars(run),
+            done=run.rounds / self.config.rounds,
+        )
         if self.render_mode == "rgb_array":
             return picture
         show(picture)
         return None
+
+    def _bars(self, run: Run) -> dict[str, float]:
+        """Return the last round's guidance weight and strengths, as shares of their ranges; none before the first."""
+        if not run.actions:
+            return {}
+        weights, _ = self.decode_action(run.actions[-1])
+        strengths = run.actions[-1][len(actions.LOGITS) :]
+        shares = {s.name: (value + 1) / 2 for s, value in zip(actions.STRENGTHS, strengths, strict=True)}
+        return {"guidance": weights.guidance, **shares}
 
     @own_numerics()
     def state_dict(self) -> dict[str, Any]:

@@ -41,9 +41,9 @@ FLOORS = {
     ),
     "experiments": (
         *("command_line", "output"),
-        *("evaluation", "running", "benchmarking"),
+        *("evaluation", "running", "reporting", "benchmarking"),
         *("studies", "measurements", "weights", "single_file"),
-        *("run_agent", "run_reinforce", "benchmark", "evaluate", "replay"),
+        *("run_agent", "run_reinforce", "benchmark", "evaluate", "replay", "report"),
         # Old places of scripts, for one version: each says where its script went, and runs it.
         *("action_signal", "benchmark_metrics", "benchmark_rounds", "efficiency", "kill_and_resume", "metric_accuracy"),
         *("robustness", "soak", "stage0_curves", "train_features", "train_quality", "train_student"),

@@ -1,6 +1,9 @@
 """What every part of a run works with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from stable_baselines3.common.logger import KVWriter
 
 from experiments.running.config import RunConfig
 from experiments.running.directory import RunDirectory
@@ -22,6 +25,7 @@ class Attempt:
         stop: Looked at after every round.
         show: Whether to show a progress bar over the rounds.
         progress: Progress display for everything else.
+        writers: Get what TensorBoard gets, too.
     """
 
     config: RunConfig
@@ -30,3 +34,4 @@ class Attempt:
     stop: StopRequest
     show: bool
     progress: Progress
+    writers: Sequence[KVWriter] = ()

@@ -82,6 +82,7 @@ class RunDirectory:
         student: File of the student that the last run delivered.
         rewards_figure: Picture of the rounds.
         preview_figure: Picture of some fused images.
+        images: Folder of the same images in full size.
     """
 
     def __init__(self, path: Path) -> None:
@@ -94,6 +95,7 @@ class RunDirectory:
         self.summary = ResultFile(path / "summary.json", dict, ("agent_diverged",))
         self.agent, self.student = path / "agent.zip", path / "student.safetensors"
         self.rewards_figure, self.preview_figure = path / "rewards.png", path / "preview.png"
+        self.images = path / "images"
         self.config_file = path / "config.json"
         self.fingerprints = ResultFile(path / "fingerprints.json", dict, ())
 

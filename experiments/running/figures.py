@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -14,29 +15,41 @@ from experiments.running.rounds import Row
 from fusion_env.action import STRENGTHS
 from fusion_env.data import ycbcr_to_rgb
 from fusion_env.report import ReportSplit, model_input
+from student.files import write_atomic
 from student.weights import build_student
 
-__all__ = ["draw_preview", "draw_rewards"]
+__all__ = ["IMAGE_TITLES", "Images", "draw_preview", "draw_rewards", "report_images", "write_images"]
+
+IMAGE_TITLES = {
+    "infrared": "infrared",
+    "visible": "visible",
+    "teacher": "teacher",
+    "stage0": "student, stage 0",
+    "delivered": "student, delivered",
+}
+"""The images of a report pair, with their titles."""
+
+Images = dict[str, NDArray[np.uint8]]
+"""The images of one report pair by their names."""
 
 _PREVIEWS = 4
 
 
 @torch.inference_mode()
-def draw_preview(report: ReportSplit, before: dict[str, Tensor], after: dict[str, Tensor], path: Path) -> None:
-    """Draw some report pairs: infrared, visible, teacher, student before and after, with the visible chroma.
+def report_images(report: ReportSplit, before: dict[str, Tensor], after: dict[str, Tensor]) -> list[Images]:
+    """Fuse some report pairs, with the visible chroma.
 
     Args:
         report: The report split.
         before: State dict of the stage-0 student.
         after: State dict of the delivered student.
-        path: PNG file.
+
+    Returns:
+        For each pair its images under the names of `IMAGE_TITLES`, uint8 [H, W, 3].
     """
-    indices = report.indices[:_PREVIEWS]
-    titles = ("infrared", "visible", "teacher", "student, stage 0", "student, delivered")
-    figure = Figure(figsize=(3.2 * len(titles), 2.55 * len(indices)), layout="constrained")
-    axes = figure.subplots(len(indices), len(titles), squeeze=False)
     students = [build_student(state, "student") for state in (before, after)]
-    for row, index in zip(axes, indices, strict=True):
+    shown = []
+    for index in report.indices[:_PREVIEWS]:
         pair = report.images.source.load(index)
         ir, vis, chroma = model_input(pair, torch.device("cpu"))
         fused = [report.images.teacher_image(index).cpu(), *(student(ir=ir, vis=vis) for student in students)]
@@ -45,11 +58,33 @@ def draw_preview(report: ReportSplit, before: dict[str, Tensor], after: dict[str
             pair.vis[None].float() / 255,
             *(_coloured(luma, chroma) for luma in fused),
         ]
-        for axis, picture, title in zip(row, pictures, titles, strict=True):
-            axis.imshow(_levels(picture))
+        shown.append(dict(zip(IMAGE_TITLES, map(_levels, pictures), strict=True)))
+    return shown
+
+
+def draw_preview(images: Sequence[Images], path: Path) -> None:
+    """Draw report pairs: infrared, visible, teacher, student before and after.
+
+    Args:
+        images: What `report_images` returned.
+        path: PNG file.
+    """
+    titles = IMAGE_TITLES.values()
+    figure = Figure(figsize=(3.2 * len(titles), 2.55 * len(images)), layout="constrained")
+    axes = figure.subplots(len(images), len(titles), squeeze=False)
+    for row, pair in zip(axes, images, strict=True):
+        for axis, picture, title in zip(row, pair.values(), titles, strict=True):
+            axis.imshow(picture)
             axis.set_title(title, fontsize=9)
             axis.set_axis_off()
     save_figure(figure, path)
+
+
+def write_images(images: Sequence[Images], folder: Path) -> None:
+    """Write each image of `report_images` in full size, as ``NUMBER-NAME.png`` with numbers from 1."""
+    for number, pair in enumerate(images, 1):
+        for name, picture in pair.items():
+            write_atomic(folder / f"{number}-{name}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
 
 
 def _coloured(luma: Tensor, chroma: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from experiments.running.config import RunConfig
 from experiments.running.divergence import cannot_act, has_finite_weights, warn_of_divergence
 from experiments.running.interruption import Interrupted
 from experiments.running.last_step import RunsOver, WatchedEnv
-from experiments.running.log import open_log, pending_values
+from experiments.running.log import log_picture, open_log, pending_values
 from experiments.running.normalisation import keep_normalization
 from experiments.running.rounds import round_row
 from fusion_env.errors import ConfigError
@@ -31,6 +31,8 @@ from fusion_env.task import DistillationTask
 __all__ = ["Training", "make_env", "new_agent", "train_agent"]
 
 _logger = logging.getLogger(__name__)
+
+_PICTURES = 8  # of each run, about
 
 # What `new_agent` has warned about; `learn` of the agents of this package checks again.
 _JUDGED_BEFORE = r".*(expect no learning|only when an episode ends)"
@@ -65,7 +67,7 @@ def make_env(task: DistillationTask, num_envs: int = 1, normalize: bool = False)
         num_envs: Students that are trained beside each other.
         normalize: Bring observations and rewards to one scale by what has been seen of them (`VecNormalize`).
     """
-    env = WatchedEnv(StudentsVecEnv(task, num_envs))
+    env = WatchedEnv(StudentsVecEnv(task, num_envs, render_mode="rgb_array"))
     return VecNormalize(env) if normalize else env
 
 
@@ -120,7 +122,7 @@ def train_agent(attempt: Attempt, agent: BaseAlgorithm) -> Training:
     config, directory = attempt.config, attempt.directory
     saved = load_newest(directory, config.agent, make_env(attempt.task, config.num_envs, config.normalize))
     agent, at = saved or (agent, Checkpoint(0, [0] * config.num_envs, 0.0))
-    agent.set_logger(open_log(directory.path, at.rounds, at.log))
+    agent.set_logger(open_log(directory.path, at.rounds, at.log, attempt.writers))
     with tqdm(total=config.learning_rounds, initial=at.rounds, desc="rounds", disable=not attempt.show) as bar:
         recorder, problem = _Recorder(attempt, at, bar, agent), None
         try:
@@ -163,6 +165,7 @@ class _Recorder(agents.CompleteStateCallback):
         self.rounds, self._runs, self.delivered = at.rounds, list(at.runs), dict(at.delivered)
         self._saved, self._began = at.rounds, time.perf_counter() - at.seconds
         self._config, self._directory, self._stop, self._bar = attempt.config, attempt.directory, attempt.stop, bar
+        self._picture_every = max(1, attempt.config.env.rounds // _PICTURES)
         self._directory.rounds.keep(at.rounds)
 
     def seconds(self) -> float:
@@ -190,6 +193,9 @@ class _Recorder(agents.CompleteStateCallback):
         reward, gap = float(step.rewards.mean()), float(np.mean([info["gap"] for info in step.infos]))
         self.logger.record("env/reward", reward)
         self.logger.record("env/gap", gap)
+        # After the last step of a run the environment has begun the next one, and would draw that.
+        if step.infos[0]["round"] % self._picture_every == 0 and not step.dones[0]:
+            log_picture(self.logger, self._env.get_attr("unwrapped", indices=0)[0].render(), self.rounds)
         self._bar.update(len(self._runs))
         self._bar.set_postfix(reward=f"{reward:+.3f}", gap=f"{gap:+.3f}")
         return True

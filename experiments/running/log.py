@@ -2,36 +2,52 @@
 
 import json
 import os
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.logger import Image, KVWriter, Logger, TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.tensorflow_stub.io.gfile import LocalFileSystem, register_filesystem
 
-__all__ = ["open_log", "pending_values"]
+__all__ = ["log_picture", "open_log", "pending_values"]
 
 _BY_BYTES = "folder-by-bytes"
 
 
-def open_log(run_dir: Path, rounds: int, pending: str) -> Logger:
+def open_log(run_dir: Path, rounds: int, pending: str, writers: Sequence[KVWriter] = ()) -> Logger:
     """Open the log of a run.
 
     Args:
         run_dir: Gets another file of events.
         rounds: Rounds to keep of an earlier attempt; TensorBoard forgets the entries of later ones.
         pending: What `pending_values` returned when the earlier attempt had done these rounds.
+        writers: Get everything, too.
     """
     output = TensorBoardOutputFormat(_tensorboard_name(run_dir))
     start = SessionLog(status=SessionLog.START)
     writer: Any = output.writer
     writer.file_writer.add_event(Event(step=rounds + 1, session_log=start))
-    logger = Logger(str(run_dir), [output])
+    logger = Logger(str(run_dir), [output, *writers])
     for name, (value, count, excluded) in json.loads(pending).items():
         logger.name_to_value[name], logger.name_to_count[name] = value, count
         logger.name_to_excluded[name] = tuple(excluded)
     return logger
+
+
+def log_picture(logger: Logger, picture: NDArray[np.uint8], step: int) -> None:
+    """Log the picture of a round at once: what waits for the next entry could be lost by an interruption.
+
+    Args:
+        logger: Of the run.
+        picture: uint8 [H, W, 3].
+        step: The round.
+    """
+    for output in logger.output_formats:
+        output.write({"env/picture": Image(picture, "HWC")}, {"env/picture": ()}, step)
 
 
 def pending_values(logger: Logger) -> str:

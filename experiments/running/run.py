@@ -3,6 +3,7 @@
 import logging
 import platform
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import Any
 import cv2
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import KVWriter
 
 import agents
 from experiments.running.attempt import Attempt
 from experiments.running.config import RunConfig
 from experiments.running.directory import RunDirectory
 from experiments.running.divergence import has_finite_weights
-from experiments.running.figures import draw_preview, draw_rewards
+from experiments.running.figures import draw_preview, draw_rewards, report_images, write_images
 from experiments.running.interruption import stop_on_request
 from experiments.running.judge import FrozenRun, frozen_result, frozen_seed, run_frozen
 from experiments.running.learn import make_env, new_agent, train_agent
@@ -61,7 +63,14 @@ class AgentDivergedError(FusionEnvError):
 
 
 @own_numerics()
-def run(config: RunConfig, run_dir: Path, *, show: bool = False, progress: Progress = no_progress) -> dict[str, Any]:
+def run(
+    config: RunConfig,
+    run_dir: Path,
+    *,
+    show: bool = False,
+    progress: Progress = no_progress,
+    writers: Sequence[KVWriter] = (),
+) -> dict[str, Any]:
     """Run an agent; finish an interrupted attempt, or return a finished one, in the same directory.
 
     Args:
@@ -69,6 +78,7 @@ def run(config: RunConfig, run_dir: Path, *, show: bool = False, progress: Progr
         run_dir: Where everything is written; made only after data, weights and settings have been found usable.
         show: Show a progress bar.
         progress: Progress display for the set-up and the evaluation.
+        writers: Outputs of Stable-Baselines3's logger that get what TensorBoard gets, too, such as one for W&B.
 
     Returns:
         The content of ``summary.json``.
@@ -81,7 +91,7 @@ def run(config: RunConfig, run_dir: Path, *, show: bool = False, progress: Progr
         Interrupted: SIGINT or SIGTERM came; the directory can be resumed.
     """
     directory = RunDirectory(run_dir)
-    summary = directory.earlier_result(config, _content) or _new_result(config, directory, show, progress)
+    summary = directory.earlier_result(config, _content) or _new_result(config, directory, show, progress, writers)
     if summary["agent_diverged"]:
         raise AgentDivergedError(summary)
     return summary
@@ -102,13 +112,15 @@ def _policy_content(config: RunConfig) -> Fingerprints:
     return {"policy": sha256_of(file)} if file.is_file() else {}
 
 
-def _new_result(config: RunConfig, directory: RunDirectory, show: bool, progress: Progress) -> dict[str, Any]:
+def _new_result(
+    config: RunConfig, directory: RunDirectory, show: bool, progress: Progress, writers: Sequence[KVWriter]
+) -> dict[str, Any]:
     with stop_on_request() as stop:
         start = time.perf_counter()
         task = build_task(config.env, progress)
         agent = new_agent(config, task)
         seconds = {"setup": time.perf_counter() - start}
-        attempt = Attempt(config, task, directory, stop, show, progress)
+        attempt = Attempt(config, task, directory, stop, show, progress, writers)
         with directory.sole_writer():
             directory.begin(config, task.fingerprints | _policy_content(config))
             learning = _learn(attempt, agent)
@@ -209,7 +221,9 @@ def _reports(attempt: Attempt, learning: Learning, judged: list[FrozenRun]) -> d
         rows = sorted(directory.rounds.read(), key=lambda row: int(row["run"]))  # those of several students alternate
         draw_rewards(rows, directory.rewards_figure)
         control = guidance_only(attempt)
-        draw_preview(task.report, task.stage0, load_state(directory.student), directory.preview_figure)
+        images = report_images(task.report, task.stage0, load_state(directory.student))
+        write_images(images, directory.images)
+        draw_preview(images, directory.preview_figure)
         reports["guidance_only"] = task.report.score(build_student(control, "control").to(task.device))
     return reports
 

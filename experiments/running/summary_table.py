@@ -4,7 +4,7 @@ from typing import Any
 
 from experiments.evaluation.baselines import CONTRAST
 
-__all__ = ["summary_table"]
+__all__ = ["report_rows", "report_sentences", "summary_table"]
 
 _COLUMNS = ("e", "mae", "ssim_teacher", "ag", "ei", "sd", "en", "vif", "ssim", "iqa")
 _TITLES = {"e": "E", "mae": "MAE", "ssim_teacher": "SSIM(teacher)"}
@@ -24,17 +24,29 @@ _CLOSER = {True: "closer", False: "NOT closer"}
 
 def summary_table(summary: dict[str, Any]) -> str:
     """Write the content of ``summary.json``; rows that a run has not, or an older version had not, are left out."""
-    report = summary["report"]
-    rows = [["", *(_TITLES.get(column, column.upper()) for column in _COLUMNS)]]
-    rows += [
-        [title, *(f"{report[name][column]:.4f}" for column in _COLUMNS)]
-        for name, title in _ROWS.items()
-        if name in report
-    ]
+    rows = report_rows(summary)
     widths = [max(7, *map(len, cells)) for cells in zip(*rows, strict=True)]
     widths[0] = 14
     lines = [" ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-    lines.append(f"\nOn {summary['report_pairs']} report pairs {_verdict(summary)} (by MAE).")
+    return "\n".join([*lines, f"\n{report_sentences(summary)}"])
+
+
+def report_rows(summary: dict[str, Any]) -> list[list[str]]:
+    """Return the cells of the table, its header first."""
+    report = summary["report"]
+    return [
+        ["", *(_TITLES.get(column, column.upper()) for column in _COLUMNS)],
+        *(
+            [title, *(f"{report[name][column]:.4f}" for column in _COLUMNS)]
+            for name, title in _ROWS.items()
+            if name in report
+        ),
+    ]
+
+
+def report_sentences(summary: dict[str, Any]) -> str:
+    """Say what the table says, line by line."""
+    lines = [f"On {summary['report_pairs']} report pairs {_verdict(summary)} (by MAE)."]
     if "best_rounds" in summary:
         lines.append(_delivered(summary["best_rounds"]))
     if summary["diverged_runs"]:
