@@ -28,7 +28,7 @@ from student.weights import load_into, load_state
 
 __all__ = ["NOT_IN_KEY", "Stage0", "Stage0Settings", "initial_student", "stage0_key", "stage0_start", "train_stage0"]
 
-_VERSION = 3
+_VERSION = 4
 _MOMENT_BATCHES = 8
 
 NOT_IN_KEY = frozenset(
