@@ -4,7 +4,7 @@ On a CPU a convolution of one channel is many times slower than such products.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import exp
 from typing import NamedTuple
 
@@ -161,7 +161,7 @@ def reflecting_bands(window: Window, images: Tensor) -> tuple[Tensor, Tensor]:
     return height, width
 
 
-@lru_cache(maxsize=None)  # none is ever dropped: a captured graph reads it where it lies
+@cache  # none is ever dropped: a captured graph reads it where it lies
 def _reflecting_band(window: Window, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the ``[size, size]`` matrix that averages a line of pixels."""
     radius = len(window) // 2

@@ -49,7 +49,7 @@ They are cosines times the square root of 8, but for the last digit of some: lib
 
 
 @lru_cache
-def quantisation_table(quality: int, device: torch.device = torch.device("cpu")) -> Tensor:
+def quantisation_table(quality: int, device: str | torch.device = "cpu") -> Tensor:
     """Return libjpeg's luminance table for a quality of 1 to 100: float64 [8, 8], whole numbers in 1..255."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     with torch.inference_mode(False):  # for later calls outside of it as well
