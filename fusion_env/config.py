@@ -236,6 +236,11 @@ class MachineSettings(Settings):
     )
     autocast: bool = setting(False, "Run the networks in bfloat16 during training.")
     channels_last: bool = setting(True, "Keep the student's tensors in channels-last memory order.")
+    capture: str = setting(
+        "auto",
+        "Replay iterations as CUDA graphs: on a GPU, always (on a CPU a slower stand-in, for tests), or never.",
+        choices=("auto", "on", "off"),
+    )
     cache_dir: str | None = setting(None, "Cache of teacher targets and stage-0 students; none = user cache.")
 
 
@@ -268,7 +273,7 @@ class DistillConfig(MachineSettings, ScoringSettings, TrainingSettings, TeacherS
         """Return the settings of one group, such as `ScoringSettings`.
 
         >>> DistillConfig(threads=2).group(MachineSettings)
-        MachineSettings(device='auto', threads=2, autocast=False, channels_last=True, cache_dir=None)
+        MachineSettings(device='auto', threads=2, autocast=False, channels_last=True, capture='auto', cache_dir=None)
         """
         return kind(**{item.name: getattr(self, item.name) for item in dataclasses.fields(kind)})
 

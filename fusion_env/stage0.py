@@ -45,7 +45,7 @@ NOT_IN_KEY = frozenset(
         *("guidance", "self_learning", "self_learning_loss", "detach_original"),
         *("schedule", "moments"),
         # What they do to the numbers is in `arithmetic`.
-        *("device", "threads", "cache_dir"),
+        *("device", "threads", "capture", "cache_dir"),
     }
 )
 """Settings that are left out of the key of a stage-0 student."""

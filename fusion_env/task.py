@@ -14,6 +14,7 @@ from torch import Tensor
 from fusion_env import metrics, teachers
 from fusion_env.action import even_degradation
 from fusion_env.cache import arithmetic, cache_folder, load_or_compute
+from fusion_env.captured import describe_capture
 from fusion_env.config import INDICATORS, SMALLEST_SCORED, DistillConfig, ScoringSettings, TeacherSettings
 from fusion_env.crop_bank import CropBank, CropPlan, StoredImages, build_bank, plan_crops
 from fusion_env.data import (
@@ -268,6 +269,7 @@ class DistillationTask:
             "perception": self.features.description,
             "iqa": self.quality.description,
             "device": f"{self.device}, {torch.get_num_threads()} CPU threads",
+            "iterations": describe_capture(config.capture, self.device),
         }
 
     def _describe_scored(self) -> str:

@@ -115,10 +115,10 @@ def give_gradients(network: nn.Module, gradients: Sequence[Tensor]) -> None:
 
 def norm_of(tensors: Sequence[Tensor]) -> Tensor:
     """Return the joint norm of some tensors."""
-    return torch.stack(torch._foreach_norm(tensors)).norm()
+    return torch.stack(torch._foreach_norm(list(tensors))).norm()
 
 
 def to_unit_norm(gradients: Sequence[Tensor]) -> None:
     """Bring the joint norm of some gradients to 1, in place; zero stays zero, and what is not finite stays so."""
     norm = norm_of(gradients)
-    torch._foreach_mul_(gradients, torch.where(norm.isfinite() & (norm > 0), 1 / norm, norm))
+    torch._foreach_mul_(list(gradients), torch.where(norm.isfinite() & (norm > 0), 1 / norm, norm))
