@@ -241,6 +241,9 @@ class MachineSettings(Settings):
         "Replay iterations as CUDA graphs: on a GPU, always (on a CPU a slower stand-in, for tests), or never.",
         choices=("auto", "on", "off"),
     )
+    feature_cache_mib: int = setting(
+        512, "Most MiB for the teacher's features of all training crops; if they need more, none are kept.", low=0
+    )
     cache_dir: str | None = setting(None, "Cache of teacher targets and stage-0 students; none = user cache.")
 
 
@@ -272,8 +275,8 @@ class DistillConfig(MachineSettings, ScoringSettings, TrainingSettings, TeacherS
     def group(self, kind: type[G]) -> G:
         """Return the settings of one group, such as `ScoringSettings`.
 
-        >>> DistillConfig(threads=2).group(MachineSettings)
-        MachineSettings(device='auto', threads=2, autocast=False, channels_last=True, capture='auto', cache_dir=None)
+        >>> DistillConfig(reward="gap_delta").group(ScoringSettings).reward
+        'gap_delta'
         """
         return kind(**{item.name: getattr(self, item.name) for item in dataclasses.fields(kind)})
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from fusion_env.degradation import Degradation, DegradationTensors, degrade, deg
 from fusion_env.errors import SnapshotError
 from fusion_env.losses import LossScales, guidance_loss, self_learning_loss
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_version, read_generator, to_cpu, write_generator
+from fusion_env.target_features import TargetFeatures
 from fusion_env.updates import Moments, Schedule, give_gradients, new_optimizer, norm_of, restore, to_unit_norm
 from student import FusionStudent
 from student.numerics import own_numerics
@@ -161,6 +163,7 @@ class Distillation:
         scales: What the losses are divided by.
         schedule: Step size over the rounds.
         moments: What the optimiser remembers at the start; None for nothing.
+        targets: The teacher's features; engines of one bank and network can share them.
         order_seed: Seed of the order of the crops.
         noise_seed: Seed of the degradations' random parts.
     """
@@ -177,12 +180,14 @@ class Distillation:
         scales: LossScales,
         schedule: Schedule,
         moments: Moments | None = None,
+        targets: TargetFeatures | None = None,
         order_seed: int,
         noise_seed: int,
     ) -> None:
         self._settings = settings
         self._bank = bank
         self._features = features
+        self._targets = targets or TargetFeatures(bank, features, autocast=settings.autocast, limit_mib=0)
         self._iterations = iterations
         self._scales = scales
         self._schedule = schedule
@@ -279,8 +284,10 @@ class Distillation:
         """Train on one mini-batch: from tensors to tensors, so that it can be captured."""
         tensors = self._round
         with self.timed("data"):
-            batch = self._bank.batch(tensors.now(tensors.index))
-        losses = self._losses(kind, *batch, *self.degraded_batch(self._degradation, ir=batch.ir, vis=batch.vis))
+            index = tensors.now(tensors.index)
+            ir, vis, _ = self._bank.batch(index)
+        bad_ir, bad_vis = self.degraded_batch(self._degradation, ir=ir, vis=vis)
+        losses = self._losses(kind, ir, vis, bad_ir, bad_vis, partial(self._targets, index))
         with self.timed("backward"):
             weighted = [loss * factor for loss, factor in zip(losses, tensors.factors, strict=True)]
             gradients = self._gradients(kind, weighted)
@@ -313,8 +320,9 @@ class Distillation:
         apart = _Kind(guidance=True, self_learning=True, measured=True)
         norms = []
         for _ in range(batches):
-            batch = self.next_batch()
-            losses = self._losses(apart, *batch, *self.degraded_batch(degradation, ir=batch.ir, vis=batch.vis))
+            ir, vis, target = self.next_batch()
+            bad_ir, bad_vis = self.degraded_batch(degradation, ir=ir, vis=vis)
+            losses = self._losses(apart, ir, vis, bad_ir, bad_vis, partial(self._features, target))
             norms.append([float(norm_of(part)) for part in self._parts(losses)])
         guidance, self_learning = np.mean(norms, axis=0).tolist()
         return guidance, self_learning
@@ -349,7 +357,9 @@ class Distillation:
     ) -> tuple[Tensor, Tensor]:
         """Return Eq. 1 and Eq. 2 of one mini-batch; a loss of weight 0 is not computed and 0."""
         kind = _Kind(weights.guidance > 0, self._has_pair(weights, degradation), measured=False)
-        return self._losses(kind, ir, vis, target, *self.degraded_batch(degradation, ir=ir, vis=vis))
+        return self._losses(
+            kind, ir, vis, *self.degraded_batch(degradation, ir=ir, vis=vis), partial(self._features, target)
+        )
 
     @staticmethod
     def _has_pair(weights: LossWeights, degradation: Degradation) -> bool:
@@ -357,7 +367,13 @@ class Distillation:
         return weights.self_learning > 0 and not degradation.is_identity
 
     def _losses(
-        self, kind: _Kind, ir: Tensor, vis: Tensor, target: Tensor, bad_ir: Tensor, bad_vis: Tensor
+        self,
+        kind: _Kind,
+        ir: Tensor,
+        vis: Tensor,
+        bad_ir: Tensor,
+        bad_vis: Tensor,
+        target_features: Callable[[], list[Tensor]],
     ) -> tuple[Tensor, Tensor]:
         guidance = self_learning = torch.zeros((), device=self._device)
         with self.timed("student"), self._autocast():
@@ -372,7 +388,7 @@ class Distillation:
         if kind.guidance:
             with self.timed("perception"), self._autocast():
                 with torch.no_grad():
-                    wanted = self._features(target)
+                    wanted = target_features()
                 guidance = guidance_loss(self._features(fused), wanted)
         if kind.self_learning:
             settings = self._settings
