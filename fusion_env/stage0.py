@@ -18,7 +18,6 @@ from fusion_env.errors import ConfigError
 from fusion_env.fingerprint import fingerprint
 from fusion_env.losses import LossScales
 from fusion_env.perception import FrozenNetwork
-from fusion_env.target_features import TargetFeatures
 from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusionNetwork
 from fusion_env.updates import Moments, Schedule
@@ -178,13 +177,6 @@ def _engine(
         iterations=iterations,
         scales=LossScales(),
         schedule=Schedule(settings.stage0_schedule, max(settings.stage0_rounds, 1)),
-        # Not kept for the few mini-batches of the moments.
-        targets=TargetFeatures(
-            bank,
-            features,
-            autocast=settings.autocast,
-            limit_mib=settings.feature_cache_mib if settings.stage0_rounds else 0,
-        ),
         order_seed=settings.stage0_seed,
         noise_seed=settings.stage0_seed,
     )
