@@ -102,38 +102,38 @@ class _Recording:
 
 
 class Replayed(Generic[K]):
-    """A function of one argument, captured for each value of it that comes back.
+    """Calls of a function of one argument, captured for each value of it that comes back.
 
-    The first calls do the work as it is, so that a short life costs no capture.
+    The first calls do the work as it is, so that a short life costs no capture. The function is not kept: its owner,
+    who keeps this, would hold itself.
 
     Args:
-        function: Does its work on tensors that keep their places.
         new_graph: Makes graphs.
-        places: Says where the tensors are that others can get at; if it says something else, nothing that was recorded
-            is used any more.
     """
 
-    def __init__(
-        self, function: Callable[[K], None], new_graph: Callable[[], Graph], places: Callable[[], Hashable]
-    ) -> None:
-        self._function = function
+    def __init__(self, new_graph: Callable[[], Graph]) -> None:
         self._new_graph = new_graph
-        self._places = places
-        self._known_places = places()
+        self._places: Hashable = None
         self._recordings: dict[K, _Recording] = {}
 
-    def __call__(self, argument: K) -> None:
-        """Do what the function does."""
-        places = self._places()
-        if places != self._known_places:
-            self._known_places = places
+    def __call__(self, function: Callable[[K], None], argument: K, places: Hashable) -> None:
+        """Do what the function does.
+
+        Args:
+            function: Does its work on tensors that keep their places; always the same one.
+            argument: What it is called with.
+            places: Where the tensors are that others can get at; if they have moved, nothing that was recorded is used
+                any more.
+        """
+        if places != self._places:
+            self._places = places
             self._recordings.clear()
         if argument not in self._recordings:
             self._recordings[argument] = _Recording(self._new_graph())
         recording = self._recordings[argument]
 
         def work() -> None:
-            self._function(argument)
+            function(argument)
 
         recording.calls += 1
         if recording.calls <= WARM_UPS:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -208,13 +208,11 @@ class Distillation:
         batch = torch.empty((settings.batch_size, *bank.ir.shape[1:]), device=self._device)
         self._round = _RoundTensors(self.student, batch, iterations)
         self._degradation: Degradation | DegradationTensors = Degradation()
-        self._captured = captures(settings.capture, self._device)
-        self._run_iteration: Callable[[_Kind], None] = self._replayed() if self._captured else self._iterate
+        self._replayed: Replayed[_Kind] | None = None
+        if captures(settings.capture, self._device):
+            on_cuda = self._device.type == "cuda"
+            self._replayed = Replayed(CudaGraphs(self._device, self._noise) if on_cuda else StandInGraph)
         self.timings: dict[str, float] = {}
-
-    def _replayed(self) -> Replayed[_Kind]:
-        new_graph = CudaGraphs(self._device, self._noise) if self._device.type == "cuda" else StandInGraph
-        return Replayed(self._iterate, new_graph, lambda: tuple(p.data_ptr() for p in self.student.parameters()))
 
     @own_numerics()
     def run_round(self, weights: LossWeights, degradation: Degradation) -> RoundResult:
@@ -230,10 +228,13 @@ class Distillation:
         self.student.train().requires_grad_(True)  # a caller may have frozen it to look at it
         self._prepare(weights, degradation)
         guidance, self_learning = weights.guidance > 0, self._has_pair(weights, degradation)
-        with self.timed("graphs") if self._captured else nullcontext():
-            for iteration in range(self._iterations):
-                measured = iteration == 0 and guidance and self_learning
-                self._run_iteration(_Kind(guidance, self_learning, measured))
+        for iteration in range(self._iterations):
+            kind = _Kind(guidance, self_learning, measured=iteration == 0 and guidance and self_learning)
+            if self._replayed is None:
+                self._iterate(kind)
+            else:
+                with self.timed("graphs"):
+                    self._replayed(self._iterate, kind, tuple(p.data_ptr() for p in self._parameters()))
         self.student.eval()
         self._rounds += 1
         *losses, first, second, update_norm, finite = self._outcome()
@@ -267,7 +268,7 @@ class Distillation:
         tensors.sums.zero_()
         tensors.norms.copy_(torch.tensor([float(weights.guidance > 0), 0.0]))  # unless they are measured
         self._degradation = degradation
-        if self._captured:
+        if self._replayed is not None:
             tensors.degradation.set(degradation)
             self._degradation = tensors.degradation
 

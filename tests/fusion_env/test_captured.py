@@ -1,5 +1,7 @@
 """Captured rounds are the eager ones: with the CPU's stand-in bit for bit, on CUDA within rounding."""
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -68,26 +70,35 @@ class Tape(StandInGraph):
 def test_each_argument_is_warmed_up_captured_once_and_replayed() -> None:
     log: list[str] = []
     done: list[str] = []
-    replayed = Replayed(done.append, lambda: Tape(log), lambda: 0)
+    replayed: Replayed[str] = Replayed(lambda: Tape(log))
     for _ in range(WARM_UPS + 2):
-        replayed("a")
+        replayed(done.append, "a", 0)
     assert log == ["warm up"] * WARM_UPS + ["capture", "replay", "replay"]
-    replayed("b")
+    replayed(done.append, "b", 0)
     assert log[-1] == "warm up"
-    replayed("a")
+    replayed(done.append, "a", 0)
     assert log[-1] == "replay"
     assert done == ["a"] * (WARM_UPS + 2) + ["b", "a"]  # nothing is done by a capture
 
 
 def test_a_moved_tensor_means_a_new_capture() -> None:
     log: list[str] = []
-    place = [1]
-    replayed = Replayed(lambda _: None, lambda: Tape(log), lambda: place[0])
-    for _ in range(WARM_UPS + 1):
-        replayed("a")
-    place[0] = 2
-    replayed("a")
+    replayed: Replayed[str] = Replayed(lambda: Tape(log))
+    for place in [1] * (WARM_UPS + 1) + [2]:
+        replayed(lambda _: None, "a", place)
     assert log[-3:] == ["capture", "replay", "warm up"]
+
+
+def test_an_engine_is_gone_with_its_last_reference(tiny_config: MakeConfig) -> None:
+    engine = build_task(tiny_config(stage0_rounds=0)).new_engine(1, 2)
+    engine.run_round(*OFF[0])
+    gone = weakref.ref(engine)
+    gc.disable()
+    try:
+        del engine
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_rounds_are_captured_on_a_gpu_unless_said_otherwise() -> None:
