@@ -19,6 +19,7 @@ from fusion_env.crop_bank import Batch, CropBank
 from fusion_env.degradation import Degradation, DegradationTensors, degrade, degrade_by_tensors, draw_noise
 from fusion_env.errors import SnapshotError
 from fusion_env.losses import LossScales, guidance_loss, self_learning_loss
+from fusion_env.round_tensors import RoundTensors
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_version, read_generator, to_cpu, write_generator
 from fusion_env.target_features import TargetFeatures
 from fusion_env.updates import Moments, Schedule, give_gradients, new_optimizer, norm_of, restore, to_unit_norm
@@ -110,36 +111,6 @@ class _Kind(NamedTuple):
     """Both losses' gradients are taken apart, for their norms."""
 
 
-class _RoundTensors:
-    """What a round hands to its iterations and gets from them, in tensors that keep their places.
-
-    Attributes:
-        index: Crops of each mini-batch, [iterations, batch].
-        rates: Step size of each iteration.
-        factors: What Eq. 1 and Eq. 2 are multiplied by.
-        degradation: The degradation.
-        position: Number of the iteration, [1].
-        sums: Eq. 1, Eq. 2 and Eq. 3, added up over the iterations so far.
-        norms: Of both losses' gradients where they were taken apart.
-        weights: The student's, from before the round.
-    """
-
-    def __init__(self, student: nn.Module, batch: Tensor, iterations: int) -> None:
-        device = batch.device
-        self.index = torch.zeros((iterations, len(batch)), dtype=torch.int64, device=device)
-        self.rates = torch.zeros(iterations, device=device)
-        self.factors = torch.zeros(2, device=device)
-        self.degradation = DegradationTensors(batch)
-        self.position = torch.zeros(1, dtype=torch.int64, device=device)
-        self.sums = torch.zeros(3, device=device)
-        self.norms = torch.zeros(2, device=device)
-        self.weights = [parameter.detach().clone() for parameter in student.parameters()]
-
-    def now(self, values: Tensor) -> Tensor:
-        """Return the values of this iteration."""
-        return values.index_select(0, self.position)[0]
-
-
 def epoch_iterations(images: int, batch_size: int) -> int:
     """Return the mini-batches of one pass over the training images, at least 1."""
     return max(1, -(-images // batch_size))
@@ -206,7 +177,7 @@ class Distillation:
         self._noise = torch.Generator(self._device)
         self._noise.manual_seed(noise_seed)
         batch = torch.empty((settings.batch_size, *bank.ir.shape[1:]), device=self._device)
-        self._round = _RoundTensors(self.student, batch, iterations)
+        self._round = RoundTensors(self.student, batch, iterations)
         self._degradation: Degradation | DegradationTensors = Degradation()
         self._replayed: Replayed[_Kind] | None = None
         if captures(settings.capture, self._device):
