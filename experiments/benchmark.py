@@ -38,7 +38,7 @@ from fusion_env.config import DistillConfig
 
 __all__ = ["benchmark", "command", "main"]
 
-_MACHINE = ("device", "threads", "cache_dir")
+_MACHINE = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
 _OWN = ("data", "teacher", "teacher_weights", "stage0_seed")
 
 

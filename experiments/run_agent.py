@@ -43,7 +43,7 @@ from fusion_env.task import build_task
 __all__ = ["command", "main", "run_command"]
 
 _TASK = ("data", "teacher", "teacher_weights", "rounds")
-_MACHINE = ("device", "threads", "cache_dir")
+_MACHINE = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -239,6 +239,14 @@ class MachineSettings(Settings):
     )
     autocast: bool = setting(False, "Run the networks in bfloat16 during training.")
     channels_last: bool = setting(True, "Keep the student's tensors in channels-last memory order.")
+    capture: str = setting(
+        "auto",
+        "Replay iterations as CUDA graphs: on a GPU, always (on a CPU a slower stand-in, for tests), or never.",
+        choices=("auto", "on", "off"),
+    )
+    feature_cache_mib: int = setting(
+        512, "Most MiB for the teacher's features of all training crops; if they need more, none are kept.", low=0
+    )
     cache_dir: str | None = setting(None, "Cache of teacher targets and stage-0 students; none = user cache.")
 
 
@@ -270,8 +278,8 @@ class DistillConfig(MachineSettings, ScoringSettings, TrainingSettings, TeacherS
     def group(self, kind: type[G]) -> G:
         """Return the settings of one group, such as `ScoringSettings`.
 
-        >>> DistillConfig(threads=2).group(MachineSettings)
-        MachineSettings(device='auto', threads=2, autocast=False, channels_last=True, cache_dir=None)
+        >>> DistillConfig(reward="gap_delta").group(ScoringSettings).reward
+        'gap_delta'
         """
         return kind(**{item.name: getattr(self, item.name) for item in dataclasses.fields(kind)})
 

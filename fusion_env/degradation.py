@@ -9,15 +9,24 @@ A new degradation is a field of :class:`Degradation`, a function, and an entry o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from fusion_env.filters import filter_reflected, gaussian_window
-from fusion_env.jpeg import jpeg_by_codec, jpeg_on_device
+from fusion_env.filters import filter_by, gaussian_window, reflecting_bands
+from fusion_env.jpeg import jpeg_by_codec, jpeg_on_device, quantisation_table
 
-__all__ = ["DEGRADATIONS", "Degradation", "DegradationNoise", "Operation", "degrade", "draw_noise"]
+__all__ = [
+    "DEGRADATIONS",
+    "Degradation",
+    "DegradationNoise",
+    "DegradationTensors",
+    "Operation",
+    "degrade",
+    "degrade_by_tensors",
+    "draw_noise",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,10 @@ class Degradation:
     def is_identity(self) -> bool:
         """Whether every degradation is off."""
         return self == type(self)()
+
+    def has(self, name: str) -> bool:
+        """Tell whether one degradation is on."""
+        return getattr(self, name) != getattr(type(self), name)
 
 
 @dataclass(frozen=True)
@@ -117,9 +130,37 @@ def degrade(images: Tensor, degradation: Degradation, noise: DegradationNoise) -
     """
     _check_batch(images, degradation, noise)
     for name, operation in DEGRADATIONS.items():
-        strength = getattr(degradation, name)
-        if strength != getattr(type(degradation), name):  # not off
-            images = operation.apply(images, strength, noise)
+        if degradation.has(name):
+            images = operation.apply(images, getattr(degradation, name), noise)
+    return images
+
+
+class DegradationTensors:
+    """A degradation as tensors of fixed shapes and places, for a graph that is captured once and serves every one.
+
+    Args:
+        images: A batch like those that will be degraded; only shape, dtype and device matter.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        self._images = images
+        off = Degradation()
+        values = {name: one.tensor(getattr(off, name), images) for name, one in DEGRADATIONS.items()}
+        self.strengths = {name: value.to(images.device, copy=True) for name, value in values.items()}
+        self.on = {name: torch.zeros((), dtype=torch.bool, device=images.device) for name in DEGRADATIONS}
+
+    def set(self, degradation: Degradation) -> None:
+        """Take over the strengths of a degradation."""
+        for name, strength in self.strengths.items():
+            strength.copy_(DEGRADATIONS[name].tensor(getattr(degradation, name), self._images))
+            self.on[name].fill_(degradation.has(name))
+
+
+@torch.no_grad()
+def degrade_by_tensors(images: Tensor, degradation: DegradationTensors, noise: DegradationNoise) -> Tensor:
+    """Do what `degrade` does, in the same operations whatever is on: what is off is computed and left unused."""
+    for name, strength in degradation.strengths.items():
+        images = torch.where(degradation.on[name], DEGRADATIONS[name].apply(images, strength, noise), images)
     return images
 
 
@@ -136,32 +177,49 @@ def _check_batch(images: Tensor, degradation: Degradation, noise: DegradationNoi
         )
 
 
-def _blur(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
+def _blur(images: Tensor, strength: float | Tensor, noise: DegradationNoise) -> Tensor:
+    matrices = strength if isinstance(strength, Tensor) else _blur_matrices(strength, images)
+    height, width = images.shape[-2:]
+    rows, columns = matrices.split([height**2, width**2])
+    return filter_by(images, rows.view(height, height), columns.view(width, width))
+
+
+def _blur_matrices(strength: float, images: Tensor) -> Tensor:
     kernel = int(strength)
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
-    return filter_reflected(images, gaussian_window(kernel, sigma))
+    return torch.cat([band.flatten() for band in reflecting_bands(gaussian_window(kernel, sigma), images)])
 
 
-def _factor(strength: float, uniform: Tensor, images: Tensor) -> Tensor:
+def _factor(strength: float | Tensor, uniform: Tensor, images: Tensor) -> Tensor:
     return (1 + strength * uniform).to(images.dtype).view(-1, 1, 1, 1)
 
 
-def _brightness(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
+def _brightness(images: Tensor, strength: float | Tensor, noise: DegradationNoise) -> Tensor:
     return (images * _factor(strength, noise.brightness, images)).clamp_(0, 1)
 
 
-def _contrast(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
+def _contrast(images: Tensor, strength: float | Tensor, noise: DegradationNoise) -> Tensor:
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     return torch.addcmul(mean, images - mean, _factor(strength, noise.contrast, images)).clamp_(0, 1)
 
 
-def _add_noise(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
-    return torch.add(images, noise.noise.to(images.dtype), alpha=strength).clamp_(0, 1)
+def _add_noise(images: Tensor, strength: float | Tensor, noise: DegradationNoise) -> Tensor:
+    return (noise.noise.to(images.dtype) * strength).add_(images).clamp_(0, 1)
 
 
-def _jpeg(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
+def _jpeg(images: Tensor, strength: float | Tensor, noise: DegradationNoise) -> Tensor:
     # Both give the same levels. On a CPU the codec takes a quarter of the time; elsewhere it would stall the device.
-    return (jpeg_by_codec if images.device.type == "cpu" else jpeg_on_device)(images, int(strength))
+    if images.device.type == "cpu" and not isinstance(strength, Tensor):
+        return jpeg_by_codec(images, int(strength))
+    return jpeg_on_device(images, strength if isinstance(strength, Tensor) else int(strength))
+
+
+def _jpeg_table(strength: float, images: Tensor) -> Tensor:
+    return quantisation_table(int(strength), images.device)
+
+
+def _number(strength: float, images: Tensor) -> Tensor:
+    return torch.tensor(strength, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -169,21 +227,25 @@ class Operation:
     """What one degradation does.
 
     Attributes:
-        apply: Called as ``apply(images, strength, noise)`` where the strength is not off; returns new images.
+        apply: Called as ``apply(images, strength, noise)`` where the strength is not off; returns new images. The
+            strength is a number, or what `tensor` made of it.
         limits: Lowest and highest strength.
         values: Which strengths between them there are: any, whole numbers, or odd numbers.
+        tensor: Called as ``tensor(strength, images)``; returns what stands for the strength of such images, in a shape
+            that does not depend on it.
     """
 
-    apply: Callable[[Tensor, float, DegradationNoise], Tensor]
+    apply: Callable[[Tensor, Any, DegradationNoise], Tensor]
     limits: tuple[float, float] = (0.0, 1.0)
     values: Literal["any", "whole", "odd"] = "any"
+    tensor: Callable[[float, Tensor], Tensor] = _number
 
 
 DEGRADATIONS: dict[str, Operation] = {
-    "blur_kernel": Operation(_blur, (1, 31), "odd"),
+    "blur_kernel": Operation(_blur, (1, 31), "odd", _blur_matrices),
     "brightness": Operation(_brightness),
     "contrast": Operation(_contrast),
     "noise_std": Operation(_add_noise),
-    "jpeg_quality": Operation(_jpeg, (1, 100), "whole"),
+    "jpeg_quality": Operation(_jpeg, (1, 100), "whole", _jpeg_table),
 }
 """The degradations by their field in `Degradation`, in the order in which they are applied."""

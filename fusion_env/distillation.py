@@ -1,10 +1,11 @@
 """The distillation engine: one student, its optimiser, and rounds of training under an action. Free of gymnasium."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusion_env.action import LossWeights
+from fusion_env.captured import CudaGraphs, Replayed, StandInGraph, captures
 from fusion_env.config import DataSettings, MachineSettings, TrainingSettings
 from fusion_env.crop_bank import Batch, CropBank
-from fusion_env.degradation import Degradation, degrade, draw_noise
+from fusion_env.degradation import Degradation, DegradationTensors, degrade, degrade_by_tensors, draw_noise
 from fusion_env.errors import SnapshotError
-from fusion_env.losses import LossScales, guidance_loss, self_learning_loss, total_loss
+from fusion_env.losses import LossScales, guidance_loss, self_learning_loss
+from fusion_env.round_tensors import RoundTensors
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_version, read_generator, to_cpu, write_generator
-from fusion_env.updates import Moments, Schedule, to_unit_norm
+from fusion_env.target_features import TargetFeatures
+from fusion_env.updates import Moments, Schedule, give_gradients, new_optimizer, norm_of, restore, to_unit_norm
 from student import FusionStudent
 from student.numerics import own_numerics
 
@@ -98,6 +102,15 @@ class BankOrder:
         self._order, self._next = state["order"].numpy().copy(), int(state["next"])
 
 
+class _Kind(NamedTuple):
+    """What an iteration computes; everything else that it depends on is a tensor."""
+
+    guidance: bool
+    self_learning: bool
+    measured: bool
+    """Both losses' gradients are taken apart, for their norms."""
+
+
 def epoch_iterations(images: int, batch_size: int) -> int:
     """Return the mini-batches of one pass over the training images, at least 1."""
     return max(1, -(-images // batch_size))
@@ -121,6 +134,7 @@ class Distillation:
         scales: What the losses are divided by.
         schedule: Step size over the rounds.
         moments: What the optimiser remembers at the start; None for nothing.
+        targets: The teacher's features; engines of one bank and network can share them.
         order_seed: Seed of the order of the crops.
         noise_seed: Seed of the degradations' random parts.
     """
@@ -137,12 +151,14 @@ class Distillation:
         scales: LossScales,
         schedule: Schedule,
         moments: Moments | None = None,
+        targets: TargetFeatures | None = None,
         order_seed: int,
         noise_seed: int,
     ) -> None:
         self._settings = settings
         self._bank = bank
         self._features = features
+        self._targets = targets or TargetFeatures(bank, features, autocast=settings.autocast, limit_mib=0)
         self._iterations = iterations
         self._scales = scales
         self._schedule = schedule
@@ -155,14 +171,18 @@ class Distillation:
             self.student.to(memory_format=torch.channels_last)
         self.student.eval()
         self.learning_rate = settings.learning_rate
-        self.optimizer = torch.optim.Adam(self.student.parameters(), lr=self.learning_rate)
-        if moments is not None:
-            moments.give(self.optimizer, self.student)
+        self.optimizer = new_optimizer(self.student, self.learning_rate, moments)
         self._rounds = 0
         self._order = BankOrder(len(bank), order_seed)
         self._noise = torch.Generator(self._device)
         self._noise.manual_seed(noise_seed)
-        self._before: dict[str, Tensor] = {}
+        batch = torch.empty((settings.batch_size, *bank.ir.shape[1:]), device=self._device)
+        self._round = RoundTensors(self.student, batch, iterations)
+        self._degradation: Degradation | DegradationTensors = Degradation()
+        self._replayed: Replayed[_Kind] | None = None
+        if captures(settings.capture, self._device):
+            on_cuda = self._device.type == "cuda"
+            self._replayed = Replayed(CudaGraphs(self._device, self._noise) if on_cuda else StandInGraph)
         self.timings: dict[str, float] = {}
 
     @own_numerics()
@@ -176,36 +196,84 @@ class Distillation:
         Returns:
             Mean losses and whether training diverged.
         """
-        self._before = {name: tensor.clone() for name, tensor in self.student.state_dict().items()}
         self.student.train().requires_grad_(True)  # a caller may have frozen it to look at it
-        sums = torch.zeros(3, device=self._device)
-        share = float("nan")
+        self._prepare(weights, degradation)
+        guidance, self_learning = weights.guidance > 0, self._has_pair(weights, degradation)
         for iteration in range(self._iterations):
-            losses = self.losses(weights, degradation, **self.next_batch()._asdict())
-            if iteration == 0:
-                share = self._backward_with_share(weights, *losses)
+            kind = _Kind(guidance, self_learning, measured=iteration == 0 and guidance and self_learning)
+            if self._replayed is None:
+                self._iterate(kind)
             else:
-                with self.timed("backward"):
-                    self.optimizer.zero_grad(set_to_none=True)
-                    total = total_loss(*losses, weights, self._scales)
-                    if total.requires_grad:  # not so where all of Eq. 3 is 0: self-learning alone, nothing degraded
-                        total.backward()
-            with self.timed("update"):
-                self._update(self._rounds + iteration / self._iterations)
-            total = total_loss(losses[0].detach(), losses[1].detach(), weights, self._scales)
-            sums += torch.stack([losses[0].detach(), losses[1].detach(), total])
+                with self.timed("graphs"):
+                    self._replayed(self._iterate, kind, tuple(p.data_ptr() for p in self._parameters()))
         self.student.eval()
         self._rounds += 1
-        guidance, self_learning, total = (sums / self._iterations).tolist()
-        update_norm = self._change_since_before()
-        diverged = not (np.isfinite(total) and self._weights_are_finite())
+        *losses, first, second, update_norm, finite = self._outcome()
+        diverged = not (np.isfinite(losses[2]) and finite)
         if diverged:
             self.roll_back()
-        return RoundResult(guidance, self_learning, total, share, update_norm, diverged)
+        return RoundResult(
+            guidance=losses[0],
+            self_learning=losses[1],
+            total=losses[2],
+            guidance_share=first / (first + second) if first + second > 0 else float(guidance),
+            update_norm=update_norm,
+            diverged=diverged,
+        )
+
+    @torch.no_grad()
+    def _prepare(self, weights: LossWeights, degradation: Degradation) -> None:
+        """Hand a round to its iterations."""
+        tensors, count = self._round, self._iterations
+        torch._foreach_copy_(tensors.weights, self._parameters())
+        with self.timed("data"):
+            order = self._order.take(tensors.index.numel())
+            tensors.index.copy_(torch.from_numpy(order).view_as(tensors.index))
+        factors = [self._schedule.factor(self._rounds + iteration / count) for iteration in range(count)]
+        tensors.rates.copy_(self.learning_rate * torch.tensor(factors))
+        scales = self._scales
+        tensors.factors.copy_(
+            torch.tensor([weights.guidance / scales.guidance, weights.self_learning / scales.self_learning])
+        )
+        tensors.position.zero_()
+        tensors.sums.zero_()
+        tensors.norms.copy_(torch.tensor([float(weights.guidance > 0), 0.0]))  # unless they are measured
+        self._degradation = degradation
+        if self._replayed is not None:
+            tensors.degradation.set(degradation)
+            self._degradation = tensors.degradation
+
+    @torch.no_grad()
+    def _outcome(self) -> list[float]:
+        """Read what a round came to, all at once: mean losses, both gradients' norms, the update's norm, finite."""
+        parameters, tensors = self._parameters(), self._round
+        update_norm = norm_of(torch._foreach_sub(parameters, tensors.weights))
+        finite = norm_of(torch._foreach_mul(parameters, 0.0)) == 0  # 0 times what is not finite is NaN
+        numbers = torch.stack([update_norm, finite.to(update_norm.dtype)])
+        return torch.cat([tensors.sums / self._iterations, tensors.norms, numbers]).tolist()
+
+    def _iterate(self, kind: _Kind) -> None:
+        """Train on one mini-batch: from tensors to tensors, so that it can be captured."""
+        tensors = self._round
+        with self.timed("data"):
+            index = tensors.now(tensors.index)
+            ir, vis, _ = self._bank.batch(index)
+        bad_ir, bad_vis = self.degraded_batch(self._degradation, ir=ir, vis=vis)
+        losses = self._losses(kind, ir, vis, bad_ir, bad_vis, partial(self._targets, index))
+        with self.timed("backward"):
+            weighted = [loss * factor for loss, factor in zip(losses, tensors.factors, strict=True)]
+            gradients = self._gradients(kind, weighted)
+        with self.timed("update"):
+            if gradients is not None:
+                self._update(gradients)
+        with torch.no_grad():
+            tensors.sums += torch.stack([*losses, weighted[0] + weighted[1]])
+            tensors.position += 1
 
     def roll_back(self) -> None:
         """Give the student the weights from before the last round; the optimiser stays as the round left it."""
-        self.student.load_state_dict(self._before)
+        with torch.no_grad():
+            torch._foreach_copy_(self._parameters(), self._round.weights)
 
     @own_numerics()
     def loss_values(self, degradation: Degradation, batches: int) -> tuple[float, float]:
@@ -221,11 +289,13 @@ class Distillation:
     @own_numerics()
     def gradient_norms(self, degradation: Degradation, batches: int) -> tuple[float, float]:
         """Return the mean norm of the gradients of Eq. 1 and of Eq. 2 over the next mini-batches, without training."""
-        both = LossWeights(0.5, 0.5)
+        apart = _Kind(guidance=True, self_learning=True, measured=True)
         norms = []
         for _ in range(batches):
-            losses = self.losses(both, degradation, **self.next_batch()._asdict())
-            norms.append([_norm(self._gradient(loss)) for loss in losses])
+            ir, vis, target = self.next_batch()
+            bad_ir, bad_vis = self.degraded_batch(degradation, ir=ir, vis=vis)
+            losses = self._losses(apart, ir, vis, bad_ir, bad_vis, partial(self._features, target))
+            norms.append([float(norm_of(part)) for part in self._parts(losses)])
         guidance, self_learning = np.mean(norms, axis=0).tolist()
         return guidance, self_learning
 
@@ -239,78 +309,93 @@ class Distillation:
             index = torch.from_numpy(self._order.take(self._settings.batch_size)).to(self._device)
             return self._bank.batch(index)
 
-    def degraded_batch(self, degradation: Degradation, *, ir: Tensor, vis: Tensor) -> tuple[Tensor, Tensor]:
+    def degraded_batch(
+        self, degradation: Degradation | DegradationTensors, *, ir: Tensor, vis: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Degrade infrared and visible luma [B, 1, H, W] alike in strength, with the next random parts."""
         with self.timed("degradation"):
             both = torch.cat([ir, vis])
             # Drawn even when everything is off, so that one round's strengths do not shift the next round's draws.
             noise = draw_noise(both.shape, self._noise, self._device)
-            bad_ir, bad_vis = degrade(both, degradation, noise).chunk(2)
+            if isinstance(degradation, DegradationTensors):
+                bad = degrade_by_tensors(both, degradation, noise)
+            else:
+                bad = degrade(both, degradation, noise)
+            bad_ir, bad_vis = bad.chunk(2)
             return bad_ir, bad_vis
 
     def losses(
         self, weights: LossWeights, degradation: Degradation, *, ir: Tensor, vis: Tensor, target: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return Eq. 1 and Eq. 2 of one mini-batch; a loss of weight 0 is not computed and 0."""
-        count = len(ir)
-        zero = torch.zeros((), device=self._device)
-        bad_ir, bad_vis = self.degraded_batch(degradation, ir=ir, vis=vis)
+        kind = _Kind(weights.guidance > 0, self._has_pair(weights, degradation), measured=False)
+        return self._losses(
+            kind, ir, vis, *self.degraded_batch(degradation, ir=ir, vis=vis), partial(self._features, target)
+        )
+
+    @staticmethod
+    def _has_pair(weights: LossWeights, degradation: Degradation) -> bool:
         # Without degradation both outputs are the same tensor: Eq. 2 and its gradient are exactly 0.
-        pair = weights.self_learning > 0 and not degradation.is_identity
+        return weights.self_learning > 0 and not degradation.is_identity
+
+    def _losses(
+        self,
+        kind: _Kind,
+        ir: Tensor,
+        vis: Tensor,
+        bad_ir: Tensor,
+        bad_vis: Tensor,
+        target_features: Callable[[], list[Tensor]],
+    ) -> tuple[Tensor, Tensor]:
+        guidance = self_learning = torch.zeros((), device=self._device)
         with self.timed("student"), self._autocast():
-            if pair:
-                fused, fused_bad = (
-                    self.student(ir=torch.cat([ir, bad_ir]), vis=torch.cat([vis, bad_vis])).float().split(count)
-                )
+            if kind.self_learning and kind.measured:
+                # One after the other, so that each loss has a graph of its own to go back through.
+                fused, fused_bad = self.student(ir=ir, vis=vis).float(), self.student(ir=bad_ir, vis=bad_vis).float()
+            elif kind.self_learning:
+                both = self.student(ir=torch.cat([ir, bad_ir]), vis=torch.cat([vis, bad_vis]))
+                fused, fused_bad = both.float().chunk(2)
             else:
                 fused = fused_bad = self.student(ir=ir, vis=vis).float()
-        guidance = zero
-        if weights.guidance > 0:
+        if kind.guidance:
             with self.timed("perception"), self._autocast():
                 with torch.no_grad():
-                    wanted = self._features(target)
+                    wanted = target_features()
                 guidance = guidance_loss(self._features(fused), wanted)
-        self_learning = zero
-        if pair:
+        if kind.self_learning:
+            settings = self._settings
             self_learning = self_learning_loss(
-                fused, fused_bad, kind=self._settings.self_learning_loss, detach_original=self._settings.detach_original
+                fused, fused_bad, kind=settings.self_learning_loss, detach_original=settings.detach_original
             )
         return guidance, self_learning
 
-    def _backward_with_share(self, weights: LossWeights, guidance: Tensor, self_learning: Tensor) -> float:
-        """Set the gradients of Eq. 3 and return the guidance loss's share of the two gradient norms."""
-        with self.timed("backward"):
-            parts = [
-                self._gradient(weights.guidance / self._scales.guidance * guidance),
-                self._gradient(weights.self_learning / self._scales.self_learning * self_learning),
-            ]
-            norms = [_norm(part) for part in parts]
-            present = [part for part in parts if part is not None]
-            for i, parameter in enumerate(self.student.parameters()):
-                parameter.grad = sum((part[i] for part in present), torch.zeros_like(parameter)) if present else None
-        total = sum(norms)
-        return norms[0] / total if total > 0 else float(guidance.requires_grad)
+    def _gradients(self, kind: _Kind, weighted: Sequence[Tensor]) -> Sequence[Tensor] | None:
+        """Return the gradient of Eq. 3; None if nothing depends on the weights."""
+        if kind.measured:
+            first, second = self._parts(weighted)
+            self._round.norms.copy_(torch.stack([norm_of(first), norm_of(second)]))
+            return torch._foreach_add(first, second)
+        total = weighted[0] + weighted[1]
+        return torch.autograd.grad(total, self._parameters()) if total.requires_grad else None
 
-    def _gradient(self, loss: Tensor) -> tuple[Tensor, ...] | None:
-        """Return the gradient of a loss, whose graph is kept; None if nothing depends on the weights."""
-        if not loss.requires_grad:
-            return None
-        return torch.autograd.grad(loss, tuple(self.student.parameters()), retain_graph=True)
+    def _parts(self, losses: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """Return each loss's gradient."""
+        together = not self._settings.detach_original  # both go back through the student's output for clean input
+        return [torch.autograd.grad(loss, self._parameters(), retain_graph=together) for loss in losses]
 
-    def _update(self, rounds: float) -> None:
-        """Take a step along the gradient, `rounds` after the start."""
-        gradients = [parameter.grad for parameter in self.student.parameters() if parameter.grad is not None]
-        if gradients and self._settings.update == "direction":
-            to_unit_norm(gradients)
-        self.optimizer.param_groups[0]["lr"] = self.learning_rate * self._schedule.factor(rounds)
+    def _parameters(self) -> list[Tensor]:
+        return list(self.student.parameters())
+
+    def _update(self, gradients: Sequence[Tensor]) -> None:
+        """Take a step along the gradient."""
+        give_gradients(self.student, gradients)
+        if self._settings.update == "direction":
+            to_unit_norm([parameter.grad for parameter in self.student.parameters() if parameter.grad is not None])
+        group = self.optimizer.param_groups[0]
+        group["lr"].copy_(self._round.now(self._round.rates))
+        # Adam asks for it in a capture, and warns of it elsewhere.
+        group["capturable"] = self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
         self.optimizer.step()
-
-    def _change_since_before(self) -> float:
-        changes = [(tensor - self._before[name]).norm() for name, tensor in self.student.state_dict().items()]
-        return float(torch.stack(changes).norm())
-
-    def _weights_are_finite(self) -> bool:
-        return bool(torch.stack([p.isfinite().all() for p in self.student.parameters()]).all())
 
     def _autocast(self) -> torch.autocast:
         # No cache of converted weights: inside a caller's autocast it would outlive the update that changes them.
@@ -358,11 +443,7 @@ class Distillation:
                 "use the configuration that it was made with"
             )
         self.student.load_state_dict(state["student"])
-        self.optimizer.load_state_dict(to_cpu(state["optimizer"]))  # it would go on in the snapshot's own tensors
+        restore(self.optimizer, state["optimizer"])
         self._rounds = int(state["rounds"])
         self._order.load_state_dict(state["order"])
         self._noise.set_state(state["noise"])
-
-
-def _norm(gradient: tuple[Tensor, ...] | None) -> float:
-    return 0.0 if gradient is None else float(torch.stack([part.norm() for part in gradient]).norm())

@@ -4,7 +4,7 @@ On a CPU a convolution of one channel is many times slower than such products.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import exp
 from typing import NamedTuple
 
@@ -15,11 +15,13 @@ from torch.nn import functional as F
 __all__ = [
     "Moments",
     "Window",
+    "filter_by",
     "filter_reflected",
     "gaussian_window",
     "halve",
     "local_means",
     "local_moments",
+    "reflecting_bands",
     "stack_rows_first",
     "strips",
 ]
@@ -140,14 +142,26 @@ def filter_reflected(images: Tensor, window: Window) -> Tensor:
     Raises:
         ValueError: If H or W is too small.
     """
-    height, width = images.shape[-2:]
-    rows = _reflecting_band(window, height, images.dtype, images.device)
-    columns = _reflecting_band(window, width, images.dtype, images.device)
+    return filter_by(images, *reflecting_bands(window, images))
+
+
+def filter_by(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Filter images ``[..., H, W]`` by the matrices of `reflecting_bands`; autocast is ignored."""
     with torch.autocast(images.device.type, enabled=False):
         return rows @ (images @ columns.T)
 
 
-@lru_cache(maxsize=128)
+def reflecting_bands(window: Window, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the matrices ``[H, H]`` and ``[W, W]`` by which `filter_reflected` averages images ``[..., H, W]``.
+
+    Raises:
+        ValueError: If H or W is too small.
+    """
+    height, width = (_reflecting_band(window, size, images.dtype, images.device) for size in images.shape[-2:])
+    return height, width
+
+
+@cache  # none is ever dropped: a captured graph reads it where it lies
 def _reflecting_band(window: Window, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the ``[size, size]`` matrix that averages a line of pixels."""
     radius = len(window) // 2

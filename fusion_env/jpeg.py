@@ -4,6 +4,8 @@ Baseline JPEG (ITU-T T.81) loses information in three places only: the forward t
 and the inverse transform's rounding. The entropy coding between them is lossless and can be left out.
 """
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 import torch
@@ -46,10 +48,12 @@ They are cosines times the square root of 8, but for the last digit of some: lib
 """
 
 
-def quantisation_table(quality: int) -> Tensor:
+@lru_cache
+def quantisation_table(quality: int, device: str | torch.device = "cpu") -> Tensor:
     """Return libjpeg's luminance table for a quality of 1 to 100: float64 [8, 8], whole numbers in 1..255."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
-    return ((torch.tensor(_LUMINANCE) * scale + 50) // 100).clamp(1, 255).double()
+    with torch.inference_mode(False):  # for later calls outside of it as well
+        return ((torch.tensor(_LUMINANCE) * scale + 50) // 100).clamp(1, 255).double().to(device)
 
 
 def jpeg_by_codec(images: Tensor, quality: int) -> Tensor:
@@ -71,7 +75,7 @@ def jpeg_by_codec(images: Tensor, quality: int) -> Tensor:
     return torch.from_numpy(decoded).to(images.device).to(images.dtype).div_(255)
 
 
-def jpeg_on_device(images: Tensor, quality: int) -> Tensor:
+def jpeg_on_device(images: Tensor, quality: int | Tensor) -> Tensor:
     """Do to a batch what `jpeg_by_codec` does, level for level, without leaving its device.
 
     libjpeg's integer transform is followed pass by pass with its rounding. The numbers are whole and below 2^53, so
@@ -79,7 +83,7 @@ def jpeg_on_device(images: Tensor, quality: int) -> Tensor:
 
     Args:
         images: Luma [B, 1, H, W], 0..1; rounded to 8 bits first.
-        quality: 1 to 100.
+        quality: 1 to 100, or its table from `quantisation_table` on the images' device.
 
     Returns:
         The decoded images: multiples of 1/255, same shape, dtype and device.
@@ -88,7 +92,8 @@ def jpeg_on_device(images: Tensor, quality: int) -> Tensor:
     # The codec fills up the last blocks by repeating the last row and column.
     levels = F.pad(_levels(images), (0, -width % 8, 0, -height % 8), mode="replicate").double() - 128
     blocks = levels.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # [B, 1, rows, columns, 8, 8]
-    transform, table = _transform().to(images.device), quantisation_table(quality).to(images.device)
+    transform = _transform(images.device)
+    table = quality if isinstance(quality, Tensor) else quantisation_table(quality, images.device)
     rows = _divided(blocks @ transform.T, _UNIT // _BETWEEN)
     coefficients = _divided(transform @ rows, _UNIT * _BETWEEN)
     step = 8 * table  # each pass leaves a factor of the square root of 8
@@ -108,9 +113,11 @@ def _divided(values: Tensor, by: int) -> Tensor:
     return torch.floor(values / by + 0.5)
 
 
-def _transform() -> Tensor:
+@lru_cache
+def _transform(device: torch.device) -> Tensor:
     """Return the transform of one pass, [8, 8]."""
-    left = torch.tensor(_LEFT_HALF, dtype=torch.float64)
-    right = left.flip(1)
-    right[1::2] *= -1
-    return torch.cat([left, right], 1)
+    with torch.inference_mode(False):  # for later calls outside of it as well
+        left = torch.tensor(_LEFT_HALF, dtype=torch.float64)
+        right = left.flip(1)
+        right[1::2] *= -1
+        return torch.cat([left, right], 1).to(device)

@@ -1,6 +1,6 @@
 """Performance indicators (Eq. 4), their normalisation, the score E, the reward (Eq. 6), and when a run ends."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -142,6 +142,11 @@ _OF_FUSED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def _means(values: Mapping[str, Tensor]) -> Scores:
+    """Return the mean of each [B], read from the device all at once."""
+    return dict(zip(values, torch.stack([value.mean() for value in values.values()]).tolist(), strict=True))
+
+
 class Scorer:
     """Scores the images of the reward split against the teacher's, whose values are computed once.
 
@@ -167,7 +172,7 @@ class Scorer:
             )
         self.names = tuple(dict.fromkeys((*INDICATORS, *settings.score_metrics)))
         self._teacher = self._values(None, lambda ir, vis, target: target)
-        self.teacher_means: Scores = {name: float(self._teacher[name].mean()) for name in self.names}
+        self.teacher_means = _means({name: self._teacher[name] for name in self.names})
         if settings.normalisation == "teacher":
             for name, mean in self.teacher_means.items():
                 if not mean > _SMALLEST_MEAN:
@@ -195,11 +200,11 @@ class Scorer:
             fused luma within an image (0..1; near 0 means that the student has collapsed to constant images).
         """
         values = self._values(chosen, lambda ir, vis, _: student(ir=ir, vis=vis))
-        own = {name: float(values[name].mean()) for name in self.names}
-        spread = float(values["spread"].mean())
+        own = _means(values)
+        spread = own.pop("spread")
         if chosen is None:
             return own, dict(self.teacher_means), spread
-        return own, {name: float(self._teacher[name][chosen].mean()) for name in self.names}, spread
+        return own, _means({name: self._teacher[name][chosen] for name in self.names}), spread
 
     @torch.inference_mode()
     def _values(self, chosen: NDArray[np.int64] | None, fuse: Fuse) -> dict[str, Tensor]:

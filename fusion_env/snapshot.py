@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 
 SNAPSHOT_VERSION = 3
 
-_MACHINE = ("device", "threads", "cache_dir")
+_MACHINE = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
 
 
 def to_cpu(value: Any) -> Any:

@@ -28,7 +28,7 @@ from student.weights import load_into, load_state
 
 __all__ = ["NOT_IN_KEY", "Stage0", "Stage0Settings", "initial_student", "stage0_key", "stage0_start", "train_stage0"]
 
-_VERSION = 3
+_VERSION = 4
 _MOMENT_BATCHES = 8
 
 NOT_IN_KEY = frozenset(
@@ -46,7 +46,7 @@ NOT_IN_KEY = frozenset(
         *("guidance", "self_learning", "self_learning_loss", "detach_original"),
         *("schedule", "moments"),
         # What they do to the numbers is in `arithmetic`.
-        *("device", "threads", "cache_dir"),
+        *("device", "threads", "capture", "feature_cache_mib", "cache_dir"),
     }
 )
 """Settings that are left out of the key of a stage-0 student."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from fusion_env import metrics, teachers
 from fusion_env.action import even_degradation
 from fusion_env.cache import arithmetic, cache_folder, load_or_compute
+from fusion_env.captured import describe_capture
 from fusion_env.config import INDICATORS, SMALLEST_SCORED, DistillConfig, ScoringSettings, TeacherSettings
 from fusion_env.crop_bank import CropBank, CropPlan, StoredImages, build_bank, plan_crops
 from fusion_env.data import (
@@ -38,6 +39,7 @@ from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
 from fusion_env.settings import shown
 from fusion_env.stage0 import Stage0Settings, initial_student, stage0_start
+from fusion_env.target_features import TargetFeatures
 from fusion_env.threads import set_threads
 from fusion_env.updates import Moments, Schedule
 from fusion_env.whole_images import WholeImages
@@ -184,6 +186,7 @@ class DistillationTask:
         features: Feature network of Eq. 1.
         quality: Quality score (IQA*).
         bank: Training crops with targets.
+        targets: The teacher's features of the crops.
         scored: What is scored of the reward split, with the teacher's results: images of one size together.
         scorer: Scores students on them.
         observer: Makes observations of the scores.
@@ -203,6 +206,7 @@ class DistillationTask:
     features: FrozenNetwork
     quality: FrozenNetwork
     bank: CropBank
+    targets: TargetFeatures
     scored: list[StoredImages]
     scorer: Scorer
     observer: Observer
@@ -231,6 +235,7 @@ class DistillationTask:
             scales=scales,
             schedule=Schedule(self.config.schedule, self.config.rounds),
             moments=self._first_moments(scales),
+            targets=self.targets,
             order_seed=order_seed,
             noise_seed=noise_seed,
         )
@@ -266,9 +271,10 @@ class DistillationTask:
             "scored": self._describe_scored(),
             "teacher": f"{self.teacher.describe()}, targets per {context}",
             "student": f"stage 0: {stage0}",
-            "perception": self.features.description,
+            "perception": f"{self.features.description}; {self.targets.describe()}",
             "iqa": self.quality.description,
             "device": f"{self.device}, {torch.get_num_threads()} CPU threads",
+            "iterations": describe_capture(config.capture, self.device),
         }
 
     def _describe_scored(self) -> str:
@@ -348,6 +354,8 @@ def _assemble(
     start = initial_student(config.student_init, teacher, config.stage0_seed)
     settings = config.group(Stage0Settings)
     stage0 = stage0_start(settings, bank, features, start, iterations, folder=folder, progress=progress)
+    limit = config.feature_cache_mib
+    targets = TargetFeatures(bank, features, autocast=config.autocast, limit_mib=limit)
     engine = partial(
         Distillation,
         config.group(EngineSettings),
@@ -370,6 +378,7 @@ def _assemble(
         features=features,
         quality=quality,
         bank=bank,
+        targets=targets,
         scored=scored,
         scorer=scorer,
         observer=Observer(config.group(ScoringSettings), scorer, scorer.score(engine().student)[0], stage0_losses),

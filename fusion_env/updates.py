@@ -1,13 +1,14 @@
 """How a gradient becomes a step: its norm, the step size over the rounds, and the moments that Adam starts with."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SCHEDULES", "Moments", "Schedule", "to_unit_norm"]
+__all__ = ["SCHEDULES", "Moments", "Schedule", "give_gradients", "new_optimizer", "norm_of", "restore", "to_unit_norm"]
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda used: 1.0,
@@ -66,7 +67,7 @@ class Moments:
         """Let an optimiser remember them, in its parameters' places and memory formats."""
         for name, parameter in network.named_parameters():
             optimizer.state[parameter] = {
-                "step": torch.tensor(float(self.steps)),
+                "step": torch.tensor(float(self.steps), device=parameter.device),
                 "exp_avg": torch.empty_like(parameter).detach().copy_(self.first[name]),
                 "exp_avg_sq": torch.empty_like(parameter).detach().copy_(self.second[name]),
             }
@@ -80,9 +81,44 @@ class Moments:
         )
 
 
+def new_optimizer(network: nn.Module, learning_rate: float, moments: Moments | None = None) -> torch.optim.Adam:
+    """Return Adam for a network, in one kernel, with all that it remembers in place before the first step.
+
+    Args:
+        network: On its device.
+        learning_rate: Step size; becomes a tensor there, ``param_groups[0]["lr"]``.
+        moments: What it remembers; None for nothing.
+    """
+    device = next(network.parameters()).device
+    optimizer = torch.optim.Adam(network.parameters(), lr=torch.tensor(learning_rate, device=device), fused=True)
+    if moments is None:
+        nothing = {name: torch.zeros_like(parameter) for name, parameter in network.named_parameters()}
+        moments = Moments(0, nothing, nothing)
+    moments.give(optimizer, network)
+    return optimizer
+
+
+def restore(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Copy what an optimiser's `state_dict` held into its own tensors, which keep their places; the rest becomes 0."""
+    for number, state in optimizer.state_dict()["state"].items():
+        before = saved["state"].get(number, {})
+        for name, tensor in state.items():
+            tensor.copy_(before[name]) if name in before else tensor.zero_()
+
+
+def give_gradients(network: nn.Module, gradients: Sequence[Tensor]) -> None:
+    """Give the parameters of a network their gradients, in their memory formats, as Adam's one kernel needs them."""
+    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+        same = gradient.stride() == parameter.stride()
+        parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+
+
+def norm_of(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the joint norm of some tensors."""
+    return torch.stack(torch._foreach_norm(list(tensors))).norm()
+
+
 def to_unit_norm(gradients: Sequence[Tensor]) -> None:
     """Bring the joint norm of some gradients to 1, in place; zero stays zero, and what is not finite stays so."""
-    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-    factor = torch.where(norm.isfinite() & (norm > 0), 1 / norm, norm)
-    for gradient in gradients:
-        gradient.mul_(factor)
+    norm = norm_of(gradients)
+    torch._foreach_mul_(list(gradients), torch.where(norm.isfinite() & (norm > 0), 1 / norm, norm))

@@ -4,6 +4,8 @@ Layers, parameter names and quirks follow the published networks (arXiv 2509.024
 LDFusion), biases included, so that official weights load strictly. No module keeps anything from its forward pass.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -66,20 +68,84 @@ class SampleLayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x`` of shape [B, C, H, W]."""
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        # The fused kernel takes dense tensors: either layout on the CPU, only the plain one elsewhere.
-        channels_last = wide.device.type == "cpu" and wide.stride(1) == 1
+        # Either layout of memory stays as it is.
+        channels_last = wide.stride(1) == 1
         wide = wide.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-        gamma, beta = self.gamma.to(wide.dtype), self.beta.to(wide.dtype)
-        batch, channels, height, width = wide.shape
+        normalise = _FusedNorm if wide.device.type == "cpu" else _ParallelNorm
+        return normalise.apply(wide, self.gamma.to(wide.dtype), self.beta.to(wide.dtype), self.eps)[0].to(x.dtype)
+
+
+class _SampleNorm(torch.autograd.Function):
+    """The published formula; subclasses differ in what is fast where, not in what they compute.
+
+    With d = std + eps, z = (x - mean) / d and g the gradient of y times gamma, that of x is, sample by sample,
+    (g - mean(g)) / d - z sum(g z) / ((n - 1) std). The last term is 0 for a flat sample, whose z is 0.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        x, gamma, _, eps = inputs
+        _, mean, std = output
+        ctx.mark_non_differentiable(mean, std)
+        ctx.save_for_backward(x, gamma, mean, std)
+        ctx.eps = eps
+
+
+class _FusedNorm(_SampleNorm):
+    """On a CPU: group normalisation with one group, whose kernels are several times faster than separate operations."""
+
+    @staticmethod
+    def forward(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        batch, channels, height, width = x.shape
         count = channels * height * width
-        # Group normalisation with one group, which divides by sqrt(biased variance + eps^2), is several times faster
-        # than separate operations. The ratio of that to the published divisor, 1 - eps / std or so, is multiplied as a
-        # constant: values are exact, gradients are off by less than eps / std of their size.
-        out, _, inverse = torch.native_group_norm(wide, gamma, None, batch, channels, height * width, 1, self.eps**2)
-        divisor = inverse.detach().reciprocal()
-        std = ((divisor.square() - self.eps**2).clamp_min(0) * (count / (count - 1))).sqrt()
-        ratio = divisor / (std + self.eps)
-        return torch.addcmul(beta.view(1, -1, 1, 1), out, ratio.view(-1, 1, 1, 1)).to(x.dtype)
+        # It divides by sqrt(biased variance + eps^2), which is brought to the published divisor.
+        out, mean, inverse = torch.native_group_norm(x, gamma, None, batch, channels, height * width, 1, eps**2)
+        divisor = inverse.reciprocal()
+        std = ((divisor.square() - eps**2).clamp_min(0) * (count / (count - 1))).sqrt()
+        ratio = divisor / (std + eps)
+        return torch.addcmul(beta.view(1, -1, 1, 1), out, ratio.view(-1, 1, 1, 1)), mean, std
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, gamma, mean, std = ctx.saved_tensors
+        batch, channels, height, width = x.shape
+        count = channels * height * width
+        divisor = std + ctx.eps
+        # Its gradient has 1 / s in the first term and 1 / (n s^3) in the last for a divisor s. With a gradient a times
+        # as large, a / s and a / s^3 can be what the published ones need: 1 / d and n / ((n - 1) d^2 std).
+        squared = torch.where(std > 0, divisor * std * ((count - 1) / count), divisor.square())
+        inverse = squared.rsqrt()
+        scaled = gradient * (1 / (divisor * inverse)).view(-1, 1, 1, 1)
+        of_x, of_gamma, _ = torch.ops.aten.native_group_norm_backward(
+            scaled, x, mean, inverse, gamma, batch, channels, height * width, 1, [True, True, False]
+        )
+        return of_x, of_gamma, gradient.sum((0, 2, 3)), None
+
+
+class _ParallelNorm(_SampleNorm):
+    """On a GPU: reductions that all of its processors share; group normalisation would keep one for each sample."""
+
+    @staticmethod
+    def forward(x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        std, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)
+        scale = gamma.view(1, -1, 1, 1) / (std + eps)
+        return torch.addcmul(torch.addcmul(beta.view(1, -1, 1, 1), mean, scale, value=-1), x, scale), mean, std
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, gamma, mean, std = ctx.saved_tensors
+        gamma = gamma.view(1, -1, 1, 1)
+        count = x.shape[1] * x.shape[2] * x.shape[3]
+        divisor = std + ctx.eps
+        centred = x - mean
+        sums = gradient.sum((2, 3), keepdim=True)
+        products = (gradient * centred).sum((2, 3), keepdim=True) / divisor  # of g and z
+        constant = (gamma * sums).sum(1, keepdim=True) / (-count * divisor)
+        last = (gamma * products).sum(1, keepdim=True) / ((1 - count) * std * divisor)
+        of_x = torch.addcmul(constant, centred, torch.where(std > 0, last, 0)).addcmul_(gradient, gamma / divisor)
+        return of_x, products.sum((0, 2, 3)), sums.sum((0, 2, 3)), None
 
 
 class _ResidualBlock(nn.Module):

@@ -25,6 +25,7 @@ from experiments.command_line import exit_on_error, make_parser
 from experiments.measurements.timing import seconds
 from experiments.output import markdown_table
 from fusion_env.action import ACTION_SIZE, decode_action
+from fusion_env.captured import WARM_UPS
 from fusion_env.config import preset
 from fusion_env.degradation import degrade, draw_noise
 from fusion_env.env import FusionDistillEnv
@@ -52,6 +53,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "float32": {},
     "autocast": {"autocast": True},
     "contiguous": {"channels_last": False},
+    "uncaptured": {"capture": "off"},
 }
 ACTION = np.zeros(ACTION_SIZE, np.float32)
 
@@ -116,11 +118,12 @@ def measure(name: str, variant: str, rounds: int, device: torch.device, cache_di
         and the most memory taken on CUDA, in MiB.
     """
     # The student's start does not matter for time; this one needs no stage 0.
-    overrides = {"student_init": "random", "stage0_rounds": 0, "cache_dir": cache_dir, "rounds": rounds + 2}
+    overrides = {"student_init": "random", "stage0_rounds": 0, "cache_dir": cache_dir, "rounds": rounds + WARM_UPS + 2}
     config = preset(name, **VARIANTS[variant] | overrides, device=str(device))
     env = FusionDistillEnv(config=config)
     env.reset(seed=0)
-    env.step(ACTION)
+    for _ in range(WARM_UPS + 1):  # the last of them captures its first iteration, where rounds are captured
+        env.step(ACTION)
     before = env.timings
     steps, plain = [], []
     other = env.fork()

@@ -156,7 +156,7 @@ def _images(task: DistillationTask) -> dict[str, list[StoredImages]]:
 
 
 def _key(task: DistillationTask, seed: int) -> str:
-    machine = ("device", "threads", "cache_dir")
+    machine = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
     settings = {name: value for name, value in task.config.to_dict().items() if name not in machine}
     return content_key({"settings": settings, "fingerprints": task.fingerprints, "seed": seed})[:12]
 

@@ -46,7 +46,7 @@ class EmbeddedFeatures(FrozenNetwork):
         )
         first = nn.Conv2d(2, _WIDTHS[0] - 1, 3, padding=1)
         deeper = [
-            nn.Sequential(nn.ReLU(), nn.Conv2d(inputs, outputs, 3, stride=2, padding=1))
+            nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(inputs, outputs, 3, stride=2, padding=1))
             for inputs, outputs in itertools.pairwise(_WIDTHS)
         ]
         self.stages = nn.ModuleList([first, *deeper])
@@ -72,12 +72,13 @@ class EmbeddedFeatures(FrozenNetwork):
         mean, variance = local_moments(luma)
         normalised = (luma - mean) * (variance + _CONTRAST_FLOOR).rsqrt()
         first = self.stages[0](torch.cat([luma, normalised], dim=1))
-        taps = [torch.cat([self.luma_scale * luma, first], dim=1)]
+        scales = self.tap_scale.unbind()
+        taps = [scales[0] * torch.cat([self.luma_scale * luma, first], dim=1)]
         features = torch.cat([luma, first], dim=1)
-        for stage in self.stages[1:]:
+        for stage, scale in zip(self.stages[1:], scales[1:], strict=True):
             features = stage(features)
-            taps.append(features)
-        return [tap * scale for tap, scale in zip(taps, self.tap_scale, strict=True)]
+            taps.append(scale * features)  # now: the next stage overwrites them
+        return taps
 
 
 def load_embedded_features(weights: str | os.PathLike[str] | None = None) -> EmbeddedFeatures:

@@ -9,7 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_env.degradation import Degradation, DegradationNoise, degrade, draw_noise
+from fusion_env.degradation import (
+    Degradation,
+    DegradationNoise,
+    DegradationTensors,
+    degrade,
+    degrade_by_tensors,
+    draw_noise,
+)
 from fusion_env.jpeg import jpeg_by_codec
 
 ALL_ON = Degradation(blur_kernel=5, jpeg_quality=60, brightness=0.3, contrast=0.4, noise_std=0.05)
@@ -208,3 +215,42 @@ def test_noise_of_another_shape_is_refused() -> None:
         degrade(torch.zeros(2, 1, 8, 8), Degradation(), draw_noise((1, 1, 8, 8), generator()))
     with pytest.raises(ValueError, match="images_shape"):
         draw_noise((8, 8), generator())
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    strengths=st.lists(
+        st.tuples(
+            st.sampled_from([1, 3, 13]),
+            st.sampled_from([100, 99, 50, 20]),
+            st.sampled_from([0.0, 0.3]),
+            st.sampled_from([0.0, 0.5]),
+            st.sampled_from([0.0, 0.05]),
+        ),
+        min_size=2,
+        max_size=3,
+    ),
+    height=st.integers(16, 24),
+)
+def test_tensors_give_what_numbers_give_bit_for_bit(
+    strengths: list[tuple[int, int, float, float, float]], height: int
+) -> None:
+    images = torch.rand(2, 1, height, 20, generator=generator(1))
+    tensors = DegradationTensors(images)
+    places = [value.data_ptr() for value in (*tensors.strengths.values(), *tensors.on.values())]
+    for number, values in enumerate(strengths):  # one after the other in the same tensors
+        noise = draw_noise(images.shape, generator(number))
+        tensors.set(Degradation(*values))
+        assert torch.equal(degrade_by_tensors(images, tensors, noise), degrade(images, Degradation(*values), noise))
+    assert places == [value.data_ptr() for value in (*tensors.strengths.values(), *tensors.on.values())]
+
+
+def test_tensors_of_nothing_are_the_identity(device: str) -> None:
+    images = torch.rand(2, 1, 20, 20, generator=generator(1)).to(device)
+    tensors = DegradationTensors(images)
+    noise = draw_noise(images.shape, generator(), device)
+    assert torch.equal(degrade_by_tensors(images, tensors, noise), images)
+    tensors.set(ALL_ON)
+    assert not torch.equal(degrade_by_tensors(images, tensors, noise), images)
+    tensors.set(Degradation())
+    assert torch.equal(degrade_by_tensors(images, tensors, noise), images)

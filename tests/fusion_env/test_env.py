@@ -642,7 +642,7 @@ def test_a_run_that_is_cut_off_leaves_a_report(tiny_env: MakeEnv) -> None:
     last = env.unwrapped.last_run
     assert last.actions.shape == (2, ACTION_SIZE)
     assert np.isfinite(last.report["e"])
-    assert all(torch.equal(tensor, student[name]) for name, tensor in last.student.items())
+    assert all(torch.equal(tensor, student[name]) for name, tensor in last.last_student.items())
 
 
 def test_a_run_that_was_closed_leaves_a_report(tiny_env: MakeEnv) -> None:

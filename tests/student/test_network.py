@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from student.network import MIN_SIZE, ContentEncoder, FusionStudent, SampleLayerNorm
+from student.network import MIN_SIZE, ContentEncoder, FusionStudent, SampleLayerNorm, _FusedNorm, _ParallelNorm
 from student.weights import load_student
 
 
@@ -186,16 +186,49 @@ class TestSampleLayerNorm:
         exact = published_norm(x.double(), norm.gamma.double(), norm.beta.double())
         torch.testing.assert_close(norm(x).double(), exact, rtol=0, atol=1e-5)
 
-    @pytest.mark.parametrize(("spread", "tolerance"), [(1.0, 1e-5), (1e-2, 1e-3)])
-    def test_gradients(self, spread: float, tolerance: float) -> None:
-        norm = SampleLayerNorm(3).double()
+    @pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-4, 1e-6])
+    @pytest.mark.parametrize("normalise", [_FusedNorm, _ParallelNorm])
+    def test_gradients(self, spread: float, normalise: type[torch.autograd.Function]) -> None:
         x = (0.3 + spread * draw(2, 3, 5, 4).double()).requires_grad_()
+        gamma, beta = (draw(3, seed=seed).double().requires_grad_() for seed in (3, 4))
         weight = draw(2, 3, 5, 4, seed=2).double()
-        inputs = [x, norm.gamma, norm.beta]
-        ours = torch.autograd.grad((norm(x) * weight).sum(), inputs)
-        exact = torch.autograd.grad((published_norm(*inputs) * weight).sum(), inputs)
-        for mine, theirs in zip(ours, exact, strict=True):
-            assert (mine - theirs).norm() <= tolerance * theirs.norm()
+        inputs = [x, gamma, beta]
+        ours, exact = normalise.apply(*inputs, 1e-5)[0], published_norm(*inputs)
+        torch.testing.assert_close(ours, exact, rtol=1e-8, atol=1e-8)
+        for mine, theirs in zip(
+            *(torch.autograd.grad((out * weight).sum(), inputs) for out in (ours, exact)), strict=True
+        ):
+            assert (mine - theirs).norm() <= 1e-6 * theirs.norm()
+
+    @pytest.mark.parametrize("normalise", [_FusedNorm, _ParallelNorm])
+    def test_gradients_by_finite_differences(self, normalise: type[torch.autograd.Function]) -> None:
+        inputs = [t.double().requires_grad_() for t in (draw(2, 3, 4, 3), draw(3, seed=1), draw(3, seed=2))]
+        assert torch.autograd.gradcheck(lambda *x: normalise.apply(*x, 1e-2)[0], inputs)
+
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_both_ways_are_one(self, layout: torch.memory_format, device: str) -> None:
+        x = draw(2, 3, 9, 7).to(device).contiguous(memory_format=layout).requires_grad_()
+        gamma, beta = (draw(3, seed=seed).to(device).requires_grad_() for seed in (3, 4))
+        weight = draw(2, 3, 9, 7, seed=2).to(device)
+        results = []
+        for normalise in (_FusedNorm, _ParallelNorm):
+            out = normalise.apply(x, gamma, beta, 1e-5)[0]
+            assert out.is_contiguous(memory_format=layout)
+            results.append((out, *torch.autograd.grad((out * weight).sum(), [x, gamma, beta])))
+            assert results[-1][1].is_contiguous(memory_format=layout)
+        torch.testing.assert_close(*results, rtol=1e-5, atol=2e-6)
+
+    @pytest.mark.parametrize("normalise", [_FusedNorm, _ParallelNorm])
+    def test_a_flat_sample_beside_another(self, normalise: type[torch.autograd.Function]) -> None:
+        x = draw(2, 3, 5, 4)
+        x[0] = 0.7
+        x.requires_grad_()
+        ones = torch.ones(3)
+        out = normalise.apply(x, ones, ones, 1e-5)[0]
+        (gradient,) = torch.autograd.grad((out * draw(2, 3, 5, 4, seed=2)).sum(), x)
+        assert torch.isfinite(out).all()
+        assert torch.isfinite(gradient).all()
+        assert gradient[1].any()
 
     def test_constant_sample(self) -> None:
         x = torch.full((1, 2, 4, 4), 0.7, requires_grad=True)
@@ -203,6 +236,16 @@ class TestSampleLayerNorm:
         out.sum().backward()
         assert out.abs().max() < 0.05  # one rounding of the mean over eps
         assert torch.isfinite(x.grad).all()
+
+    def test_can_be_compiled_and_exported(self) -> None:
+        norm, x = SampleLayerNorm(3), draw(2, 3, 9, 7)
+        expected = norm(x)
+        exported = torch.export.export(norm, (x,)).module()
+        compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
+        for other in (exported, compiled):
+            torch.testing.assert_close(other(x), expected)
+        gradients = [torch.autograd.grad(one(x).square().sum(), norm.gamma) for one in (norm, compiled)]
+        torch.testing.assert_close(*gradients)
 
     def test_half_input_has_float32_statistics(self) -> None:
         x = 100 + draw(1, 4, 64, 64)
