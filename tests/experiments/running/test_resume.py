@@ -221,7 +221,7 @@ def test_a_full_disk_leaves_the_checkpoint_and_a_resumable_run(
         rows.append(row)
         append(self, row)
         if len(rows) == 6:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, limits[1]))
 
     common = ["--rounds", "10", "--checkpoint-every", "4"]
     whole, full = finished(tmp_path / "whole", *common), RunDirectory(tmp_path / "full")
