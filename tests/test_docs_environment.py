@@ -48,7 +48,16 @@ def section(title: str) -> str:
 def rows(title: str) -> list[list[str]]:
     """Return the cells of the last table of a section, without its head."""
     table = section(title).rpartition("|---|")[2].partition("\n")[2].partition("\n\n")[0]
-    return [line.strip("| ").split(" | ") for line in table.strip().splitlines()]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()]
+
+
+def test_the_code_of_the_page() -> None:
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):
+        exec(block, names)  # the page's own code
+    assert names["weights"].guidance == pytest.approx(0.8, abs=1e-3)
+    assert names["trial"].unwrapped.run.rounds == 1
+    assert names["env"].unwrapped.run.rounds == 0
 
 
 @pytest.mark.parametrize("title", sorted(SECTIONS.keys() - {"Arguments", "Version history"}))
