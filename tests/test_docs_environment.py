@@ -51,15 +51,6 @@ def rows(title: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()]
 
 
-def test_the_code_of_the_page() -> None:
-    names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):
-        exec(block, names)  # the page's own code
-    assert names["weights"].guidance == pytest.approx(0.8, abs=1e-3)
-    assert names["trial"].unwrapped.run.rounds == 1
-    assert names["env"].unwrapped.run.rounds == 0
-
-
 @pytest.mark.parametrize("title", sorted(SECTIONS.keys() - {"Arguments", "Version history"}))
 def test_the_words_of_the_docstring(title: str) -> None:
     assert plain(SECTIONS[title]) in plain(section(title))
