@@ -1,7 +1,6 @@
 """docs/guide/faq.md quotes messages as they are: each is provoked here. `...` in a message stands for anything."""
 
 import functools
-import inspect
 import logging
 import re
 import sys
@@ -44,7 +43,9 @@ def tiny() -> FusionDistillEnv:
     return FusionDistillEnv("tiny", threads=1)
 
 
-def write_pairs(root: Path, ir: tuple[int, ...] = (64, 64), vis: tuple[int, ...] = (64, 64), highest: int = 255) -> None:
+def write_pairs(
+    root: Path, ir: tuple[int, ...] = (64, 64), vis: tuple[int, ...] = (64, 64), highest: int = 255
+) -> None:
     kind = np.uint8 if highest < 256 else np.uint16
     for side, size in (("ir", ir), ("vi", vis)):
         (root / side).mkdir(parents=True)
@@ -235,9 +236,7 @@ def test_every_message_is_provoked() -> None:
 
 
 @pytest.mark.parametrize("title", PROVOKED)
-def test_message(
-    title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_message(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     texts = told(PROVOKED[title], tmp_path, monkeypatch, caplog)
     wanted = ".*".join(re.escape(" ".join(part.split())) for part in MESSAGES[title].split("..."))
     assert any(re.fullmatch(wanted, " ".join(text.split())) for text in texts), "\n".join(texts)

@@ -9,11 +9,12 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -27,22 +28,26 @@ ADDED = {
 }
 """Pages that do not lie in `docs/`, or lie there under a name that the site gives to another: place and name."""
 
+API_PAGE = re.compile(r"api/(.+)\.md")
+"""A page of the navigation that describes a module."""
+
 _CODE = re.compile(r"^(```|~~~).*?^\1[ ]*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?P<picture>!?)\[(?P<text>[^\[\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """Add the pages that do not lie in `docs/`."""
+    from mkdocs.structure.files import File
+
     files.remove(files.src_uris["README.md"])
     for place, name in ADDED.items():
         files.append(File.generated(config, name, abs_src_path=str(CHECKOUT / place)))
-    for name in _api_pages(config.nav):
-        module = Path(name).stem
-        files.append(File.generated(config, name, content=f"# {module}\n\n::: {module}\n"))
+    for page in filter(None, map(API_PAGE.fullmatch, pages_of(config.nav))):
+        files.append(File.generated(config, page[0], content=f"# {page[1]}\n\n::: {page[1]}\n"))
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
     """Turn the links of the repository into those of the site."""
     places = {name: place for place, name in ADDED.items()}
     names = {places.get(name, f"docs/{name}"): name for name in files.src_uris}
@@ -77,11 +82,10 @@ def with_site_links(markdown: str, place: str, name: str, names: Mapping[str, st
     return "".join([*parts, _LINK.sub(resolved, markdown[end:])])
 
 
-def _api_pages(nav: Any) -> Iterator[str]:
-    """Yield the pages of the navigation that describe a module."""
+def pages_of(nav: Any) -> Iterator[str]:
+    """Yield every page of a navigation."""
     if isinstance(nav, str):
-        if nav.startswith("api/"):
-            yield nav
-    elif nav is not None:
+        yield nav
+    else:
         for part in nav.values() if isinstance(nav, dict) else nav:
-            yield from _api_pages(part)
+            yield from pages_of(part)
