@@ -28,6 +28,7 @@ FLOORS = {
         "listing",
         "network",
         "weights",
+        "embedded",
         "pruning",
         "fuse",
     ),

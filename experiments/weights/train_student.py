@@ -1,6 +1,6 @@
 """Train the package's own student: pruned from the embedded teacher, guidance loss only, procedural scenes.
 
-    python experiments/weights/train_student.py --out fusion_env/assets
+    python experiments/weights/train_student.py --out student/assets
 
 It is the code that trains stage 0 in every run, with the settings below, on scenes that no run uses.
 """
@@ -49,7 +49,7 @@ The demo's stage-0 student (0.652385 M parameters), stored as float16, loaded as
 teacher and trained with the guidance loss only, by the code that trains stage 0 in every run. Data: {SCENES} procedural
 scenes of {WIDTH}x{HEIGHT} that no run uses. Licence: Apache-2.0.
 
-Command: `python experiments/weights/train_student.py --out fusion_env/assets` (torch {torch.__version__});
+Command: `python experiments/weights/train_student.py --out student/assets` (torch {torch.__version__});
 preset demo with
 
 {markdown_table(["setting", "value"], SETTINGS.items())}
