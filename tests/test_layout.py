@@ -30,6 +30,8 @@ FLOORS = {
         "weights",
         "embedded",
         "pruning",
+        "hub",
+        "origin",
         "fuse",
     ),
     "fusion_env": (

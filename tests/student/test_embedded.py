@@ -13,7 +13,7 @@ CODE = """
 import sys
 import student.embedded
 student.embedded.load_embedded()
-found = {"fusion_env", "gymnasium", "experiments", "agents", "cv2", "av", "onnx", "huggingface_hub"} & set(sys.modules)
+found = {"fusion_env", "gymnasium", "experiments", "agents", "av", "onnx", "huggingface_hub"} & set(sys.modules)
 assert not found, found
 """
 
