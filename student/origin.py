@@ -5,7 +5,7 @@ from pathlib import Path
 
 from student.embedded import EMBEDDED, load_embedded
 from student.network import FusionStudent
-from student.weights import WeightsError, build_student, load_student
+from student.weights import build_student, load_student
 
 __all__ = ["open_student"]
 

@@ -106,7 +106,9 @@ def align(*, ir: NDArray[Any], vis: NDArray[Any]) -> Alignment:
     homography, residuals, patches = scaled, np.zeros(0), 0
     for side, patch, reach in ((_SEARCHED, 0, 0), *_REFINED):
         visible, infrared = (_shrunk(grey, side) for grey in greys)
-        to_visible, to_infrared = (_between(map_.shape, grey.shape) for map_, grey in zip((visible, infrared), greys, strict=True))
+        to_visible, to_infrared = (
+            _between(map_.shape, grey.shape) for map_, grey in zip((visible, infrared), greys, strict=True)
+        )
         local = to_infrared @ homography @ np.linalg.inv(to_visible)
         if patch:
             local, residuals, patches = _refined(visible, infrared, local, patch, reach)
@@ -203,9 +205,7 @@ def _refined(
     return fitted, distances[distances <= _TOLERANCE], compared
 
 
-def _matched(
-    visible: Map, infrared: Map, homography: Matrix, patch: int, reach: int
-) -> tuple[Map, Map, int]:
+def _matched(visible: Map, infrared: Map, homography: Matrix, patch: int, reach: int) -> tuple[Map, Map, int]:
     """Find patches of the infrared map in the visible one.
 
     Returns:

@@ -78,7 +78,9 @@ def run(options: argparse.Namespace) -> int:
     _logger.info("%d of %d %s fused into %s", outcome.fused, total, unit, printable(str(options.out)))
     if outcome.fused:
         rates = outcome.fused / taken, outcome.pixels / taken / 1e6
-        _logger.info("%.2f %s a second, %.2f megapixels a second, reading and writing included", rates[0], unit, rates[1])
+        _logger.info(
+            "%.2f %s a second, %.2f megapixels a second, reading and writing included", rates[0], unit, rates[1]
+        )
     return 1 if outcome.failures else 0
 
 
@@ -121,7 +123,9 @@ def _kind(options: argparse.Namespace) -> str:
     for path in (options.ir, options.vis):
         if not path.exists():
             raise PairingError(f"{path}: no such file or folder.")
-    kinds = ["folder" if path.is_dir() else "video" if _is_video(path) else "image" for path in (options.ir, options.vis)]
+    kinds = [
+        "folder" if path.is_dir() else "video" if _is_video(path) else "image" for path in (options.ir, options.vis)
+    ]
     if kinds[0] != kinds[1]:
         raise PairingError(f"{options.ir} is a {kinds[0]} and {options.vis} a {kinds[1]}; name two of one kind.")
     if options.side_by_side and kinds[0] != "video":

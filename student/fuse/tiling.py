@@ -184,7 +184,11 @@ class _Chain:
         layer = self.layers[depth]
         wanted = [layer.reach(span) for span in part]
         rows, columns = ((max(a, 0), min(b, side)) for (a, b), side in zip(wanted, self._size(depth), strict=True))
-        missing = [gap for cut, full in ((columns, wanted[1]), (rows, wanted[0])) for gap in (cut[0] - full[0], full[1] - cut[1])]
+        missing = [
+            gap
+            for cut, full in ((columns, wanted[1]), (rows, wanted[0]))
+            for gap in (cut[0] - full[0], full[1] - cut[1])
+        ]
         return layer.convolve(self._finished(depth, (rows, columns)), part, (rows[0], columns[0]), missing)
 
 

@@ -114,7 +114,9 @@ def _pairs(
     for ir_frame, frame in zip_longest(ir_file.decode(video=0), vis_file.decode(video=0)):
         if ir_frame is None or frame is None:
             short, long = paths if ir_frame is None else paths[::-1]
-            raise ImageError(f"{short} ends after {count} frames and {long} goes on; cut both to the same moments first")
+            raise ImageError(
+                f"{short} ends after {count} frames and {long} goes on; cut both to the same moments first"
+            )
         count += 1
         yield frame, ir_frame.to_ndarray(format="rgb24"), frame.to_ndarray(format="rgb24")
 
