@@ -11,6 +11,7 @@ a yardstick. Options after -- go to evaluate.py, such as -- --metrics vif.
 import argparse
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from experiments import evaluate
@@ -91,7 +92,7 @@ def _fuse(name: str, weights: str | None, ir: Path, vis: Path, out: Path, args: 
                 vis_dir=vis,
                 out_dir=out,
                 scale=scale,
-                progress=lambda names: progress_bar(names, name),
+                progress=partial(progress_bar, title=name),
             )
         except PairingError as error:
             raise DataError(str(error)) from error

@@ -1,7 +1,7 @@
 """Students on the Hugging Face hub: ``save_pretrained``, ``from_pretrained`` and ``push_to_hub``, as usual there.
 
-Importing this module needs huggingface_hub: ``pip install "fusion-env[hub]"``. A repository holds ``model.safetensors``,
-``config.json`` with the network's width, and a card.
+Importing this module needs huggingface_hub: ``pip install "fusion-env[hub]"``. A repository holds
+``model.safetensors``, ``config.json`` with the network's width, and a card.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ _TEMPLATE = """---
 # {{ title }}
 
 A small network that fuses a registered infrared and visible image into one, in the visible image's colours:
-{{ parameters }} parameters (width {{ width }}), the student of AgentFuse (arXiv 2509.02424). Any height and width from 16
-pixels.
+{{ parameters }} parameters (width {{ width }}), the student of AgentFuse (arXiv 2509.02424). Any height and width
+from 16 pixels.
 
 ```python
 import student  # pip install fusion-env

@@ -150,7 +150,7 @@ def _shrunk(grey: Map, side: int) -> Map:
 
 
 def _between(target: tuple[int, ...], source: tuple[int, ...]) -> Matrix:
-    """Return what maps pixels of a picture to those of the same picture in another size; centres lie at whole numbers."""
+    """Return what maps pixels of a picture to those of the same in another size; centres lie at whole numbers."""
     y, x = (new / old for new, old in zip(target, source, strict=True))
     return np.array([[x, 0, x / 2 - 0.5], [0, y, y / 2 - 0.5], [0, 0, 1]])
 

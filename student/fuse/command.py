@@ -127,7 +127,7 @@ def _kind(options: argparse.Namespace) -> str:
         "folder" if path.is_dir() else "video" if _is_video(path) else "image" for path in (options.ir, options.vis)
     ]
     if kinds[0] != kinds[1]:
-        raise PairingError(f"{options.ir} is a {kinds[0]} and {options.vis} a {kinds[1]}; name two of one kind.")
+        raise PairingError(f"{options.ir} ({kinds[0]}) and {options.vis} ({kinds[1]}): name two of one kind.")
     if options.side_by_side and kinds[0] != "video":
         raise PairingError(f"--side-by-side is for videos ({', '.join(sorted(VIDEOS))}). Got {options.ir}.")
     if kinds[0] == "image" and (options.out.is_dir() or options.out.suffix.lower() not in FORMATS):

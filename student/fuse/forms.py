@@ -100,7 +100,7 @@ def _axes(name: str, shape: tuple[int, ...], first: bool) -> str:
         return f"B{plain}"
     shapes = "[H, W], [C, H, W] or [B, C, H, W]" if first else "(H, W), (H, W, C), (B, H, W) or (B, H, W, C)"
     raise ValueError(
-        f"{name} must have shape {shapes} with 1 or 3 channels (an alpha channel is left out first). Got {tuple(shape)}."
+        f"{name} must have shape {shapes} with 1 or 3 channels (leave out alpha first). Got {tuple(shape)}."
     )
 
 

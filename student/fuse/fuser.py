@@ -159,7 +159,7 @@ class Fuser:
                 raise
             height, width = vis.shape[-2:]
             raise MemoryError(
-                f"not enough memory on {self.device} for {height} x {width} pixels at once: set a smaller tile, such as "
+                f"not enough memory on {self.device} for {height} x {width} pixels at once: set a tile, such as "
                 f"{min(1024, max(MIN_TILE, (self.tile or 2048) // 2))}."
             ) from error
 

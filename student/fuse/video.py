@@ -62,8 +62,8 @@ def fuse_video(
             rates = [stream.average_rate for stream in streams]
             if rates[0] != rates[1]:
                 raise ImageError(
-                    f"{ir_path} has {_rate(rates[0])} frames a second and {vis_path} {_rate(rates[1])}; bring both to one "
-                    "rate first, so that frames of one moment belong together"
+                    f"{ir_path} has {_rate(rates[0])} frames a second and {vis_path} {_rate(rates[1])}; bring both to "
+                    "one rate first, so that frames of one moment belong together"
                 )
             pairs = _pairs(ir_file, vis_file, side_by_side, (ir_path, vis_path))
             fused = (
@@ -110,14 +110,13 @@ def _pairs(
             ir, vis = halves if side_by_side == SIDES[0] else halves[::-1]
             yield frame, np.ascontiguousarray(ir), np.ascontiguousarray(vis)
         return
-    count = 0
-    for ir_frame, frame in zip_longest(ir_file.decode(video=0), vis_file.decode(video=0)):
+    moments = zip_longest(ir_file.decode(video=0), vis_file.decode(video=0))
+    for count, (ir_frame, frame) in enumerate(moments):
         if ir_frame is None or frame is None:
             short, long = paths if ir_frame is None else paths[::-1]
             raise ImageError(
                 f"{short} ends after {count} frames and {long} goes on; cut both to the same moments first"
             )
-        count += 1
         yield frame, ir_frame.to_ndarray(format="rgb24"), frame.to_ndarray(format="rgb24")
 
 
