@@ -24,7 +24,7 @@ from experiments.measurements.timing import seconds
 from experiments.output import markdown_table, write_csv, write_text
 from fusion_env.data import ProceduralScenes, rgb_to_luma
 from fusion_env.task import resolve_device
-from fusion_env.teachers.ldfusion import LDFusionNetwork
+from fusion_env.teachers.ldfusion import LDFusion
 from student.export import export_onnx
 from student.fuse.fast import FastStudent
 from student.network import FusionStudent
@@ -82,9 +82,9 @@ def _ways(student: FusionStudent, device: torch.device, threads: int, folder: Pa
     if device.type == "cuda":
         ways["channels-last (student.fuse)"] = _on_luma(last, device)
         ways["channels-last, float16 (student.fuse, half)"] = _on_luma(copy.deepcopy(last).half(), device)
-        ways["compiled, float16 (student.fuse, half, compiled)"] = _on_luma(
-            torch.compile(copy.deepcopy(last).half(), dynamic=True), device, torch.float16
-        )
+        compiled = copy.deepcopy(last).half()
+        compiled.compile(dynamic=True)
+        ways["compiled, float16 (student.fuse, half, compiled)"] = _on_luma(compiled, device)
         return ways, []
     ways["channels-last"] = _on_luma(last, device)
     ways["rearranged (student.fuse)"] = _on_luma(FastStudent(student), device)
@@ -99,9 +99,9 @@ def _ways(student: FusionStudent, device: torch.device, threads: int, folder: Pa
     return ways, absent
 
 
-def _on_luma(network: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> Way:
+def _on_luma(network: nn.Module, device: torch.device) -> Way:
     network = network.to(device)
-    kind = dtype or next((value.dtype for value in network.parameters()), torch.float32)
+    kind = next(network.parameters()).dtype
 
     def run(ir: Tensor, vis: Tensor) -> Tensor:
         return network(ir=ir.to(kind), vis=rgb_to_luma(vis).to(kind)).float()
@@ -110,7 +110,7 @@ def _on_luma(network: nn.Module, device: torch.device, dtype: torch.dtype | None
 
 
 def _ldfusion(device: torch.device) -> Way:
-    network = LDFusionNetwork().eval().to(device)
+    network = LDFusion().eval().to(device)
     return lambda ir, vis: network(ir, vis)
 
 

@@ -139,7 +139,7 @@ def align(*, ir: NDArray[Any], vis: NDArray[Any]) -> Alignment:
 def _grey(image: NDArray[Any]) -> Map:
     """Return luma from 0 to 255."""
     values = image.astype(np.float32) * np.float32(1 if image.dtype == np.uint8 else 255)
-    return values if values.ndim == 2 else values @ np.float32([0.299, 0.587, 0.114])
+    return values if values.ndim == 2 else values @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _shrunk(grey: Map, side: int) -> Map:
@@ -157,7 +157,8 @@ def _between(target: tuple[int, ...], source: tuple[int, ...]) -> Matrix:
 
 def _warped(grey: Map, homography: Matrix, size: tuple[int, int]) -> Map:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpPerspective(grey, homography, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.warpPerspective(grey, homography, size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(warped, np.float32)
 
 
 def _covered(shape: tuple[int, ...], homography: Matrix, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -202,7 +203,7 @@ def _refined(
     if fitted is None:
         return homography, np.zeros(0), compared
     distances = np.linalg.norm(cv2.perspectiveTransform(start[None], fitted)[0] - goal, axis=1) / pixel
-    return fitted, distances[distances <= _TOLERANCE], compared
+    return np.asarray(fitted, np.float64), distances[distances <= _TOLERANCE], compared
 
 
 def _matched(visible: Map, infrared: Map, homography: Matrix, patch: int, reach: int) -> tuple[Map, Map, int]:

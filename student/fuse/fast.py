@@ -37,14 +37,16 @@ class FastStudent(nn.Module):
         super().__init__()
         self.visible = _Encoder(student.encoder.content_encoder1)
         self.infrared = _Encoder(student.encoder.content_encoder2)
-        layers = [*student.decoder.model_up.children()]
-        last = layers.pop()
-        stages = [(up, norm) for up, norm in zip(layers, layers[1:], strict=False) if isinstance(norm, SampleLayerNorm)]
-        margins = [0] * (len(stages) - 1) + [_MARGIN]
-        self.ups = nn.ModuleList(_Upsampling(*stage, margin) for stage, margin in zip(stages, margins, strict=True))
+        modules = [*student.decoder.model_up]
+        ups = [module for module in modules if isinstance(module, nn.ConvTranspose2d)]
+        norms = [module for module in modules if isinstance(module, SampleLayerNorm)]
+        margins = [0] * (len(ups) - 1) + [_MARGIN]
+        self.ups = nn.ModuleList(_Upsampling(*stage) for stage in zip(ups, norms, margins, strict=True))
+        last = modules[-1]
+        assert isinstance(last, nn.Conv2d)
         # [1, C, rows, columns] -> [columns, C, rows, 1]
-        self.register_buffer("columns", _frozen(last.weight.permute(3, 1, 2, 0)))
-        self.register_buffer("bias", last.bias.detach().clone())
+        self.columns = _frozen(last.weight.permute(3, 1, 2, 0))
+        self.bias = _frozen_bias(last)
 
     @torch.inference_mode()
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ class _Upsampling(nn.Module):
         # [in, out, rows, columns] -> [out, in, rows, columns]
         parts = [up.weight[:, :, row::2, column::2].flip(2, 3).transpose(0, 1) for row in (0, 1) for column in (0, 1)]
         self.weights = nn.ParameterList(map(_frozen, parts))
-        self.register_buffer("bias", up.bias.detach().clone())
+        self.bias = _frozen_bias(up)
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [F.conv2d(x, part, self.bias, padding=(part.shape[2] - 1, part.shape[3] - 1)) for part in self.weights]
@@ -137,3 +139,8 @@ def _reflect(x: Tensor, margin: int) -> None:
 
 def _frozen(weight: Tensor) -> nn.Parameter:
     return nn.Parameter(weight.detach().clone(memory_format=_LAST), requires_grad=False)
+
+
+def _frozen_bias(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Parameter:
+    assert convolution.bias is not None
+    return nn.Parameter(convolution.bias.detach().clone(), requires_grad=False)

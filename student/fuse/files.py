@@ -136,9 +136,10 @@ def fuse_folders(
     failures, pixels = [], 0
     for name in progress([*pairs]):
         ir_path, vis_path = pairs[name]
-        files = {"ir_path": ir_path, "vis_path": vis_path, "out_path": outputs[name]}
         try:
-            height, width = fuse_files(fuser, **files, scale=scale, aligner=aligner)
+            height, width = fuse_files(
+                fuser, ir_path=ir_path, vis_path=vis_path, out_path=outputs[name], scale=scale, aligner=aligner
+            )
             pixels += height * width
         except ImageError as error:
             failures.append(str(error))

@@ -63,29 +63,34 @@ def as_unit(name: str, image: AnyImage) -> tuple[Tensor, Form]:
         TypeError: It is no image, or holds numbers of another type.
         ValueError: It has another shape, values outside 0..1, or NaN.
     """
+    kind: type
     if isinstance(image, Image.Image):
         if image.mode not in _MODES:
             raise ValueError(f'{name} has the PIL mode {image.mode!r}; convert it to "L" or "RGB" first.')
-        kind, values = Image.Image, np.asarray(image)
+        array = np.asarray(image)
+        kind, axes = Image.Image, _axes(name, array.shape, first=False)
+        values = _from_numpy(name, array, axes)
     elif isinstance(image, Tensor):
-        kind, values = Tensor, image.detach()
+        kind, axes, values = Tensor, _axes(name, image.shape, first=True), image.detach()
     elif isinstance(image, np.ndarray):
-        kind, values = np.ndarray, image
+        kind, axes = np.ndarray, _axes(name, image.shape, first=False)
+        values = _from_numpy(name, image, axes)
     else:
         raise TypeError(f"{name} must be a numpy array, a torch tensor or a PIL image. Got {type(image).__name__}.")
-    axes = _axes(name, values.shape, first=kind is Tensor)
-    if isinstance(values, np.ndarray):
-        native = values.astype(values.dtype.newbyteorder("="), copy=True)  # torch takes no other order, nor read-only
-        try:
-            values = torch.from_numpy(native)
-        except TypeError:
-            raise TypeError(f"{name} must hold uint8, uint16 or floating-point values. Got {native.dtype}.") from None
-        values = values.movedim(-1, -3) if "C" in axes else values
     form = Form(kind, values.dtype, axes, values.device)
     for place, axis in ((-3, "C"), (0, "B")):
         if axis not in axes:
             values = values.unsqueeze(place)
     return _unit(name, values), form
+
+
+def _from_numpy(name: str, array: NDArray[Any], axes: str) -> Tensor:
+    native = array.astype(array.dtype.newbyteorder("="), copy=True)  # torch takes no other order, nor read-only memory
+    try:
+        values = torch.from_numpy(native)
+    except TypeError:
+        raise TypeError(f"{name} must hold uint8, uint16 or floating-point values. Got {array.dtype}.") from None
+    return values.movedim(-1, -3) if "C" in axes else values
 
 
 def _axes(name: str, shape: tuple[int, ...], first: bool) -> str:

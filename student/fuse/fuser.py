@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -127,7 +127,9 @@ class Fuser:
             network = FastStudent(network)
         elif self.device.type == "cuda":
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = cast(nn.Module, torch.compile(network, dynamic=True)) if compiled else network
+        if compiled:
+            network.compile(dynamic=True)
+        self.network = network
 
     def describe(self) -> str:
         """Say in one line what fuses, where and how."""

@@ -120,14 +120,14 @@ def _pairs(
         yield frame, ir_frame.to_ndarray(format="rgb24"), frame.to_ndarray(format="rgb24")
 
 
-def _fuse_frame(fuser: Fuser, ir: Frame, vis: Frame, aligner: Aligner | None, place: str) -> Frame:
+def _fuse_frame(fuser: Fuser, ir: Frame, vis: Frame, aligner: Aligner | None, place: str) -> NDArray[Any]:
     try:
         return fuser(ir=ir if aligner is None else aligner(ir=ir, vis=vis), vis=vis)
     except ValueError as error:
         raise ImageError(f"{place}: {error}") from error
 
 
-def _encode(av: Any, out: Any, frames: Iterable[tuple[Any, Frame]], rate: Fraction | None) -> tuple[int, int]:
+def _encode(av: Any, out: Any, frames: Iterable[tuple[Any, NDArray[Any]]], rate: Fraction | None) -> tuple[int, int]:
     """Write frames with the times of their sources."""
     stream, count, pixels = None, 0, 0
     for source, picture in frames:
