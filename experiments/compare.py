@@ -1,11 +1,11 @@
-"""Fuse pairs with one or more students, then compare the results: a montage and a table of metrics.
+"""Fuse pairs with several students: a montage, and a table of metrics.
 
 python experiments/compare.py IR VIS --out DIR [--students NAME=WEIGHTS ...]
 
 IR and VIS are two images or two folders. The folder --out gets the fused
 images of each student and what evaluate.py writes of them: grid.png (the
 montage), summary.md, summary.csv and images.csv, with classical fusion as
-a yardstick. Options after -- go to evaluate.py, such as -- --metrics vif.
+a yardstick.
 """
 
 import argparse
@@ -37,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fused = {name: args.out / "fused" / name for name in students}
         for name, weights in students.items():
             _fuse(name, None if weights == _EMBEDDED else weights, ir, vis, fused[name], args)
-        rest = [part for part in args.rest if part != "--"]
+        metrics = ["--metrics", *args.metrics] if args.metrics else []
         scale = ["--stretch"] * args.stretch + ["--bit-depth", str(args.bit_depth)] * (args.bit_depth is not None)
         methods = [f"{name}={folder}" for name, folder in fused.items()]
         sides = ["--ir", str(ir), "--vi", str(vis), "--fused", *methods]
-        return evaluate.main([*sides, "--baselines", "--out", str(args.out), *scale, *rest])
+        return evaluate.main([*sides, "--baselines", "--out", str(args.out), *scale, *metrics])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--students", type=_named, nargs="+", default=default, metavar="NAME=WEIGHTS", help=text)
     parser.add_argument("--device", default="auto", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: auto)")
     add_scale_options(parser)
-    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="-- OPTIONS", help="options of evaluate.py")
+    text = "metrics of the table (default: those of evaluate.py)"
+    parser.add_argument("--metrics", nargs="+", metavar="METRIC", help=text)
     return parser
 
 

@@ -38,10 +38,10 @@ def onnx_files(student: FusionStudent, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.slow
-@torch.inference_mode()
 class TestOnnx:
     @pytest.mark.parametrize(("name", "atol"), [("full", 1e-4), ("half", 1 / 255)])
     @pytest.mark.parametrize("size", SIZES)
+    @torch.inference_mode()
     def test_parity(
         self, student: FusionStudent, onnx_files: Path, name: str, atol: float, size: tuple[int, int, int]
     ) -> None:
@@ -63,6 +63,7 @@ class TestOnnx:
         sizes = [path.stat().st_size for path in (onnx_files / "half.onnx", onnx_files / "full.onnx")]
         assert sizes[0] < 0.7 * sizes[1]
 
+    @torch.inference_mode()
     def test_as_a_teacher(self, student: FusionStudent, onnx_files: Path) -> None:
         ir, vis = images(1, 64, 80)
         teacher = teachers.load("exported", onnx_files / "full.onnx")
