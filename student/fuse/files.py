@@ -39,7 +39,7 @@ def pair_files(*, ir_dir: Path, vis_dir: Path) -> list[tuple[Path, Path]]:
         PairingError: If a folder is missing or empty, a name occurs twice, or images have no partner; the message lists
             all of those.
     """
-    return [*named_pairs(ir_dir, vis_dir).values()]
+    return [*_named_pairs(ir_dir, vis_dir).values()]
 
 
 def fuse_files(
@@ -129,7 +129,7 @@ def fuse_folders(
     Raises:
         PairingError: The folders do not hold the same pairs, or an input would be replaced; nothing is written then.
     """
-    pairs = named_pairs(ir_dir, vis_dir)
+    pairs = _named_pairs(ir_dir, vis_dir)
     outputs = {name: out_dir / f"{name}.png" for name in pairs}
     _refuse_folders(out_dir, [ir_dir, vis_dir])
     refuse_inputs(outputs.values(), [*other_inputs, *chain(*pairs.values())])
@@ -148,7 +148,7 @@ def fuse_folders(
     return Outcome(len(pairs) - len(failures), pixels, failures)
 
 
-def named_pairs(ir_dir: Path, vis_dir: Path) -> dict[str, tuple[Path, Path]]:
+def _named_pairs(ir_dir: Path, vis_dir: Path) -> dict[str, tuple[Path, Path]]:
     """Return the pairs of `pair_files` by name."""
     ir_files, vis_files = match_sides(ir=_files_by_stem(ir_dir), vis=_files_by_stem(vis_dir))
     alone = [str(ir_files[name]) for name in sorted(ir_files.keys() - vis_files.keys())]

@@ -1,6 +1,9 @@
 """The rearranged student, the student in tiles and the student are one function."""
 
 import copy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -71,3 +74,29 @@ class TestMoments:
         with torch.no_grad():
             scale, shift = found.sample_affine(norm)
             torch.testing.assert_close(x * scale + shift, norm(x), rtol=0, atol=1e-4)
+
+
+MEMORY = """
+import resource, sys, torch
+from student.fuse import Fuser
+from student.network import FusionStudent
+torch.set_num_threads(1)
+fuser = Fuser(FusionStudent(8), device="cpu", tile={tile})
+image = torch.rand(3, 1500, 2000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fuser(ir=image[:1], vis=image)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (1500 * 2000))
+"""
+
+
+@pytest.mark.slow
+def test_tiles_take_little_memory() -> None:
+    """A quarter of a 12-megapixel image: memory grows with the number of pixels."""
+    root = Path(__file__).resolve().parents[3]
+    bytes_per_pixel = []
+    for tile in (None, 512):
+        code = MEMORY.format(tile=tile)
+        done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+        bytes_per_pixel.append(float(done.stdout))
+    assert bytes_per_pixel[1] < 150
+    assert bytes_per_pixel[1] < 0.6 * bytes_per_pixel[0], bytes_per_pixel
