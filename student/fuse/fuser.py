@@ -93,7 +93,7 @@ class Fuser:
         name: What messages call it.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``; ``"auto"`` for CUDA if it is there.
         half: Compute in float16, on CUDA only: CPUs are not faster with it.
-        tile: Fuse in tiles of this many pixels a side (from 64), which gives the same picture in a tenth of the memory
+        tile: Fuse in tiles of this many pixels a side (from 64), which gives the same picture in much less memory
             and twice the time; see `student.fuse.tiling`. None for the whole image at once.
         compiled: Let ``torch.compile`` fuse operations, on CUDA only; the first image of a size takes longer.
 

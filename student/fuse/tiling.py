@@ -6,7 +6,7 @@ adds up its moments, the next pass goes one layer further. Each tile brings as m
 reach, so that there is nothing to blend and no seam; what differs from the whole image is rounding.
 
 The price is that layers are computed again in later passes. Maps of a quarter of the image's width or less are kept
-instead; they take about 30 bytes for each pixel of the image, where the whole network takes about 300.
+instead; they take about 30 bytes for each pixel of the image.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
