@@ -35,8 +35,8 @@ _EXAMPLE = (2, 80, 104)
 def export_onnx(student: FusionStudent, path: Path, *, half: bool = False) -> None:
     """Write a student as ONNX with opset `OPSET`, graph and weights in one file.
 
-    Within 1e-4 of the student in onnxruntime (found: 1e-6); within 1/255 with ``half`` (found: 7e-4). Weights of 8 bits are not
-    offered: dynamic quantisation was off by 0.02 and slower.
+    Within 1e-4 of the student in onnxruntime (found: 1e-6); within 1/255 with ``half`` (found: 7e-4). Weights of 8 bits
+    are not offered: dynamic quantisation was off by 0.02 and slower.
 
     Args:
         student: The network.
