@@ -1,7 +1,7 @@
 """Train the package's own student: pruned from the embedded teacher, guidance loss only, procedural scenes.
 
-    python experiments/weights/train_student.py --out fusion_env/assets
-    python experiments/weights/train_student.py --out fusion_env/assets --evaluate --data DIR ...
+    python experiments/weights/train_student.py --out student/assets
+    python experiments/weights/train_student.py --out student/assets --evaluate --data DIR ...
 
 It is the code that trains stage 0 in every run, with the settings below, on scenes that no run uses. What one phase
 made lies in the cache, so that the same command goes on with the next.
@@ -121,7 +121,7 @@ teacher `{teachers.load("embedded").fingerprint()}` and trained with the guidanc
 stage 0 in every run. Data: {SCENES} procedural scenes of {WIDTH}x{HEIGHT} that no run uses; in the last phase
 {VARIED} pairs of scenes and textures, seen by random cameras. Licence: Apache-2.0.
 
-Command: `python experiments/weights/train_student.py --out fusion_env/assets` (torch {torch.__version__});
+Command: `python experiments/weights/train_student.py --out student/assets` (torch {torch.__version__});
 preset demo with {", ".join(f"{name} {value}" for name, value in SHARED.items())}, and each phase from the one before:
 
 {markdown_table(["phase", *names], phases)}
@@ -130,7 +130,7 @@ Measured on this file, report split of the demo ({len(task.splits.report)} unsee
 
 {markdown_table(["", "student", "teacher"], [[name, report[name], teacher[name]] for name in report], decimals=4)}
 
-`python experiments/weights/train_student.py --out fusion_env/assets --evaluate [--data DIR ...]`; higher is better for
+`python experiments/weights/train_student.py --out student/assets --evaluate [--data DIR ...]`; higher is better for
 all metrics, VIF and SSIM are sums over both sources, E is the mean of VIF and IQA as shares of the teacher's. No real
 pair was trained on.
 
