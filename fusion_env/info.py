@@ -23,9 +23,6 @@ class NamedValues(np.ndarray):
     and a comparison with one or with a mapping compares names and values. NumPy's `allclose` takes NaN, which stands
     for what is not known yet, as equal to NaN: gymnasium's checker compares the infos of equal runs with it.
 
-    Args:
-        values: Numbers, or mappings of equal keys, by name.
-
     >>> values = NamedValues({"student": {"vif": 0.5, "iqa": 0.75}, "teacher": {"vif": 1.0, "iqa": 1.0}})
     >>> values.shape, values["student"]["iqa"]
     ((2, 2), 0.75)
@@ -33,7 +30,8 @@ class NamedValues(np.ndarray):
 
     names: tuple[tuple[str, ...], ...]
 
-    def __new__(cls, values: Mapping[str, Any]) -> "NamedValues":  # noqa: D102
+    def __new__(cls, values: Mapping[str, Any]) -> "NamedValues":
+        """Make an array of numbers, or of mappings of equal keys, by name."""
         rows = [NamedValues(value) if isinstance(value, Mapping) else value for value in values.values()]
         array = np.array([np.asarray(row) for row in rows], dtype=np.float64).view(cls)
         array.names = (tuple(values), *(rows[0].names if isinstance(rows[0], NamedValues) else ()))

@@ -1,0 +1,43 @@
+"""The Python code of pages runs as it stands there, block after block; the list of agents is the code's."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.running import policies
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def run(page: str) -> dict[str, Any]:
+    """Run the blocks of a page one after the other, and return the names that they leave."""
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+        exec(block, names)  # the page's own code
+    return names
+
+
+def test_environment() -> None:
+    names = run("reference/environment.md")
+    assert names["weights"].guidance == pytest.approx(0.8, abs=1e-3)
+    assert names["trial"].run.rounds == 1
+    assert names["env"].unwrapped.run.rounds == 0
+
+
+def test_quick_start() -> None:
+    names = run("guide/quick-start.md")
+    assert names["action"].shape == (7,)
+    action, _ = names["Gentle"]().predict(names["observation"][None])
+    assert names["env"].action_space.contains(action[0])
+
+
+def test_agents(capsys: pytest.CaptureFixture[str]) -> None:
+    run("reference/agents.md")
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_every_agent_is_listed() -> None:
+    rows = re.findall(r"^\| (`.*?`) \|", (DOCS / "reference" / "agents.md").read_text(), re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(.*?)`", row)) == sorted(policies.names())
