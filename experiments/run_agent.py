@@ -90,7 +90,7 @@ def run_command(arguments: Sequence[str] | None, description: str, **algo: Any) 
 
 
 def _add_options(parser: argparse.ArgumentParser, algo: dict[str, Any]) -> None:
-    usual = f"Default: seed 0, 1 run for each student online; across {policies.EVAL_RUNS} runs of the frozen agent."
+    usual = f"Default: seed 0, 1 run a student online; across {policies.EVAL_RUNS} runs of the frozen agent."
     what = parser.add_argument_group("what to run", usual)
     add_preset(what, "demo")
     add_fields(what, DistillConfig, _TASK)

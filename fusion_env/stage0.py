@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusionNetwork
 from fusion_env.updates import Moments, Schedule
 from student import FusionStudent
+from student.embedded import EMBEDDED, load_embedded
 from student.numerics import own_numerics
 from student.pruning import prune_ldfusion
 from student.weights import load_into, load_state
@@ -114,9 +114,7 @@ def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]
         torch.random.default_generator.manual_seed(seed)
         student = FusionStudent()
     if init == "embedded":
-        asset = resources.files("fusion_env") / "assets" / "student.safetensors"
-        with resources.as_file(asset) as path:
-            load_into(student, load_state(path), "the embedded student")
+        load_into(student, load_embedded(), EMBEDDED)
     elif init != "random":
         load_into(student, load_state(Path(init)), f"student_init={init}")
     return student.state_dict()

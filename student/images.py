@@ -18,7 +18,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -31,11 +31,23 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from student.console import printable
 from student.errors import ImageError
-from student.sixteen_bit import Counts, Scale, stated_white, to_levels
+from student.sixteen_bit import Counts, Scale, stated_white, to_levels, to_unit
 
-__all__ = ["MAX_MEGAPIXELS", "MAX_SIDE", "Pixels", "read_infrared", "read_luma", "read_size", "read_visible"]
+__all__ = [
+    "MAX_MEGAPIXELS",
+    "MAX_SIDE",
+    "Deep",
+    "Pixels",
+    "read_deep",
+    "read_infrared",
+    "read_luma",
+    "read_size",
+    "read_visible",
+]
 
 Pixels = NDArray[np.uint8]
+Deep = NDArray[np.uint8] | NDArray[np.float32]
+"""A picture at its own depth: uint8 levels of an 8-bit file, values in 0..1 of one with 16."""
 
 MAX_MEGAPIXELS = 100
 MAX_SIDE = 65_535
@@ -145,6 +157,22 @@ def read_luma(path: str | Path, scale: Scale = _AS_STATED) -> Pixels:
     return ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
 
 
+def read_deep(path: str | Path, scale: Scale = _AS_STATED) -> Deep:
+    """Read an image without rounding 16-bit values to levels.
+
+    Args:
+        path: Image file.
+        scale: How 16-bit values become 0..1.
+
+    Returns:
+        Grey ``[H, W]`` or RGB ``[H, W, 3]``.
+
+    Raises:
+        ImageError: As for `read_infrared`.
+    """
+    return _decode(Path(path), scale, to_unit)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[ImageFile]:
     """Open an image with its header read and checked; every failure inside becomes a one-line ImageError."""
@@ -208,8 +236,8 @@ def _orientation(image: ImageFile) -> int:
     return orientation if orientation in range(1, 9) else 1
 
 
-def _decode(path: Path, scale: Scale) -> Pixels:
-    """Return the picture as uint8 ``[H, W]`` or ``[H, W, 3]``, upright."""
+def _decode(path: Path, scale: Scale, convert: Callable[[Counts, int, Scale], Any] = to_levels) -> Any:
+    """Return the picture as ``[H, W]`` or ``[H, W, 3]``, upright: uint8, or what 16-bit values are converted to."""
     with _opened(path) as image:
         if image.format == "PNG":
             image.verify()  # the decoder itself passes over checksums; a verified image must be opened afresh
@@ -223,7 +251,7 @@ def _decode(path: Path, scale: Scale) -> Pixels:
             _refuse_values_above_white(path, image)
         counts, white = _grey_counts(image) if _is_16_bit(image) else _colour_counts(path, image)
         if counts is not None:
-            pixels = to_levels(counts, white or stated_white(path, image, counts), scale)
+            pixels = convert(counts, white or stated_white(path, image, counts), scale)
         else:
             pixels = _eight_bit(image)
         return np.array(_upright(pixels, orientation), order="C")  # Pillow's own memory is read-only
@@ -337,7 +365,7 @@ def _eight_bit(image: Image.Image) -> Pixels:
     return np.asarray(image.convert("L" if grey else "RGB"))
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Undo an EXIF orientation: 5 to 8 swap the axes, the rest is mirroring."""
     if orientation > 4:
         pixels = pixels.swapaxes(0, 1)

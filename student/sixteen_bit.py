@@ -17,7 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from student.errors import ImageError
 
-__all__ = ["BIT_DEPTHS", "Counts", "Scale", "add_scale_options", "stated_white", "to_levels"]
+__all__ = ["BIT_DEPTHS", "Counts", "Scale", "add_scale_options", "stated_white", "to_levels", "to_unit"]
 
 Counts = NDArray[np.int32]
 
@@ -128,21 +128,36 @@ def to_levels(counts: Counts, white: int, scale: Scale) -> NDArray[np.uint8]:
             end) at most a quarter of the range and are no widened 8-bit levels, so that few levels would be left.
     """
     if scale.stretch:
-        return _stretched(counts)
+        return np.floor(_stretched(counts) * 255 + 0.5).astype(np.uint8)
+    return _levels(counts, _checked_white(counts, white, scale))
+
+
+def to_unit(counts: Counts, white: int, scale: Scale) -> NDArray[np.float32]:
+    """Turn values into 0..1 without rounding them to levels; arguments and errors are those of `to_levels`."""
+    if scale.stretch:
+        return _stretched(counts).astype(np.float32)
+    return counts.astype(np.float32) / np.float32(_checked_white(counts, white, scale))
+
+
+def _checked_white(counts: Counts, white: int, scale: Scale) -> int:
+    """Return the value that becomes white, after a look whether the picture agrees."""
     if scale.bit_depth is not None:
         white = 2**scale.bit_depth - 1
         _refuse_beyond(counts, white)
-    levels = ((counts * 510 + white) // (2 * white)).astype(np.uint8)
-    if scale.bit_depth is None and not _widened(counts, levels, white):
+    elif not _widened(counts, _levels(counts, white), white):
         _refuse_few_levels(counts, white)
-    return levels
+    return white
 
 
-def _stretched(counts: Counts) -> NDArray[np.uint8]:
+def _levels(counts: Counts, white: int) -> NDArray[np.uint8]:
+    return ((counts * 510 + white) // (2 * white)).astype(np.uint8)
+
+
+def _stretched(counts: Counts) -> NDArray[np.float64]:
     dark, bright = np.percentile(counts, _PERCENTILES)
     if dark == bright:
         dark, bright = counts.min(), max(counts.max(), counts.min() + 1)
-    return np.floor(np.clip((counts - dark) / (bright - dark), 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.clip((counts - dark) / (bright - dark), 0, 1)
 
 
 def _refuse_beyond(counts: Counts, white: int) -> None:

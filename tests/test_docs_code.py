@@ -26,6 +26,7 @@ def test_environment() -> None:
     assert names["env"].unwrapped.run.rounds == 0
 
 
+@pytest.mark.slow
 def test_quick_start() -> None:
     names = run("guide/quick-start.md")
     assert names["action"].shape == (7,)

@@ -28,8 +28,13 @@ FLOORS = {
         "listing",
         "network",
         "weights",
+        "embedded",
         "pruning",
+        "hub",
+        "origin",
         "fuse",
+        "export",
+        "command_line",
     ),
     "fusion_env": (
         *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads"),
@@ -43,7 +48,7 @@ FLOORS = {
         *("command_line", "output"),
         *("evaluation", "running", "reporting", "benchmarking"),
         *("studies", "measurements", "weights", "single_file"),
-        *("run_agent", "run_reinforce", "benchmark", "evaluate", "replay", "report"),
+        *("run_agent", "run_reinforce", "benchmark", "evaluate", "compare", "replay", "report"),
         # Old places of scripts, for one version: each says where its script went, and runs it.
         *("action_signal", "benchmark_metrics", "benchmark_rounds", "efficiency", "kill_and_resume", "metric_accuracy"),
         *("robustness", "soak", "stage0_curves", "train_features", "train_quality", "train_student"),

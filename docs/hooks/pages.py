@@ -24,7 +24,11 @@ ADDED = {
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "SECURITY.md": "SECURITY.md",
     "CHANGELOG.md": "CHANGELOG.md",
-    **{f"fusion_env/assets/{card.name}": f"cards/{card.name}" for card in CHECKOUT.glob("fusion_env/assets/*.md")},
+    **{
+        f"{package}/assets/{card.name}": f"cards/{card.name}"
+        for package in ("fusion_env", "student")
+        for card in CHECKOUT.glob(f"{package}/assets/*.md")
+    },
 }
 """Pages that do not lie in `docs/`, or lie there under a name that the site gives to another: place and name."""
 

@@ -46,7 +46,7 @@ class _Student(FusionStudent):
     """The student behind the teachers' interface."""
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
-        return super().forward(rgb_to_luma(vis), ir)
+        return super().forward(ir, rgb_to_luma(vis))
 
 
 @dataclass(frozen=True)

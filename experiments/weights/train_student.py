@@ -1,7 +1,7 @@
 """Train the package's own student: pruned from the embedded teacher, guidance loss only, procedural scenes.
 
-    python experiments/weights/train_student.py --out fusion_env/assets
-    python experiments/weights/train_student.py --out fusion_env/assets --evaluate --data DIR ...
+    python experiments/weights/train_student.py --out student/assets
+    python experiments/weights/train_student.py --out student/assets --evaluate --data DIR ...
 
 It is the code that trains stage 0 in every run, with the settings below, on scenes that no run uses. What one phase
 made lies in the cache, so that the same command goes on with the next.
@@ -19,7 +19,6 @@ from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.output import markdown_table, write_text
 from experiments.weights.against_averaging import Fuse, check_sources, compare_with_averaging, comparison_table
 from experiments.weights.spectrum import PERIODS, pattern_amplitudes
-from experiments.weights.training_pairs import DrawnPairs
 from fusion_env import teachers
 from fusion_env.config import preset
 from fusion_env.data import ProceduralScenes, load_pair, luma_levels, rgb_to_luma
@@ -31,29 +30,24 @@ from student.weights import build_student, load_state, save_state
 __all__ = ["main"]
 
 SCENES, HEIGHT, WIDTH = 200, 240, 320
-VARIED, VARIED_SIZE, VARIED_SEED = 400, (320, 416), 6
 PHASES: tuple[dict[str, Any], ...] = (
     {"learning_rate": 0.002, "stage0_rounds": 600, "crop_size": 128, "batch_size": 4, "bank_size": 600},
     {"learning_rate": 0.0005, "stage0_rounds": 150, "crop_size": 224, "batch_size": 2, "bank_size": 400},
     {"learning_rate": 0.001, "stage0_rounds": 300, "crop_size": 224, "batch_size": 2, "bank_size": 600},
-    {"learning_rate": 0.001, "stage0_rounds": 280, "crop_size": 256, "batch_size": 2, "bank_size": 640},
 )
 """Small crops show more of the scenes in the same time; the networks normalise over their whole input, so that the end
-is made on crops near the size of whole images. The third phase was added because the second was too short, the last,
-on pairs as varied as the teacher's, because the student fell short of the teacher on real pictures."""
+is made on crops near the size of whole images. The last phase was added because the second was too short."""
 SHARED: dict[str, Any] = {"iterations": 10, "threads": 1}
 
 
 def train() -> dict[str, Tensor]:
     """Train in all phases, each from what the one before made; finished phases come from the cache."""
     scenes = ProceduralScenes(SCENES, HEIGHT, WIDTH, scene_seed("embedded"))
-    varied = DrawnPairs(VARIED, VARIED_SIZE, VARIED_SEED)
     start = "prune"
     with tempfile.TemporaryDirectory() as folder:
         for number, phase in enumerate(PHASES, start=1):
             settings = preset("demo", student_init=start, **SHARED, **phase)
-            source = varied if number == len(PHASES) else scenes
-            state = build_task(settings, progress_bar, source=source).stage0
+            state = build_task(settings, progress_bar, source=scenes).stage0
             start = str(Path(folder) / f"phase{number}.safetensors")
             save_state(state, Path(start))
     return state
@@ -118,10 +112,9 @@ def card(path: Path, table: str) -> str:
 
 The demo's stage-0 student (0.652385 M parameters), stored as float16, loaded as float32: pruned from the embedded
 teacher `{teachers.load("embedded").fingerprint()}` and trained with the guidance loss only, by the code that trains
-stage 0 in every run. Data: {SCENES} procedural scenes of {WIDTH}x{HEIGHT} that no run uses; in the last phase
-{VARIED} pairs of scenes and textures, seen by random cameras. Licence: Apache-2.0.
+stage 0 in every run. Data: {SCENES} procedural scenes of {WIDTH}x{HEIGHT} that no run uses. Licence: Apache-2.0.
 
-Command: `python experiments/weights/train_student.py --out fusion_env/assets` (torch {torch.__version__});
+Command: `python experiments/weights/train_student.py --out student/assets` (torch {torch.__version__});
 preset demo with {", ".join(f"{name} {value}" for name, value in SHARED.items())}, and each phase from the one before:
 
 {markdown_table(["phase", *names], phases)}
@@ -130,7 +123,7 @@ Measured on this file, report split of the demo ({len(task.splits.report)} unsee
 
 {markdown_table(["", "student", "teacher"], [[name, report[name], teacher[name]] for name in report], decimals=4)}
 
-`python experiments/weights/train_student.py --out fusion_env/assets --evaluate [--data DIR ...]`; higher is better for
+`python experiments/weights/train_student.py --out student/assets --evaluate [--data DIR ...]`; higher is better for
 all metrics, VIF and SSIM are sums over both sources, E is the mean of VIF and IQA as shares of the teacher's. No real
 pair was trained on.
 

@@ -12,11 +12,10 @@ from tqdm import tqdm
 from experiments.weights.cameras import draw_camera
 from experiments.weights.images import Image
 from experiments.weights.textures import draw_texture_pair
-from fusion_env.data import ImagePair, PairSource, ProceduralScenes, luma_levels
+from fusion_env.data import ImagePair, ProceduralScenes, luma_levels
 from fusion_env.data.scene_seeds import scene_seed
-from fusion_env.fingerprint import fingerprint
 
-__all__ = ["DrawnPairs", "Pictures", "draw_batch", "load_scenes", "load_textures", "texture_pairs"]
+__all__ = ["Pictures", "draw_batch", "load_scenes", "load_textures", "texture_pairs"]
 
 Pictures = Sequence[NDArray[np.uint8]]
 """Pairs of pictures, uint8 [2, H, W], infrared and visible luma, of any sizes."""
@@ -54,38 +53,6 @@ def texture_pairs(count: int, height: int, width: int, seed: int) -> Iterator[Im
         seen = draw_camera(rng, infrared=True).see(ir, rng), draw_camera(rng, infrared=False).see(vis, rng)
         levels = torch.from_numpy(np.stack(seen) * 255).round().to(torch.uint8)
         yield ImagePair(f"texture_{index:05d}", levels[:1], levels[1:].expand(3, -1, -1))
-
-
-class DrawnPairs(PairSource):
-    """Pairs as `draw_batch` draws them, for trainings that take a source.
-
-    Args:
-        count: Number of pairs.
-        size: Height and width of all of them.
-        seed: Decides everything.
-    """
-
-    name = "scenes and textures, seen by random cameras"
-
-    def __init__(self, count: int, size: tuple[int, int], seed: int) -> None:
-        self._settings = count, *size, seed
-        self.names = tuple(f"pair_{index:05d}" for index in range(count))
-        self.sizes = (size,) * count
-        scenes, textures = (load(count // 2, *size, seed) for load in (load_scenes, load_textures))
-        self._pairs = []
-        for index, name in enumerate(tqdm(self.names, "cameras")):
-            drawn = draw_batch(scenes, textures, size, 1, np.random.default_rng([seed, index]))
-            ir, vis = (drawn * 255).round().to(torch.uint8)[:, 0]
-            self._pairs.append(ImagePair(name, ir, vis.expand(3, -1, -1)))
-
-    def load(self, index: int) -> ImagePair:
-        """Return a pair; its visible image is grey."""
-        return self._pairs[index]
-
-    def fingerprint(self) -> str:
-        """Hash all pictures."""
-        pictures = {f"{pair.name} {side}": getattr(pair, side) for pair in self._pairs for side in ("ir", "vis")}
-        return fingerprint(self.name, pictures)
 
 
 def draw_batch(

@@ -174,6 +174,7 @@ def test_unknown_names_are_refused_before_the_first_run(cache: str, tmp_path: Pa
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_settings_of_agents_reach_their_runs_and_no_others(cache: str, tmp_path: Path) -> None:
     settings = ["--agent-settings", "constant.action=0.25"]
     command = arguments(cache, tmp_path, "--seeds", "0", algos=("constant", "guidance-only"), rounds=2)

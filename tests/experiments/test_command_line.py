@@ -61,7 +61,7 @@ def test_the_page_shows_values_of_the_preset_and_ranges(capsys: pytest.CaptureFi
             parser.parse_args(arguments)
         return " ".join(capsys.readouterr().out.split())
 
-    assert "Step size of Adam. (bench: 0.002; in 0.0..1e+30)" in page("--help-settings")
+    assert "Step size of Adam. (bench: 0.0002; in 0.0..1e+30)" in page("--help-settings")
     for arguments in (["--preset", "paper", "--help-settings"], ["--help-settings", "--rounds", "3", "--pre=paper"]):
         paper = page(*arguments)
         assert "Rounds (environment steps) in a run. (paper: 100; at least 1)" in paper

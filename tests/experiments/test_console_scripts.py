@@ -48,7 +48,8 @@ def shown(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_names() -> None:
-    assert list(SCRIPTS) == [f"fusion-env-{name}" for name in ("run", "agent", "benchmark", "evaluate", "replay")]
+    commands = ("run", "agent", "benchmark", "evaluate", "compare", "report", "replay")
+    assert list(SCRIPTS) == [*(f"fusion-env-{name}" for name in commands), "fusion-student"]
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -53,6 +53,7 @@ def test_actions_are_written_with_all_digits(across: RunDirectory) -> None:
             assert repr(value) == row[f"action_{name}"]
 
 
+@pytest.mark.slow
 def test_policies_without_a_seed_of_their_own(finished, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(POLICY)

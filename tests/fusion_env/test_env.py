@@ -588,6 +588,7 @@ def test_record_video(tiny_config: Callable[..., DistillConfig], tmp_path: Path)
     assert [file.suffix for file in (tmp_path / "videos").iterdir()] == [".mp4"]
 
 
+@pytest.mark.slow
 def test_threads_are_set(tiny_env: MakeEnv) -> None:
     before = torch.get_num_threads()
     try:

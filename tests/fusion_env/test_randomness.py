@@ -80,7 +80,7 @@ def _trajectory(env: FusionDistillEnv, seed: int = 3) -> list[list[float]]:
 
 
 @pytest.mark.parametrize(
-    "variant", [pytest.param(name, marks=pytest.mark.slow if "pruned" in name else ()) for name in VARIANTS]
+    "variant", [pytest.param(name, marks=() if "random" in name else pytest.mark.slow) for name in VARIANTS]
 )
 def test_global_generators_are_neither_changed_nor_read(
     tiny_config: Callable[..., DistillConfig], tmp_path: Path, variant: str

@@ -220,7 +220,7 @@ def test_environments_on_a_source_made_in_python(tiny_cache: Path) -> None:
     env = FusionDistillEnv("tiny", source=Noise(0), **settings)
     env.reset(seed=0)
     vector = FusionDistillVectorEnv(2, "tiny", source=Noise(0), **settings)
-    assert all(getattr(single, "task", None) is env.task for single in vector.envs)
+    assert all(getattr(single.unwrapped, "task", None) is env.task for single in vector.envs)
     with pytest.raises(SnapshotError, match="noise-0"):
         FusionDistillEnv("tiny", source=Noise(1), **settings).load_state_dict(env.state_dict())
 

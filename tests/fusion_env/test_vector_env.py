@@ -76,7 +76,9 @@ def test_make_vec_gives_the_native_environment(tiny_cache: Path) -> None:
     env.close()
 
 
-@pytest.mark.parametrize(("students", "seed", "workers"), [(2, 5, IN_TURN), (2, 70_000, 2), (3, 2**31, 2), (4, 11, 4)])
+@pytest.mark.parametrize(
+    ("students", "seed", "workers"), [(2, 5, IN_TURN), (3, 2**31, 2), pytest.param(4, 11, 4, marks=pytest.mark.slow)]
+)
 def test_each_student_is_as_alone(make: MakeVectorEnv, students: int, seed: int, workers: int) -> None:
     env = make(students, workers=workers)
     actions = random_actions(seed, 4, students)

@@ -65,6 +65,7 @@ def test_other_pictures_at_the_same_place_are_refused(finished: Callable, crashe
             main(["--resume", str(run.path)])
 
 
+@pytest.mark.slow
 def test_the_same_pictures_elsewhere_are_the_same(
     tiny: Callable, crashed: Callable, finished: Callable, places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def test_a_stop_that_something_swallows_comes_again(number: int) -> None:
     assert signal.alarm(0) == 0
 
 
+@pytest.mark.slow
 def test_cleaning_up_is_not_cut_off() -> None:
     cleaned = []
 

@@ -36,7 +36,7 @@ def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
         pytest.param("ppo", ["--normalize", "--agent-settings", "n_steps=4", "batch_size=4"], marks=pytest.mark.slow),
         pytest.param("sac", ["--normalize", "--agent-settings", "learning_starts=2"], marks=pytest.mark.slow),
         pytest.param("reinforce", ["--normalize"], marks=pytest.mark.slow),
-        ("ppo", ["--agent-settings", "n_steps=4", "batch_size=4"]),
+        pytest.param("ppo", ["--agent-settings", "n_steps=4", "batch_size=4"], marks=pytest.mark.slow),
         ("reinforce", []),
     ],
 )
@@ -101,6 +101,7 @@ def test_frozen_statistics_stay_and_rewards_are_raw(cache: str) -> None:
     assert normalized_as_learned(plain, agents.make("constant", plain)) is plain
 
 
+@pytest.mark.slow
 def test_the_distance_of_checkpoints_is_a_setting(crashed, tmp_path: Path) -> None:
     for every, rounds in {"1": [8, 9], "4": [4, 8], "50": []}.items():
         run = crashed(10, tmp_path / every, "--rounds", "20", "--checkpoint-every", every)

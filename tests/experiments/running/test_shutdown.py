@@ -85,6 +85,7 @@ def test_in_a_long_rollout_the_last_checkpoint_counts(finished, tiny, tmp_path: 
     assert cut.rounds.read() == whole.rounds.read()
 
 
+@pytest.mark.slow
 def test_a_stop_after_learning_keeps_what_was_learnt(finished, tiny, tmp_path: Path) -> None:
     more = ["--rounds", "6", "--details"]
     whole, cut = finished(tmp_path / "whole", *more), RunDirectory(tmp_path / "cut")

@@ -23,12 +23,12 @@ def updates(run: RunDirectory) -> int:
     ("algo", "more", "expected"),
     [
         ("ppo", ["n_steps=10"], 10),
-        ("a2c", ["n_steps=5"], 2),
+        pytest.param("a2c", ["n_steps=5"], 2, marks=pytest.mark.slow),
         ("sac", ["learning_starts=2"], 8 * 4),
-        ("td3", ["learning_starts=2"], 8 * 4 // 2),
-        ("reinforce", ["horizon=3"], 10),
+        pytest.param("td3", ["learning_starts=2"], 8 * 4 // 2, marks=pytest.mark.slow),
+        pytest.param("reinforce", ["horizon=3"], 10, marks=pytest.mark.slow),
         ("sb3_contrib:TRPO", ["policy=MlpPolicy", "n_steps=5", "batch_size=5"], 2),
-        ("sb3_contrib:ARS", ["policy=LinearPolicy", "n_delta=1"], 1),
+        pytest.param("sb3_contrib:ARS", ["policy=LinearPolicy", "n_delta=1"], 1, marks=pytest.mark.slow),
     ],
 )
 def test_every_update_that_is_due_is_made(finished, tmp_path: Path, algo: str, more: list[str], expected: int) -> None:
@@ -63,6 +63,7 @@ def test_an_end_before_the_budget_is_learnt_from_too(finished, tmp_path: Path) -
     assert updates(run) == 4 * (len(rows) - 1)
 
 
+@pytest.mark.slow
 def test_updates_of_earlier_attempts_count(finished, crashed, tmp_path: Path) -> None:
     common = ["--algo", "sac", "--rounds", "8", "--checkpoint-every", "3", "--agent-settings", "learning_starts=1"]
     whole, cut = finished(tmp_path / "whole", *common), crashed(7, tmp_path / "cut", *common)

@@ -139,6 +139,7 @@ def test_policy_and_student_change(module: ModuleType) -> None:
 
 
 @BOTH
+@pytest.mark.slow
 def test_as_a_program(module: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "new" / "episodes.csv"
     options = ["--env-id", TINY, "--env-settings", SHORT, "--total-steps", "15"]

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from experiments.weights import program, train_quality, train_teacher, training_pairs
+from experiments.weights import against_averaging, program, train_quality, train_teacher, training_pairs
 from fusion_env.data import ProceduralScenes
 from fusion_env.data.scene_seeds import SEEDS_EACH, reserved, scene_seed
 from fusion_env.errors import ConfigError, UnknownNameError
@@ -51,7 +51,7 @@ def test_embedded_networks_learn_and_are_measured_on_scenes_of_their_own(monkeyp
         seeds.append(seed)
         raise Stop
 
-    for module in (program, training_pairs, train_teacher):
+    for module in (program, training_pairs, against_averaging):
         monkeypatch.setattr(module, "ProceduralScenes", note)
     options = ["--out", "unused", "--seed", "3"]
     for call in (

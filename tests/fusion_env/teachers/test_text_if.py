@@ -114,6 +114,7 @@ class TestWeights:
             teacher.load_official({FILE: OfficialFile(tmp_path / FILE, {"model": {**wrapped, **clip}})})
 
 
+@pytest.mark.slow
 def test_prompt_as_the_whole_clip_encodes_it() -> None:
     before = torch.get_rng_state()
     clip = build_clip()

@@ -1,0 +1,110 @@
+"""Fuse pairs with several students: a montage, and a table of metrics.
+
+python experiments/compare.py IR VIS --out DIR [--students NAME=WEIGHTS ...]
+
+IR and VIS are two images or two folders. The folder --out gets the fused
+images of each student and what evaluate.py writes of them: grid.png (the
+montage), summary.md, summary.csv and images.csv, with classical fusion as
+a yardstick.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from experiments import evaluate
+from experiments.command_line import exit_on_error, make_parser, progress_bar
+from fusion_env.data.images import as_data_error
+from fusion_env.errors import ConfigError, DataError
+from student.fuse import PairingError, fuse_folders, load
+from student.sixteen_bit import Scale, add_scale_options
+
+__all__ = ["command", "main"]
+
+_EMBEDDED = "embedded"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    args = _parser().parse_args(arguments)
+    students = dict(args.students)
+    if len(students) < len(args.students):
+        raise ConfigError(f"--students must name each once. Got {', '.join(name for name, _ in args.students)}")
+    with tempfile.TemporaryDirectory() as scratch:
+        ir, vis = _folders(args.ir, args.vis, Path(scratch))
+        fused = {name: args.out / "fused" / name for name in students}
+        for name, weights in students.items():
+            _fuse(name, None if weights == _EMBEDDED else weights, ir, vis, fused[name], args)
+        metrics = ["--metrics", *args.metrics] if args.metrics else []
+        scale = ["--stretch"] * args.stretch + ["--bit-depth", str(args.bit_depth)] * (args.bit_depth is not None)
+        methods = [f"{name}={folder}" for name, folder in fused.items()]
+        sides = ["--ir", str(ir), "--vi", str(vis), "--fused", *methods]
+        return evaluate.main([*sides, "--baselines", "--out", str(args.out), *scale, *metrics])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(__doc__)
+    parser.add_argument("ir", type=Path, metavar="IR", help="infrared image or folder")
+    parser.add_argument("vis", type=Path, metavar="VIS", help="visible image or folder")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    text = "students to compare: file, folder or id on the hub, by name (default: the embedded one)"
+    default = [("student", _EMBEDDED)]
+    parser.add_argument("--students", type=_named, nargs="+", default=default, metavar="NAME=WEIGHTS", help=text)
+    parser.add_argument("--device", default="auto", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: auto)")
+    add_scale_options(parser)
+    text = "metrics of the table (default: those of evaluate.py)"
+    parser.add_argument("--metrics", nargs="+", metavar="METRIC", help=text)
+    return parser
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, _, weights = text.partition("=")
+    if not name or not weights:
+        raise argparse.ArgumentTypeError(f"must be NAME=WEIGHTS. Got {text!r}")
+    return name, weights
+
+
+def _folders(ir: Path, vis: Path, scratch: Path) -> tuple[Path, Path]:
+    """Return two folders: those given, or new ones that show the two files given."""
+    for path in (ir, vis):
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+    if ir.is_dir() != vis.is_dir():
+        raise DataError(f"{ir} and {vis} must be two images or two folders")
+    if ir.is_dir():
+        return ir, vis
+    for side, file in (("ir", ir), ("vi", vis)):
+        (scratch / side).mkdir()
+        (scratch / side / f"{vis.stem}{file.suffix}").symlink_to(file.resolve())
+    return scratch / "ir", scratch / "vi"
+
+
+def _fuse(name: str, weights: str | None, ir: Path, vis: Path, out: Path, args: argparse.Namespace) -> None:
+    fuser = load(weights, device=args.device)
+    print(f"{name}: {fuser.describe()}")
+    scale = Scale(args.bit_depth, args.stretch)
+    with as_data_error():
+        try:
+            outcome = fuse_folders(
+                fuser,
+                ir_dir=ir,
+                vis_dir=vis,
+                out_dir=out,
+                scale=scale,
+                progress=partial(progress_bar, title=name),
+            )
+        except PairingError as error:
+            raise DataError(str(error)) from error
+    if outcome.failures:
+        raise DataError("cannot compare these images:\n  " + "\n  ".join(outcome.failures))
+
+
+def command() -> None:
+    """Run the command as a program."""
+    exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,152 @@
+"""Time of one image through the student: every way to run it that is installed, in turns, one table.
+
+    python experiments/measurements/inference_speed.py --threads 1 --out runs/inference
+
+LDFusion as PyTorch runs it is the yardstick, the student in float64 the truth. ``student.fuse`` uses the first of the
+student's rows that is marked: the network rearranged on the CPU, channels-last on CUDA. Ways that need onnxruntime or
+OpenVINO are left out, and named, where those are not installed.
+"""
+
+import argparse
+import copy
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from experiments.command_line import exit_on_error, make_parser, progress_bar
+from experiments.measurements.timing import seconds
+from experiments.output import markdown_table, write_csv, write_text
+from fusion_env.data import ProceduralScenes, rgb_to_luma
+from fusion_env.task import resolve_device
+from fusion_env.teachers.ldfusion import LDFusion
+from student.export import export_onnx
+from student.fuse.fast import FastStudent
+from student.network import FusionStudent
+from student.origin import open_student
+
+__all__ = ["main"]
+
+Way = Callable[[Tensor, Tensor], Tensor]
+"""Maps infrared and visible RGB, [1, C, H, W] on the CPU or the device, to fused luma."""
+
+YARDSTICK = "LDFusion, eager"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command."""
+    args = _parser().parse_args(arguments)
+    torch.set_num_threads(args.threads)
+    device = resolve_device(args.device)
+    width, height = args.size
+    pair = ProceduralScenes(1, height, width, 0).load(0)
+    ir, vis = pair.ir[None].float() / 255, pair.vis[None].float() / 255
+    student, _ = open_student(None)
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        ways, absent = _ways(student, device, args.threads, Path(folder))
+        truth = copy.deepcopy(student).double()(ir=ir.double(), vis=rgb_to_luma(vis).double())
+        images = ir.to(device), vis.to(device)
+        errors = {name: float((way(*images).cpu() - truth).abs().max()) for name, way in ways.items()}
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for name in progress_bar([*ways] * args.repeats, f"{width}x{height}"):
+            taken[name].append(seconds(partial(ways[name], *images), device))
+    medians = {name: float(np.median(values)) for name, values in taken.items()}
+    rows = [
+        {
+            "way": name,
+            "ms": 1e3 * median,
+            "times LDFusion": medians[YARDSTICK] / median,
+            "largest error": "" if name == YARDSTICK else f"{errors[name]:.1e}",
+        }
+        for name, median in medians.items()
+    ]
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} thread(s)"
+    heading = f"{width}x{height}, batch 1, {machine}, torch {torch.__version__}; median of {args.repeats} turns."
+    notes = [f"Not installed, so not measured: {', '.join(absent)}."] if absent else []
+    text = "\n\n".join([heading, markdown_table(list(rows[0]), [row.values() for row in rows], decimals=2), *notes])
+    print(f"\n{text}")
+    write_csv(args.out / "inference.csv", rows)
+    write_text(args.out / "inference.md", f"{text}\n")
+    return 0
+
+
+def _ways(student: FusionStudent, device: torch.device, threads: int, folder: Path) -> tuple[dict[str, Way], list[str]]:
+    """Return the ways to run the student by name, and the packages that others need."""
+    last = copy.deepcopy(student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ways = {YARDSTICK: _ldfusion(device), "eager": _on_luma(student, device)}
+    if device.type == "cuda":
+        ways["channels-last (student.fuse)"] = _on_luma(last, device)
+        ways["channels-last, float16 (student.fuse, half)"] = _on_luma(copy.deepcopy(last).half(), device)
+        compiled = copy.deepcopy(last).half()
+        compiled.compile(dynamic=True)
+        ways["compiled, float16 (student.fuse, half, compiled)"] = _on_luma(compiled, device)
+        return ways, []
+    ways["channels-last"] = _on_luma(last, device)
+    ways["rearranged (student.fuse)"] = _on_luma(FastStudent(student), device)
+    absent = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name) is None]
+    file = folder / "student.onnx"
+    if len(absent) < 2:
+        export_onnx(student, file)
+    if "onnxruntime" not in absent:
+        ways["onnxruntime"] = _onnxruntime(file, threads)
+    if "openvino" not in absent:
+        ways["OpenVINO, float32"] = _openvino(file, threads)
+    return ways, absent
+
+
+def _on_luma(network: nn.Module, device: torch.device) -> Way:
+    network = network.to(device)
+    kind = next(network.parameters()).dtype
+
+    def run(ir: Tensor, vis: Tensor) -> Tensor:
+        return network(ir=ir.to(kind), vis=rgb_to_luma(vis).to(kind)).float()
+
+    return run
+
+
+def _ldfusion(device: torch.device) -> Way:
+    network = LDFusion().eval().to(device)
+    return lambda ir, vis: network(ir, vis)
+
+
+def _onnxruntime(file: Path, threads: int) -> Way:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda ir, vis: torch.from_numpy(session.run(None, {"ir": ir.numpy(), "vis": vis.numpy()})[0])
+
+
+def _openvino(file: Path, threads: int) -> Way:
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    request = openvino.Core().compile_model(str(file), "CPU", settings).create_infer_request()
+    return lambda ir, vis: torch.from_numpy(request.infer([ir.numpy(), vis.numpy()])[0])
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit() and min(int(width), int(height)) >= 64):
+        raise argparse.ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, both at least 64")
+    return int(width), int(height)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(__doc__)
+    parser.add_argument("--size", type=_size, default=(1024, 768), help="WIDTHxHEIGHT (default: 1024x768)")
+    parser.add_argument("--repeats", type=int, default=7, help="timed turns (default: 7)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--out", type=Path, default=Path("runs/inference"))
+    return parser
+
+
+if __name__ == "__main__":
+    exit_on_error(main)

@@ -1,0 +1,147 @@
+"""``fusion-student``: fuse images and videos, look at weights, export them."""
+
+import argparse
+import csv
+import hashlib
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from student.console import accept_any_console, printable
+from student.embedded import EMBEDDED, embedded_file
+from student.export import FORMATS, OPSET
+from student.fuse import command as fuse_command
+from student.network import MIN_SIZE
+from student.origin import open_student
+from student.weights import WeightsError, build_student, load_metadata, load_state
+
+__all__ = ["command", "main"]
+
+_logger = logging.getLogger(__name__)
+
+_EPILOG = """examples:
+fusion-student fuse ir.png vis.jpg -o fused.png
+fusion-student fuse IR_DIR VIS_DIR -o OUT_DIR --device cuda --half
+fusion-student fuse both.mp4 --side-by-side ir-left -o fused.mp4
+fusion-student info runs/NAME/student.safetensors
+fusion-student export -o student.onnx
+
+Students side by side, with metrics: fusion-env-compare.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: Without the program's name; None takes the shell's.
+
+    Returns:
+        0 if everything was done, 1 if some images failed (each is named), 2 if nothing could be done.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    try:
+        return options.run(options)
+    except (WeightsError, ValueError, OSError) as error:
+        _logger.error("%s", printable(str(error)))
+        return 2
+
+
+def command() -> None:
+    """Run the command as a program."""
+    accept_any_console()
+    sys.exit(main())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fusion-student",
+        description="Fuse registered infrared and visible images with a small network.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    fuse = commands.add_parser("fuse", help="fuse two images, folders or videos")
+    fuse_command.add_options(fuse)
+    fuse.set_defaults(run=fuse_command.run)
+    info = commands.add_parser("info", help="say what a weights file holds")
+    text = "file of weights (default: the embedded student)"
+    info.add_argument("weights", type=Path, nargs="?", metavar="WEIGHTS", help=text)
+    info.set_defaults(run=_info)
+    export = commands.add_parser("export", help="write ONNX, a torch.export program, or a folder for the hub")
+    text = "file, folder or OWNER/NAME on the Hugging Face hub (default: the embedded student)"
+    export.add_argument("weights", nargs="?", metavar="WEIGHTS", help=text)
+    text = f"file that ends in {' or '.join(FORMATS)}, or a folder for the hub (weights, config, card)"
+    export.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=text)
+    export.add_argument("--half", action="store_true", help="convolve in float16")
+    card = export.add_argument_group("the hub's card")
+    card.add_argument("--repo", default="OWNER/NAME", help="repository that the card's commands name")
+    text = "summary.csv of fusion-env-evaluate, whose means the card shows"
+    card.add_argument("--metrics", type=Path, metavar="FILE", help=text)
+    card.add_argument("--method", default="student", help="the student's name in that file (default: student)")
+    card.add_argument("--dataset", default="", help="what the metrics were measured on")
+    export.set_defaults(run=_export)
+    return parser
+
+
+def _info(options: argparse.Namespace) -> int:
+    with embedded_file() if options.weights is None else nullcontext(options.weights) as path:
+        state = load_state(path)
+        name = EMBEDDED if options.weights is None else str(path)
+        student = build_student(state, name)
+        content = path.read_bytes()
+        metadata = load_metadata(path) if content[8:9] == b"{" else {}
+    parameters = sum(parameter.numel() for parameter in student.parameters())
+    lines = {
+        "weights": name,
+        "network": f"{type(student).__name__}, width {student.width}",
+        "parameters": f"{parameters:,}",
+        "file": f"{len(content):,} bytes, {8 * len(content) / parameters:.0f} bits a parameter",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "smallest image": f"{MIN_SIZE} x {MIN_SIZE} pixels",
+        **metadata,
+    }
+    width = max(map(len, lines))
+    sys.stdout.write("".join(f"{printable(key):<{width}}  {printable(value)}\n" for key, value in lines.items()))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    student, name = open_student(options.weights)
+    write = FORMATS.get(options.out.suffix.lower())
+    if write is not None:
+        write(student, options.out, half=options.half)
+        opset = f" (opset {OPSET})" if options.out.suffix.lower() == ".onnx" else ""
+        _logger.info("%s written to %s%s", name, options.out, opset)
+        return 0
+    if options.out.suffix:
+        raise ValueError(f"OUT must end in {' or '.join(FORMATS)}, or be a folder. Got {options.out}.")
+    from student.hub import HubStudent
+
+    metrics = _means(options.metrics, options.method) if options.metrics else None
+    card = {"repo": options.repo, "metrics": metrics, "dataset": options.dataset}
+    HubStudent.of(student).save_pretrained(options.out, model_card_kwargs=card)
+    _logger.info("%s written to %s; `hf upload %s %s` puts it on the hub", name, options.out, options.repo, options.out)
+    return 0
+
+
+def _means(path: Path, method: str) -> dict[str, float]:
+    """Read the means of one method from what ``fusion-env-evaluate`` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    columns = {"method", "metric", "mean"}
+    if not rows or not columns <= rows[0].keys():
+        raise ValueError(
+            f"{path} is no summary.csv of fusion-env-evaluate: it needs the columns {', '.join(sorted(columns))}."
+        )
+    found = {row["metric"]: float(row["mean"]) for row in rows if row["method"] == method}
+    if not found:
+        raise ValueError(f"{path} has no method {method!r}, only {', '.join(sorted({row['method'] for row in rows}))}.")
+    return found
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,8 @@
+"""The old door to `fusion-student fuse` for folders, with its own names of the options."""
+
+import sys
+
+from student.fuse.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

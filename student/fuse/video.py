@@ -1,0 +1,146 @@
+"""Fuse videos frame by frame: two files, or one that shows both side by side."""
+
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from student.errors import ImageError
+from student.files import replaced
+from student.fuse.files import Aligner, refuse_inputs
+from student.fuse.fuser import Fuser
+
+__all__ = ["SIDES", "VIDEOS", "fuse_video"]
+
+VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
+"""Endings of files that are taken for videos."""
+
+SIDES = ("ir-left", "ir-right")
+"""Where the infrared half of a video with both side by side lies."""
+
+Frame = NDArray[np.uint8]
+_QUALITY = "17"  # of H.264: no loss that is seen
+
+
+def fuse_video(
+    fuser: Fuser,
+    *,
+    ir_path: Path,
+    vis_path: Path,
+    out_path: Path,
+    side_by_side: str | None = None,
+    aligner: Aligner | None = None,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda frames, count: frames,
+) -> tuple[int, int]:
+    """Fuse a video into another, with the frame rate, colours and size of the visible one; 8 bits, H.264, no sound.
+
+    Args:
+        fuser: What fuses.
+        ir_path: Infrared video.
+        vis_path: Visible video of as many frames and the same frame rate; the same file with ``side_by_side``.
+        out_path: The video to write, whole or not at all; its ending tells the container.
+        side_by_side: Where the infrared half is, one of `SIDES`, where one file shows both.
+        aligner: Brings an infrared frame onto the visible one; see `student.fuse.fuse_files`.
+        progress: Progress display over the frames, given their number (0 where the file does not say).
+
+    Returns:
+        Number of frames, and of the pixels of all.
+
+    Raises:
+        ImageError: A video cannot be read or written; the two differ in size, frame rate or number of frames; PyAV is
+            not installed.
+    """
+    refuse_inputs([out_path], [ir_path, vis_path])
+    av = _import_av()
+    try:
+        with av.open(str(vis_path)) as vis_file, av.open(str(ir_path)) as ir_file, replaced(out_path) as part:
+            streams = [_stream(file, path) for file, path in ((ir_file, ir_path), (vis_file, vis_path))]
+            rates = [stream.average_rate for stream in streams]
+            if rates[0] != rates[1]:
+                raise ImageError(
+                    f"{ir_path} has {_rate(rates[0])} frames a second and {vis_path} {_rate(rates[1])}; bring both to "
+                    "one rate first, so that frames of one moment belong together"
+                )
+            pairs = _pairs(ir_file, vis_file, side_by_side, (ir_path, vis_path))
+            fused = (
+                (frame, _fuse_frame(fuser, ir, vis, aligner, f"{ir_path} and {vis_path}, frame {number}"))
+                for number, (frame, ir, vis) in enumerate(progress(pairs, streams[1].frames), start=1)
+            )
+            with av.open(str(part), "w") as out:
+                return _encode(av, out, fused, rates[1])
+    except (av.error.FFmpegError, OSError) as error:
+        raise ImageError(f"{vis_path}, {ir_path} or {out_path}: not read or written as a video, {error}") from error
+
+
+def _import_av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise ImageError('videos need PyAV: pip install "fusion-env[video]"') from error
+    return av
+
+
+def _stream(file: Any, path: Path) -> Any:
+    if not file.streams.video:
+        raise ImageError(f"{path} holds no video")
+    stream = file.streams.video[0]
+    stream.thread_type = "AUTO"
+    return stream
+
+
+def _rate(rate: Fraction | None) -> str:
+    return "an unknown number of" if rate is None else f"{float(rate):.3f}"
+
+
+def _pairs(
+    ir_file: Any, vis_file: Any, side_by_side: str | None, paths: tuple[Path, Path]
+) -> Iterator[tuple[Any, Frame, Frame]]:
+    """Yield each visible frame with both pictures."""
+    if side_by_side:
+        for frame in vis_file.decode(video=0):
+            picture = frame.to_ndarray(format="rgb24")
+            half, odd = divmod(picture.shape[1], 2)
+            if odd:
+                raise ImageError(f"{paths[1]} is {picture.shape[1]} pixels wide, which has no two equal halves")
+            halves = picture[:, :half], picture[:, half:]
+            ir, vis = halves if side_by_side == SIDES[0] else halves[::-1]
+            yield frame, np.ascontiguousarray(ir), np.ascontiguousarray(vis)
+        return
+    moments = zip_longest(ir_file.decode(video=0), vis_file.decode(video=0))
+    for count, (ir_frame, frame) in enumerate(moments):
+        if ir_frame is None or frame is None:
+            short, long = paths if ir_frame is None else paths[::-1]
+            raise ImageError(
+                f"{short} ends after {count} frames and {long} goes on; cut both to the same moments first"
+            )
+        yield frame, ir_frame.to_ndarray(format="rgb24"), frame.to_ndarray(format="rgb24")
+
+
+def _fuse_frame(fuser: Fuser, ir: Frame, vis: Frame, aligner: Aligner | None, place: str) -> NDArray[Any]:
+    try:
+        return fuser(ir=ir if aligner is None else aligner(ir=ir, vis=vis), vis=vis)
+    except ValueError as error:
+        raise ImageError(f"{place}: {error}") from error
+
+
+def _encode(av: Any, out: Any, frames: Iterable[tuple[Any, NDArray[Any]]], rate: Fraction | None) -> tuple[int, int]:
+    """Write frames with the times of their sources."""
+    stream, count, pixels = None, 0, 0
+    for source, picture in frames:
+        height, width = picture.shape[:2]
+        if stream is None:
+            stream = out.add_stream("libx264", rate=rate, options={"crf": _QUALITY})
+            stream.width, stream.height = width, height
+            stream.pix_fmt = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"  # the former has colour for 2 x 2
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts, frame.time_base = source.pts, source.time_base
+        out.mux(stream.encode(frame))
+        count, pixels = count + 1, pixels + height * width
+    if stream is None:
+        raise ImageError("the video has no frames")
+    out.mux(stream.encode())
+    return count, pixels

@@ -1,0 +1,40 @@
+"""Students fused and compared by one command, for two images as for two folders."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments.compare import main
+from fusion_env.errors import DataError
+from student.network import FusionStudent
+from student.weights import save_state
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    generator = np.random.default_rng(0)
+    for name, shape in (("heat.png", (48, 64)), ("light.jpg", (48, 64, 3))):
+        Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / name)
+    return tmp_path / "heat.png", tmp_path / "light.jpg"
+
+
+def test_two_images(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    save_state(FusionStudent(1).state_dict(), tmp_path / "own.safetensors")
+    students = ["--students", "mine=" + str(tmp_path / "own.safetensors"), "embedded=embedded"]
+    assert main([*map(str, pair), "--out", str(tmp_path / "out"), *students, "--metrics", "en"]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"grid.png", "summary.md", "summary.csv", "fused"}
+    assert (tmp_path / "out" / "fused" / "mine" / "light.png").exists()
+    table = capsys.readouterr().out
+    assert all(f"| {name} |" in table for name in ("mine", "embedded"))
+
+
+def test_faults_are_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere: no such file"):
+        main([str(pair[0]), "nowhere", "--out", str(tmp_path / "out")])
+    with pytest.raises(DataError, match="must be two images or two folders"):
+        main([str(pair[0]), str(tmp_path), "--out", str(tmp_path / "out")])
+    pair[0].write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"light\.png: not an image"):
+        main([*map(str, pair), "--out", str(tmp_path / "out")])

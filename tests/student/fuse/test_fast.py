@@ -1,0 +1,102 @@
+"""The rearranged student, the student in tiles and the student are one function."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from student.embedded import EMBEDDED, load_embedded
+from student.fuse.fast import FastStudent
+from student.fuse.moments import moments
+from student.fuse.tiling import fuse_tiled
+from student.network import FusionStudent, SampleLayerNorm
+from student.weights import build_student
+
+
+@pytest.fixture(scope="module")
+def student() -> FusionStudent:
+    return build_student(load_embedded(), EMBEDDED)
+
+
+def pair(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Noise over ramps: tiles whose statistics differ."""
+    generator = torch.Generator().manual_seed(height)
+    ramp = torch.linspace(0, 0.8, width) * torch.linspace(1, 0.2, height)[:, None]
+    ir, vis = (ramp.flip(k) + 0.2 * torch.rand(batch, 1, height, width, generator=generator) for k in (0, 1))
+    return ir, vis
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("shape", [(1, 96, 128), (2, 43, 61), (1, 16, 16), (1, 17, 90)])
+def test_rearranged(student: FusionStudent, shape: tuple[int, int, int]) -> None:
+    ir, vis = pair(*shape)
+    truth = copy.deepcopy(student).double()(ir=ir.double(), vis=vis.double())
+    torch.testing.assert_close(FastStudent(student)(ir=ir, vis=vis).double(), truth, rtol=0, atol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("shape", "tile"), [((1, 150, 203), 64), ((2, 70, 90), 64), ((1, 16, 150), 100), ((1, 65, 64), 64)]
+)
+def test_tiles(student: FusionStudent, shape: tuple[int, int, int], tile: int) -> None:
+    ir, vis = pair(*shape)
+    fused = fuse_tiled(student, ir=ir, vis=vis, tile=tile)
+    torch.testing.assert_close(fused, student(ir=ir, vis=vis), rtol=0, atol=1e-4)
+
+
+def test_a_tile_by_itself_is_another_picture(student: FusionStudent) -> None:
+    """The test above would fail if each tile were fused with its own statistics."""
+    ir, vis = pair(1, 128, 128)
+    with torch.inference_mode():
+        alone = student(ir=ir[..., :64, :64], vis=vis[..., :64, :64])
+        assert (alone - student(ir=ir, vis=vis)[..., :64, :64]).abs().max() > 0.02
+
+
+def test_tiles_are_not_tiny(student: FusionStudent) -> None:
+    ir, vis = pair(1, 64, 64)
+    with pytest.raises(ValueError, match=r"tile must be at least 64 pixels\. Got 32"):
+        fuse_tiled(student, ir=ir, vis=vis, tile=32)
+
+
+class TestMoments:
+    def test_parts_add_up_to_the_norms(self) -> None:
+        x = 3 + torch.rand(2, 4, 30, 20, generator=torch.Generator().manual_seed(0))
+        found = moments(x[..., :7]) + moments(x[..., 7:])
+        scale, shift = found.instance_affine(1e-5)
+        expected = torch.nn.functional.instance_norm(x, eps=1e-5)
+        torch.testing.assert_close(x * scale + shift, expected, rtol=0, atol=1e-4)
+        norm = SampleLayerNorm(4)
+        torch.nn.init.uniform_(norm.gamma)
+        with torch.no_grad():
+            scale, shift = found.sample_affine(norm)
+            torch.testing.assert_close(x * scale + shift, norm(x), rtol=0, atol=1e-4)
+
+
+MEMORY = """
+import resource, sys, torch
+from student.fuse import Fuser
+from student.network import FusionStudent
+torch.set_num_threads(1)
+fuser = Fuser(FusionStudent(8), device="cpu", tile={tile})
+image = torch.rand(3, 1500, 2000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fuser(ir=image[:1], vis=image)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (1500 * 2000))
+"""
+
+
+@pytest.mark.slow
+def test_tiles_take_little_memory() -> None:
+    """A quarter of a 12-megapixel image: memory grows with the number of pixels."""
+    root = Path(__file__).resolve().parents[3]
+    bytes_per_pixel = []
+    for tile in (None, 512):
+        code = MEMORY.format(tile=tile)
+        done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+        bytes_per_pixel.append(float(done.stdout))
+    assert bytes_per_pixel[1] < 150
+    assert bytes_per_pixel[1] < 0.6 * bytes_per_pixel[0], bytes_per_pixel

@@ -1,0 +1,103 @@
+"""``fusion-student`` as a new user calls it."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from student.command_line import main
+from student.network import FusionStudent
+from student.weights import save_state
+
+
+def save(path: Path, *shape: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def pair(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> tuple[str, str]:
+    caplog.set_level(logging.INFO)
+    return str(save(tmp_path / "ir.png", 40, 50)), str(save(tmp_path / "vis.jpg", 40, 50, 3))
+
+
+class TestFuse:
+    def test_one_pair(self, pair: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        assert main(["fuse", *pair, "-o", str(tmp_path / "out.png"), "--device", "cpu"]) == 0
+        assert Image.open(tmp_path / "out.png").size == (50, 40)
+        assert "the embedded student on cpu, float32" in caplog.text
+        assert "megapixels a second" in caplog.text
+
+    def test_folders_with_own_weights_in_tiles(self, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            save(tmp_path / "ir" / f"{name}.png", 70, 80)
+            save(tmp_path / "vi" / f"{name}.bmp", 70, 80, 3)
+        save_state(FusionStudent(1).state_dict(), tmp_path / "own.safetensors")
+        places = [str(tmp_path / "ir"), str(tmp_path / "vi"), "-o", str(tmp_path / "out")]
+        assert main(["fuse", *places, "--weights", str(tmp_path / "own.safetensors"), "--tile", "64"]) == 0
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["IR"], "VIS is missing"),
+            (["IR", "nowhere.png"], "nowhere.png: no such file"),
+            (["IR", "."], "name two of one kind"),
+            (["IR", "VIS", "--side-by-side", "ir-left"], "leave out VIS"),
+            (["IR", "--side-by-side", "ir-left"], "--side-by-side is for videos"),
+            (["IR", "VIS", "--half", "--device", "cpu"], "needs a CUDA device"),
+            (["IR", "VIS", "--tile", "9"], "tile must be at least 64"),
+            (["IR", "VIS", "--weights", "nowhere.pt"], "nowhere.pt cannot be opened"),
+            (["IR", "VIS", "--align"], "no trustworthy alignment"),
+        ],
+    )
+    def test_refused(
+        self,
+        pair: tuple[str, str],
+        tmp_path: Path,
+        arguments: list[str],
+        message: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        names = dict(zip(("IR", "VIS"), pair, strict=True))
+        assert main(["fuse", *(names.get(part, part) for part in arguments), "-o", str(tmp_path / "out.png")]) == 2
+        assert message in caplog.text
+        assert not (tmp_path / "out.png").exists()
+
+    def test_the_result_never_replaces_the_weights(
+        self, pair: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        weights = tmp_path / "own.png"
+        save_state(FusionStudent(1).state_dict(), weights)
+        assert main(["fuse", *pair, "-o", str(weights), "--weights", str(weights)]) == 2
+        assert "is an input" in caplog.text
+
+    def test_other_ending(self, pair: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
+        assert main(["fuse", *pair, "-o", "out.gif"]) == 2
+        assert "OUT must name a file that ends in one of .png" in caplog.text
+
+
+def test_info(capsys: pytest.CaptureFixture, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["info"]) == 0
+    assert "652,385" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "nowhere.pt")]) == 2
+    assert "cannot be opened" in caplog.text
+
+
+class TestExport:
+    def test_a_folder_for_the_hub_with_metrics(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        pytest.importorskip("huggingface_hub")
+        table = tmp_path / "summary.csv"
+        table.write_text("method,metric,mean\nstudent,vif,0.5\nother,vif,0.4\n")
+        out = ["-o", str(tmp_path / "hub"), "--repo", "me/mine", "--metrics", str(table)]
+        assert main(["export", *out, "--dataset", "TNO"]) == 0
+        assert "| vif | 0.5000 |" in (tmp_path / "hub" / "README.md").read_text()
+        assert main(["export", *out, "--method", "third"]) == 2
+        assert "has no method 'third', only other, student" in caplog.text
+
+    def test_other_ending(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        assert main(["export", "-o", str(tmp_path / "x.txt")]) == 2
+        assert "OUT must end in .onnx or .pt2, or be a folder" in caplog.text

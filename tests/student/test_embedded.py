@@ -1,0 +1,35 @@
+"""The student that comes with the package is found without the environment's code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from student import embedded
+from student.weights import WeightsError, build_student
+
+CODE = """
+import sys
+import student.embedded
+student.embedded.load_embedded()
+found = {"fusion_env", "gymnasium", "experiments", "agents", "av", "onnx", "huggingface_hub"} & set(sys.modules)
+assert not found, found
+"""
+
+
+def test_it_has_the_published_size() -> None:
+    student = build_student(embedded.load_embedded(), embedded.EMBEDDED)
+    assert sum(parameter.numel() for parameter in student.parameters()) == 652_385
+
+
+def test_nothing_but_the_student_is_imported() -> None:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", CODE], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_missing_assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded.resources, "files", lambda package: tmp_path)
+    with pytest.raises(WeightsError, match=r"student\.safetensors, a part of this package, is missing; install"):
+        embedded.load_embedded()
