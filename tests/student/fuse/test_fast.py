@@ -77,19 +77,26 @@ class TestMoments:
 
 
 MEMORY = """
-import resource, sys, torch
+import torch
+from pathlib import Path
 from student.fuse import Fuser
 from student.network import FusionStudent
+
+def peak():  # not ru_maxrss, which begins with that of the process that started this one
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
 torch.set_num_threads(1)
 fuser = Fuser(FusionStudent(8), device="cpu", tile={tile})
 image = torch.rand(3, 1500, 2000)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 fuser(ir=image[:1], vis=image)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (1500 * 2000))
+print((peak() - before) / (1500 * 2000))
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory from /proc")
 def test_tiles_take_little_memory() -> None:
     """A quarter of a 12-megapixel image: memory grows with the number of pixels."""
     root = Path(__file__).resolve().parents[3]
