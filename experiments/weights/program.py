@@ -77,9 +77,9 @@ def run_program(program: Program[N], arguments: Sequence[str] | None = None) -> 
     sections = [f"### Held-out procedural scenes\n\n{program.measure(network, _held_out())}"]
     for folder in options.data:
         source = PairedFolder(folder, minimum_size=HELD_OUT_SIZE[0], small_images="reflect")
-        indices = np.linspace(0, len(source) - 1, min(FOLDER_PAIRS, len(source))).round().astype(int)
-        measured = program.measure(network, load_lumas(source, indices.tolist(), ("average", "laplacian")))
-        sections.append(f"### {source.name}, {len(indices)} of {len(source)} pairs\n\n{measured}")
+        indices, which = _chosen_pairs(source)
+        measured = program.measure(network, load_lumas(source, indices, ("average", "laplacian", "teacher")))
+        sections.append(f"### {source.name}, {which}\n\n{measured}")
     folders = f" --data {' '.join(map(str, options.data))}" if options.data else ""
     body = f"Weights `{network.fingerprint()}`; `{program.command} --evaluate{folders}`.\n\n" + "\n\n".join(sections)
     if options.report is not None:
@@ -107,6 +107,15 @@ def _parse(program: Program[N], arguments: Sequence[str] | None) -> argparse.Nam
 def _held_out() -> Lumas:
     source = ProceduralScenes(HELD_OUT_SCENES, *HELD_OUT_SIZE, HELD_OUT_SEED)
     return load_lumas(source, range(len(source)))
+
+
+def _chosen_pairs(source: PairedFolder) -> tuple[list[int], str]:
+    """Return the validation pairs of a folder, or `FOLDER_PAIRS` spread over one without lists, and what they are."""
+    if source.split_names is not None:
+        names = source.split_names["val"]
+        return [source.names.index(name) for name in names], f"the {len(names)} pairs of val.txt"
+    indices = np.linspace(0, len(source) - 1, min(FOLDER_PAIRS, len(source))).round().astype(int).tolist()
+    return indices, f"{len(indices)} of {len(source)} pairs"
 
 
 def _train(program: Program[N], options: argparse.Namespace) -> None:

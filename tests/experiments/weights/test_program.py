@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +51,18 @@ def test_a_report_keeps_its_other_sections(tmp_path: Path, capsys: pytest.Captur
     assert "1 scenes as" in rest[1]
     assert "old" not in rest[1]
     assert not capsys.readouterr().out
+
+
+def test_a_folder_is_measured_on_its_validation_list(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for side in ("ir", "vi"):
+        (tmp_path / "few" / side).mkdir(parents=True)
+        for name in "abc":
+            cv2.imwrite(str(tmp_path / "few" / side / f"{name}.png"), np.zeros((200, 200), np.uint8))
+    (tmp_path / "few" / "train.txt").write_text("b\n")
+    (tmp_path / "few" / "val.txt").write_text("a\nc\n")
+    assert run_program(PROGRAM, ["--evaluate", "--data", str(tmp_path / "few")]) == 0
+    printed = capsys.readouterr().out
+    assert "### few, the 2 pairs of val.txt\n\n2 scenes as ir, vis, average, laplacian, teacher" in printed
 
 
 @pytest.mark.parametrize("arguments", [[], ["--evaluate", "--out", "x"], ["--out", "x", "--iterations", "1"]])
