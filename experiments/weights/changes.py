@@ -13,6 +13,7 @@ __all__ = [
     "compress",
     "gaussian_blur",
     "scale_contrast",
+    "sharpen",
     "shift",
     "shrink",
     "warp",
@@ -25,6 +26,11 @@ PATTERNS = ("checkerboard", "rows", "columns", "rings")
 def gaussian_blur(image: Image, sigma_px: float) -> Image:
     """Blur with a Gaussian of the given standard deviation; border reflected."""
     return cv2.GaussianBlur(image, (0, 0), sigma_px)
+
+
+def sharpen(image: Image, sigma_px: float, amount: float) -> Image:
+    """Mask unsharp: add ``amount`` times what a Gaussian blur takes away, and clip."""
+    return (image + np.float32(amount) * (image - gaussian_blur(image, sigma_px))).clip(0, 1)
 
 
 def compress(image: Image, quality: int) -> Image:
