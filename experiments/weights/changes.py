@@ -11,6 +11,7 @@ __all__ = [
     "add_pattern",
     "add_ringing",
     "compress",
+    "denoise",
     "gaussian_blur",
     "scale_contrast",
     "sharpen",
@@ -26,6 +27,11 @@ PATTERNS = ("checkerboard", "rows", "columns", "rings")
 def gaussian_blur(image: Image, sigma_px: float) -> Image:
     """Blur with a Gaussian of the given standard deviation; border reflected."""
     return cv2.GaussianBlur(image, (0, 0), sigma_px)
+
+
+def denoise(image: Image, noise_std: float) -> Image:
+    """Smooth what differs by less than a few ``noise_std`` from its surroundings, as cameras do, and keep edges."""
+    return cv2.bilateralFilter(image, 7, 3 * noise_std, 2.0)
 
 
 def sharpen(image: Image, sigma_px: float, amount: float) -> Image:

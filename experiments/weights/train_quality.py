@@ -27,6 +27,7 @@ from experiments.weights.changes import (
     add_pattern,
     add_ringing,
     compress,
+    denoise,
     gaussian_blur,
     scale_contrast,
     sharpen,
@@ -48,19 +49,19 @@ TONES = ("gain", "lift", "sink", "stretch", "dim")
 """Ways to spoil the tones: multiply, add, subtract, or raise the contrast until it clips; multiply towards black."""
 
 SHARES = {
-    "blur": 0.2,
-    "sharpening": 0.09,
-    "ringing": 0.14,
-    "tone": 0.14,
+    "blur": 0.18,
+    "sharpening": 0.08,
+    "ringing": 0.13,
+    "tone": 0.15,
     "contrast": 0.03,
-    "noise": 0.16,
-    "pattern": 0.07,
-    "jpeg": 0.17,
+    "noise": 0.21,
+    "pattern": 0.06,
+    "jpeg": 0.16,
 }
 """How often each damage is drawn; what is hardest to tell from detail comes most often."""
 TRACE_CHAINS, TRACE = 0.5, (0.05, 0.25)
 """Share of the chains whose severities all lie in `TRACE`: a trace of noise must not pass for detail."""
-REGRESSION_WEIGHT = 0.15
+REGRESSION_WEIGHT = 0.1
 MIN_MARGIN = 0.12
 """Of the logits of an image and of any damaged version of it."""
 
@@ -129,7 +130,7 @@ class Damage:
             self.ringing,
             0.8 * self.tone,
             self.contrast,
-            self.noise**1.5,
+            self.noise,
             self.pattern,
             self.jpeg**0.7,
         )
@@ -201,21 +202,26 @@ def draw_chain(lumas: Lumas, size: int, rng: np.random.Generator) -> tuple[list[
 
 
 def _as_found(image: Image, noise: Image, rng: np.random.Generator, *, soft: bool) -> Image:
-    """Make an image as real ones come: dim, of few grey levels, soft, noisy or compressed, if only slightly.
+    """Make an image as real ones come: denoised, dim, glaring, of few levels, soft, noisy or compressed, if slightly.
 
     That must not hide further damage, nor further damage that.
     """
+    is_denoised = rng.random() < 0.4
+    if is_denoised:
+        image = denoise(image, rng.uniform(0.005, 0.02))
     if rng.random() < 0.3:
         image = image * np.float32(rng.uniform(0.1, 1))
     if rng.random() < 0.3:
         levels = np.float32(2 ** rng.uniform(5, 8))
         image = np.round(image * levels) / levels
+    if rng.random() < 0.2:
+        image = scale_contrast(image, rng.uniform(1, 2))
     if rng.random() < 0.3:
         noise = gaussian_blur(noise, rng.uniform(0.3, 1))
     return Damage(
         blur=0.3 * rng.random() if soft else 0.0,
         sharpening=0.3 * max(rng.uniform(-1, 1), 0) if soft else 0.0,
-        noise=0.3 * rng.random() ** 2,
+        noise=0.0 if is_denoised else 0.3 * rng.random() ** 2,
         jpeg=0.5 * rng.random() ** 2,
     ).apply(image, noise)
 
@@ -425,7 +431,7 @@ weak regression keeps clean images near 0.8 and ruined ones near 0.1. The networ
 deviation 1; contrast and clipping are judged by terms of their own, so that losing contrast lowers the score of any
 image. Beside the scenes it learns from 160 texture pairs (`experiments/weights/textures.py`). It knows nothing of what
 is shown, and an image is not better for containing more objects.""",
-    iterations=3000,
+    iterations=4500,
     train=train_with_textures,
     load=load_embedded_quality,
     measure=measure,

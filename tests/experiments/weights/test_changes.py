@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.weights.changes import PATTERNS, add_pattern, add_ringing
+from experiments.weights.changes import PATTERNS, add_noise, add_pattern, add_ringing, denoise, sharpen
 
 GREY = np.full((48, 64), 0.5, np.float32)
 
@@ -31,3 +31,19 @@ def test_ringing_leaves_flat_areas_and_echoes_beside_edges() -> None:
     assert (np.diff(np.sign(row)) != 0).sum() >= 4
     assert np.abs(ringing[24, 4]) < 0.25 * np.abs(ringing[24, 28:36]).max()
     assert add_ringing(step, 2.0, 0.5) - step == pytest.approx(ringing / 2, abs=1e-6)
+
+
+def test_denoising_smooths_flat_areas_and_keeps_edges() -> None:
+    step = np.where(np.arange(64) < 32, 0.3, 0.7).astype(np.float32) * np.ones((48, 1), np.float32)
+    noise = np.random.default_rng(0).standard_normal(step.shape, dtype=np.float32)
+    left = denoise(add_noise(step, noise, 0.01), 0.01) - step
+    assert left.std() < 0.004
+    assert np.abs(left[:, 30:34]).max() < 0.03
+
+
+def test_sharpening_adds_what_a_blur_takes_away() -> None:
+    assert sharpen(GREY, 1.0, 1.0) == pytest.approx(GREY, abs=1e-6)
+    step = np.where(np.arange(64) < 32, 0.3, 0.7).astype(np.float32) * np.ones((48, 1), np.float32)
+    halo = sharpen(step, 1.0, 0.5) - step
+    assert halo[24, 32] > 0.05 > 0 > halo[24, 31]
+    assert sharpen(step, 1.0, 0.25) - step == pytest.approx(halo / 2, abs=1e-6)
