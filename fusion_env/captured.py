@@ -85,7 +85,8 @@ class _CudaGraph:
 
     def capture(self, work: Work) -> None:
         try:
-            with torch.cuda.graph(self._graph, pool=self._pool, stream=self._stream):
+            # Other threads may train other students meanwhile: what they do to the device is not ours to forbid.
+            with torch.cuda.graph(self._graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 work()
         except RuntimeError as error:
             raise ConfigError(f"a round cannot be captured in a CUDA graph ({error}): set capture='off'") from error

@@ -165,7 +165,7 @@ def check_requirements(
         missing.append(f"{absent}: set data=DIR (with ir/ and vi/) or data_root=DIR (as published)")
     problem = None if teacher is not None else teachers.missing(config.teacher, config.teacher_weights)
     if problem:
-        missing.append(problem)
+        missing.append(problem.removesuffix("."))
     if missing:
         raise MissingRequirementsError(
             f"missing: {'; '.join(missing)}. The preset 'demo' needs none of this (VGG-19 and CLIP weights, where "

@@ -46,7 +46,8 @@ def report_rows(summary: dict[str, Any]) -> list[list[str]]:
 
 def report_sentences(summary: dict[str, Any]) -> str:
     """Say what the table says, line by line."""
-    lines = [f"On {summary['report_pairs']} report pairs {_verdict(summary)} (by MAE)."]
+    count = summary["report_pairs"]
+    lines = [f"On {count} report pair{'s' if count != 1 else ''} {_verdict(summary)} (by MAE)."]
     if "best_rounds" in summary:
         lines.append(_delivered(summary["best_rounds"]))
     if summary["diverged_runs"]:
