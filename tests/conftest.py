@@ -1,8 +1,10 @@
 """Fixtures shared by all tests."""
 
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +20,23 @@ def _one_thread() -> None:
 def _float32_is_float32() -> None:
     # PyTorch's default on CUDA, TF32, keeps ten bits: too few for the tolerances here.
     torch.backends.cudnn.allow_tf32 = False
+
+
+def _seed() -> None:
+    # Networks are often drawn without a seed of their own; a test may not depend on which ones ran before it.
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _module_is_seeded() -> None:
+    _seed()
+
+
+@pytest.fixture(autouse=True)
+def _test_is_seeded(_module_is_seeded: None) -> None:
+    _seed()
 
 
 @pytest.fixture(scope="session")
