@@ -48,7 +48,7 @@ FLOORS = {
         *("command_line", "output"),
         *("evaluation", "running", "reporting", "benchmarking"),
         *("studies", "measurements", "weights", "single_file"),
-        *("run_agent", "run_reinforce", "benchmark", "evaluate", "compare", "replay", "report"),
+        *("run_agent", "run_reinforce", "benchmark", "evaluate", "compare", "replay", "report", "export_minari"),
         # Old places of scripts, for one version: each says where its script went, and runs it.
         *("action_signal", "benchmark_metrics", "benchmark_rounds", "efficiency", "kill_and_resume", "metric_accuracy"),
         *("robustness", "soak", "stage0_curves", "train_features", "train_quality", "train_student"),
