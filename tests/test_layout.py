@@ -42,7 +42,7 @@ FLOORS = {
         *("settings", "config", "identity", "cache", "jpeg", "degradation", "action", "losses", "updates"),
         *("crop_bank", "snapshot", "whole_images", "target_features", "captured", "round_tensors"),
         *("distillation", "scoring", "observation", "report", "stage0", "task"),
-        *("run", "info", "render", "env", "workers", "sb3_vec_env", "vector_env"),
+        *("run", "info", "render", "env", "workers", "sb3_vec_env", "vector_env", "surrogate"),
     ),
     "experiments": (
         *("command_line", "output"),
