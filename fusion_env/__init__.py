@@ -1,8 +1,8 @@
 """Steer the distillation of an infrared-visible image-fusion network with reinforcement learning (arXiv 2509.02424).
 
 Importing the package registers the environments ``fusion_env/FusionDistill-v0`` (preset demo),
-``fusion_env/FusionDistillPaper-v0`` and ``fusion_env/FusionDistillTiny-v0``, and ``fusion_env/FusionDistillSurrogate-v0``,
-which imitates the last of them for debugging.
+``fusion_env/FusionDistillPaper-v0`` and ``fusion_env/FusionDistillTiny-v0``; and, for debugging,
+``fusion_env/FusionDistillSurrogate-v0``, a model that imitates the last of them.
 """
 
 from fusion_env.siblings import check_sibling

@@ -21,8 +21,8 @@ SETTINGS = {"iterations": 4, "threads": 1}
 
 _PRESET = "tiny"
 _FIT_SEED, _HELD_OUT_SEED = 1, 0
-_SCHEDULES, _RANDOM, _LEARNED = 90, 8, 8
-_CONSTANTS, _LINES, _TRAINED, _JUDGED = 8, 7, 10, 4
+_SCHEDULES, _RANDOM, _LEARNED = 60, 5, 5
+_CONSTANTS, _LINES, _TRAINED, _JUDGED = 8, 7, 8, 3
 _LEARNERS = ("reinforce", "ppo", "sac")
 # Agents meet the bounds often: their samples are clipped there.
 _WIDER = 1.5

@@ -2,8 +2,8 @@
 
 python experiments/weights/train_surrogate.py --runs runs/surrogate --out fusion_env/assets
 
-What is missing in the folder of runs is run first, in the real environment on one thread; the same command goes on where
-it was stopped. The fit itself takes a minute.
+What is missing in the folder of runs is run first, in the real environment on one
+thread; the same command goes on where it was stopped. The fit itself takes a minute.
 """
 
 import json
@@ -11,27 +11,45 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
 
 from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.output import write_text
-from experiments.running.episodes import recorded_episodes
-from experiments.running.recorded import open_recorded
 from experiments.weights.surrogate_card import card
+from experiments.weights.surrogate_fit import fit, read_recordings
+from experiments.weights.surrogate_ranking import rank
 from experiments.weights.surrogate_runs import fit_runs, held_out_runs, make_runs
-from experiments.weights.training import train_from_scratch
-from fusion_env.config import INDICATORS
-from fusion_env.data import Progress
-from fusion_env.surrogate.model import Surrogate, load_surrogate, round_features
-from fusion_env.updates import Schedule
+from fusion_env.surrogate.model import Surrogate, load_surrogate
 from student.weights import save_state
 
-__all__ = ["Recording", "fit", "main", "read_recordings"]
+__all__ = ["main"]
 
-_HIDDEN, _STEPS, _LEARNING_RATE, _BATCH = 32, 800, 0.003, 256
-_FOLDS = 5
 
-Array = NDArray[np.float64]
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; exit status 0."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--runs", type=Path, required=True, metavar="DIR", help="folder of the runs, made or completed")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the model and its card")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the fit and of the surrogate's runs")
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    recordings = read_recordings(make_runs(fit_runs(), args.runs, progress_bar), progress_bar)
+    held_out = make_runs(held_out_runs(), args.runs, progress_bar)
+    start = time.process_time()
+    path = args.out / "surrogate.safetensors"
+    model, explained = fit(recordings, args.seed)
+    _save(model, path)
+    ranked = rank(load_surrogate(path), held_out, args.seed)
+    seconds = time.process_time() - start
+    write_text(args.out / "surrogate.md", card(recordings, path, explained, ranked, seed=args.seed, seconds=seconds))
+    return 0
+
+
+def _save(model: Surrogate, path: Path) -> None:
+    tensors = {"stage0": model.stage0, "teacher": model.teacher, **model.tensors}
+    about = {"config": json.dumps(model.config.to_dict()), "fingerprints": json.dumps(dict(model.fingerprints))}
+    save_state({name: torch.from_numpy(array).float() for name, array in tensors.items()}, path, metadata=about)
+
+
+if __name__ == "__main__":
+    exit_on_error(main)

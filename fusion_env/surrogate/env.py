@@ -22,13 +22,13 @@ NO_WEIGHTS = LossWeights(np.nan, np.nan)
 
 
 class FusionDistillSurrogateEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """Imitate `fusion_env/FusionDistillTiny-v0` without training anything, thousands of steps a second.
+    """Imitate `fusion_env/FusionDistillTiny-v0` with ``iterations=4``, thousands of steps a second.
 
     ## Description
 
-    A small model, fitted to recorded runs of the preset `tiny`, says how a round changes the student's indicators. It is
-    for debugging and tuning algorithms; no result about curricula can come from it. Its card,
-    fusion_env/assets/surrogate.md, says how well it ranks policies and where it is wrong.
+    A small model, fitted to recorded runs, says how a round changes the student's indicators. It is for debugging and
+    tuning algorithms; no result about curricula can come from it. Its card, fusion_env/assets/surrogate.md, says how
+    well it ranks policies, and what it must not be used for.
 
     ## Action space
 

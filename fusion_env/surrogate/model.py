@@ -84,14 +84,20 @@ class Surrogate:
         Returns:
             The state after it.
         """
-        t, config = self.tensors, self.config
+        config = self.config
         features = round_features(state, actions, rounds, budget=config.rounds, logit_scale=config.logit_scale)
-        hidden = np.tanh((features - t["mean"]) / t["scale"] @ t["weight0"] + t["bias0"])
-        hidden = np.tanh(hidden @ t["weight1"] + t["bias1"])
-        change = hidden @ t["weight2"] + t["bias2"] + noise @ t["noise"]
         schedule = Schedule(config.schedule, config.rounds)
-        now = state[:, 0] + np.array([[schedule.factor(done)] for done in rounds]) * change
-        return np.stack([np.clip(now, t["low"], t["high"]), state[:, 0]], axis=1)
+        shares = np.array([schedule.factor(done) for done in range(config.rounds)])[rounds]
+        now = state[:, 0] + shares[:, None] * (self.mean_change(features) + noise @ self.tensors["noise"])
+        return np.stack([np.clip(now, self.tensors["low"], self.tensors["high"]), state[:, 0]], axis=1)
+
+    def mean_change(self, features: Array) -> Array:
+        """Return what the network makes of `round_features`: the mean change at the full learning rate, [K, 5]."""
+        t = self.tensors
+        hidden = (features - t["mean"]) / t["scale"]
+        for layer in range(2):
+            hidden = np.tanh(hidden @ t[f"weight{layer}"] + t[f"bias{layer}"])
+        return hidden @ t["weight2"] + t["bias2"]
 
     def indicators(self, state: Array) -> Array:
         """Return the students' indicators, [K, 5]."""
