@@ -37,13 +37,14 @@ def card(
         seconds: CPU time of fit and ranking.
     """
     state, task = load_state(path), recordings.task
-    settings = ", ".join(f"`{name}={value}`" for name, value in SETTINGS.items())
+    settings = ", ".join(f"`{name}={value}`" for name, value in SETTINGS.items() if name != "threads")
     content = "\n".join(f"  - {name} `{value}`" for name, value in task.fingerprints.items())
     return f"""# Surrogate environment
 
-`fusion_env/FusionDistillSurrogate-v0` imitates the preset `tiny` with {settings}. A network of two hidden
-layers says how a round changes the logarithms of the student's five indicators, and Gaussian noise is added with the
-covariance of what it leaves unexplained. Reward and observation follow from the indicators as in the real one.
+`fusion_env/FusionDistillSurrogate-v0` imitates the preset `tiny` with {settings}.
+A linear model (ridge regression) of the round, the indicators, their last change, the loss weights and the strengths
+says how a round changes the logarithms of the student's five indicators; Gaussian noise has the covariance of what it
+leaves unexplained. Reward and observation follow from the indicators as in the real environment.
 
 - Model: `{path.name}`, {sum(tensor.numel() for tensor in state.values())} numbers, {path.stat().st_size} bytes,
   fingerprint `{fingerprint("", state)}`.
@@ -81,17 +82,17 @@ nothing.
 
 def _ranking(ranked: Sequence[Ranked]) -> str:
     real, surrogate = [policy.real for policy in ranked], [policy.surrogate for policy in ranked]
-    halves = agreement([returns[::2] for returns in real], [returns[1::2] for returns in real])
+    halves = _estimate([returns[::2] for returns in real], [returns[1::2] for returns in real])
     within = [np.mean([returns.std(ddof=1) for returns in side]) for side in (real, surrogate)]
     between = [np.std([returns.mean() for returns in side], ddof=1) for side in (real, surrogate)]
     header = ("policy", "real: mean", "std", "runs", "surrogate: mean", "std")
     rows = [
-        [policy.policy, *_summary(policy.real), len(policy.real), *_summary(policy.surrogate)]
+        [policy.policy.removeprefix("held-out-"), *_summary(policy.real), len(policy.real), *_summary(policy.surrogate)]
         for policy in sorted(ranked, key=lambda policy: policy.real.mean())
     ]
     return f"""Returns of {len(ranked)} policies that are not in the data. Spearman's correlation of their mean
-returns in the two environments is **{agreement(real, surrogate):.2f}** (95 % bootstrap interval over policies).
-Two halves of the real runs rank the same policies with {halves:.2f}.
+returns in the two environments is **{_estimate(real, surrogate)}** (95 % bootstrap interval over policies).
+Two halves of the real runs rank the same policies with {halves}.
 
 | standard deviation of returns | real | surrogate |
 |---|---|---|
@@ -99,6 +100,11 @@ Two halves of the real runs rank the same policies with {halves:.2f}.
 | between the runs of a policy | {within[0]:.2f} | {within[1]:.2f} |
 
 {markdown_table(header, rows, decimals=2)}"""
+
+
+def _estimate(first: Sequence[NDArray[np.float64]], second: Sequence[NDArray[np.float64]]) -> str:
+    value, low, high = agreement(first, second)
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _summary(returns: NDArray[np.float64]) -> tuple[float, float]:

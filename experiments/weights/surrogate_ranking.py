@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-import agents
-from experiments.benchmarking.uncertainty import Estimate
-from experiments.running.directory import RunDirectory
 from experiments.studies.reward_validity import interval, spearman
+from experiments.weights.surrogate_runs import Collected
 from fusion_env.surrogate.model import Surrogate
 
 __all__ = ["Ranked", "agreement", "rank", "surrogate_returns"]
@@ -36,25 +33,17 @@ class Ranked:
     surrogate: Array
 
 
-def rank(model: Surrogate, folders: Sequence[Path], seed: int) -> list[Ranked]:
-    """Let the agents that the recorded runs left act in the surrogate, frozen."""
+def rank(model: Surrogate, collected: Sequence[Collected], seed: int) -> list[Ranked]:
+    """Let the policies act in the surrogate, frozen."""
     ranked = []
-    for folder in folders:
-        directory = RunDirectory(folder)
-        config = directory.read_config()
-        agent = agents.algorithm(config.agent).load(directory.agent)
+    for policy in collected:
+        agent = policy.agent()
         agent.set_random_seed(seed)
-        returns = surrogate_returns(model, agent, np.random.default_rng(seed))
-        ranked.append(Ranked(folder.name.removeprefix("held-out-"), _real_returns(directory), returns))
+        # Of a policy that does not learn every run counts.
+        phase = "evaluate" if policy.recorded.config.eval_runs else "learn"
+        real = np.array([episode.rewards.sum() for episode in policy.episodes if episode.phase == phase])
+        ranked.append(Ranked(policy.name, real, surrogate_returns(model, agent, np.random.default_rng(seed))))
     return ranked
-
-
-def _real_returns(directory: RunDirectory) -> Array:
-    """Return what each run of the frozen agent earned; of an agent that does not learn every run counts."""
-    config = directory.read_config()
-    phase = "evaluate" if config.eval_runs else "learn"
-    rewards = [float(row["reward"]) for row in directory.rounds.read() if row["phase"] == phase]
-    return np.reshape(rewards, (-1, config.env.rounds)).sum(1)
 
 
 def surrogate_returns(model: Surrogate, agent: BaseAlgorithm, rng: np.random.Generator, runs: int = _RUNS) -> Array:
@@ -69,7 +58,7 @@ def surrogate_returns(model: Surrogate, agent: BaseAlgorithm, rng: np.random.Gen
     return returns
 
 
-def agreement(first: Sequence[Array], second: Sequence[Array]) -> Estimate:
-    """Return Spearman's correlation of the policies' mean returns, with a 95 % bootstrap interval over policies."""
+def agreement(first: Sequence[Array], second: Sequence[Array]) -> tuple[float, float, float]:
+    """Return Spearman's correlation of the policies' mean returns, and its 95 % bootstrap interval over policies."""
     a, b = (np.array([returns.mean() for returns in side]) for side in (first, second))
-    return Estimate(float(spearman(a, b)[0]), *interval(a, b, np.arange(len(a))))
+    return float(spearman(a, b)[0]), *interval(a, b, np.arange(len(a)))

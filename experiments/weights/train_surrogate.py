@@ -3,7 +3,7 @@
 python experiments/weights/train_surrogate.py --runs runs/surrogate --out fusion_env/assets
 
 What is missing in the folder of runs is run first, in the real environment on one
-thread; the same command goes on where it was stopped. The fit itself takes a minute.
+thread; the same command goes on where it was stopped. The fit itself takes seconds.
 """
 
 import json
@@ -16,9 +16,9 @@ import torch
 from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.output import write_text
 from experiments.weights.surrogate_card import card
-from experiments.weights.surrogate_fit import fit, read_recordings
+from experiments.weights.surrogate_fit import fit, recordings_of
 from experiments.weights.surrogate_ranking import rank
-from experiments.weights.surrogate_runs import fit_runs, held_out_runs, make_runs
+from experiments.weights.surrogate_runs import collect, fit_runs, held_out_runs
 from fusion_env.surrogate.model import Surrogate, load_surrogate
 from student.weights import save_state
 
@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the fit and of the surrogate's runs")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    recordings = read_recordings(make_runs(fit_runs(), args.runs, progress_bar), progress_bar)
-    held_out = make_runs(held_out_runs(), args.runs, progress_bar)
+    recordings = recordings_of(collect(fit_runs(), args.runs, progress_bar))
+    held_out = collect(held_out_runs(), args.runs, progress_bar)
     start = time.process_time()
     path = args.out / "surrogate.safetensors"
     model, explained = fit(recordings, args.seed)

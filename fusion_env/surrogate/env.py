@@ -22,7 +22,7 @@ NO_WEIGHTS = LossWeights(np.nan, np.nan)
 
 
 class FusionDistillSurrogateEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """Imitate `fusion_env/FusionDistillTiny-v0` with ``iterations=4``, thousands of steps a second.
+    """Imitate `fusion_env/FusionDistillTiny-v0` with the embedded student and teacher, thousands of steps a second.
 
     ## Description
 
@@ -44,11 +44,11 @@ class FusionDistillSurrogateEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.fl
 
     ## Starting state
 
-    The stage-0 student of `tiny`, always the same.
+    The stage-0 student, always the same.
 
     ## Episode end
 
-    Truncation after the rounds of `tiny`. The model never diverges.
+    Truncation after the rounds of a run, 10 as in `tiny`. The model never diverges.
 
     ## Info
 
@@ -120,7 +120,7 @@ class FusionDistillSurrogateEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.fl
 
     def _info(self, weights: LossWeights, degradation: Degradation) -> dict[str, Any]:
         return {
-            "round": np.int64(self._rounds),
+            "round": np.int64(self._rounds or 0),
             "loss_weights": NamedValues(vars(weights)),
             "degradation": NamedValues(vars(degradation)),
             "student": _named(self.model.indicators(self._state)[0]),

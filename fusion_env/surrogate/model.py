@@ -36,29 +36,31 @@ def round_features(
         logit_scale: As for `fusion_env.action.decode_action`.
 
     Returns:
-        Indicators, their last change, guidance weight, share of every strength, share of the rounds: [K, F].
+        Which round it is (`budget` numbers, one of them 1); indicators; their last change; guidance weight; strength of
+        every degradation and indicators, both times the self-learning weight: [K, F].
     """
     clipped = np.clip(actions, -1.0, 1.0)
-    guidance = 1.0 / (1.0 + np.exp(logit_scale * (clipped[:, 1] - clipped[:, 0])))
+    self_learning = 1.0 / (1.0 + np.exp(logit_scale * (clipped[:, :1] - clipped[:, 1:2])))
     strengths = (clipped[:, len(LOGITS) :] + 1.0) / 2.0
     now, before = state[:, 0], state[:, 1]
-    return np.concatenate([now, now - before, guidance[:, None], strengths, rounds[:, None] / budget], axis=1)
+    parts = [np.eye(budget)[rounds], now, now - before, 1.0 - self_learning]
+    return np.concatenate([*parts, self_learning * strengths, self_learning * now], axis=1)
 
 
 @dataclass(frozen=True)
 class Surrogate:
     """A model of the rounds of one task.
 
-    The logarithm of each indicator, relative to the stage-0 student's, changes by the learning rate's share of its top
-    times what a small network (two hidden layers) makes of `round_features`, and Gaussian noise likewise.
+    The logarithm of each indicator, relative to the stage-0 student's, changes by a linear function of
+    `round_features` and Gaussian noise, both times the learning rate's share of its top.
 
     Attributes:
         config: The task.
         stage0: Indicators of the stage-0 student, in the order of `INDICATORS`.
         teacher: Those of the teacher.
-        tensors: ``mean`` and ``scale`` of the features; ``weight0``, ``bias0`` and so on of the layers; ``noise``, a
-            factor [5, 5] of the covariance of what the network does not explain; ``low`` and ``high``, the range of
-            each logarithm in the data, which a run does not leave.
+        tensors: ``weight`` [F, 5] and ``bias`` [5] of the function; ``noise``, a factor [5, 5] of the covariance of
+            what it does not explain; ``low`` and ``high`` [5], the range of each logarithm in the data, which no run
+            leaves.
         fingerprints: Content of the data and networks of the task.
     """
 
@@ -88,16 +90,9 @@ class Surrogate:
         features = round_features(state, actions, rounds, budget=config.rounds, logit_scale=config.logit_scale)
         schedule = Schedule(config.schedule, config.rounds)
         shares = np.array([schedule.factor(done) for done in range(config.rounds)])[rounds]
-        now = state[:, 0] + shares[:, None] * (self.mean_change(features) + noise @ self.tensors["noise"])
-        return np.stack([np.clip(now, self.tensors["low"], self.tensors["high"]), state[:, 0]], axis=1)
-
-    def mean_change(self, features: Array) -> Array:
-        """Return what the network makes of `round_features`: the mean change at the full learning rate, [K, 5]."""
-        t = self.tensors
-        hidden = (features - t["mean"]) / t["scale"]
-        for layer in range(2):
-            hidden = np.tanh(hidden @ t[f"weight{layer}"] + t[f"bias{layer}"])
-        return hidden @ t["weight2"] + t["bias2"]
+        change = features @ self.tensors["weight"] + self.tensors["bias"] + noise @ self.tensors["noise"]
+        now = np.clip(state[:, 0] + shares[:, None] * change, self.tensors["low"], self.tensors["high"])
+        return np.stack([now, state[:, 0]], axis=1)
 
     def indicators(self, state: Array) -> Array:
         """Return the students' indicators, [K, 5]."""

@@ -151,6 +151,7 @@ def test_misuse() -> None:
 def test_the_asset_is_small_and_has_its_card() -> None:
     file = ASSETS / "surrogate.safetensors"
     assert file.stat().st_size < 200 * 1024
-    assert f"fingerprint `{fusion_env.fingerprint.fingerprint('', load_state(file))}`" in (
-        ASSETS / "surrogate.md"
-    ).read_text()
+    assert (
+        f"fingerprint `{fusion_env.fingerprint.fingerprint('', load_state(file))}`"
+        in (ASSETS / "surrogate.md").read_text()
+    )
