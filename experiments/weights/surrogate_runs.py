@@ -19,7 +19,7 @@ SETTINGS = {"student_init": "embedded", "teacher": "embedded", "threads": 1}
 
 _PRESET = "tiny"
 _FIT_SEED, _HELD_OUT_SEED = 1, 0
-_SCHEDULES, _RANDOM, _LEARNED = 100, 8, 6
+_SCHEDULES, _RANDOM, _LEARNED = 80, 8, 6
 _CONSTANTS, _LINES, _TRAINED, _JUDGED = 8, 7, 10, 4
 _LEARNERS = ("reinforce", "ppo", "sac")
 # Agents meet the bounds often: their samples are clipped there.

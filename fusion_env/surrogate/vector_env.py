@@ -58,8 +58,13 @@ class FusionDistillSurrogateVectorEnv(VectorEnv):
 
         Returns:
             The first observations [K, 10] and infos.
+
+        Raises:
+            ValueError: There are seeds for another number of students.
         """
         seeds = [seed + k for k in range(self.num_envs)] if isinstance(seed, int) else seed or [None] * self.num_envs
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"there must be a seed for each of {self.num_envs} students. Got {len(seeds)}")
         for k, own in enumerate(seeds):
             if own is not None:
                 self._rngs[k], _ = seeding.np_random(own)

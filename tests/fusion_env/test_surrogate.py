@@ -135,6 +135,8 @@ def test_misuse() -> None:
             envs.step(np.stack([wrong, wrong]))
     with pytest.raises(ValueError, match="an action for each of 2 students. Got 3"):
         envs.step(np.zeros((3, ACTION_SIZE)))
+    with pytest.raises(ValueError, match="a seed for each of 2 students. Got 1"):
+        envs.reset(seed=[3])
     for _ in range(env.model.config.rounds):
         env.step(MIDDLE)
     with pytest.raises(gymnasium.error.ResetNeeded):
