@@ -48,7 +48,7 @@ def test_minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in re.findall(r"^python (experiments/run_agent.*)", (DOCS / "guide" / "minari.md").read_text(), re.M):
         _, *arguments = command.split()
         out = str(tmp_path / arguments.pop())
-        assert run_agent.main([*arguments, out, "--rounds", "2", "--runs", "2", "--threads", "1", "--no-details"]) == 0
+        assert run_agent.main([*arguments, out, "--rounds", "2", "--runs", "5", "--threads", "1", "--no-details"]) == 0
     export_minari([tmp_path / "runs" / name for name in ("random", "ppo")], "fusion/tiny-v0")
     names = run("guide/minari.md")
     assert names["episode"].observations.shape == (3, 10)

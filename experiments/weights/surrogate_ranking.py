@@ -11,7 +11,7 @@ from experiments.studies.reward_validity import interval, spearman
 from experiments.weights.surrogate_runs import Collected
 from fusion_env.surrogate.model import Surrogate
 
-__all__ = ["Ranked", "agreement", "rank", "surrogate_returns"]
+__all__ = ["Ranked", "agreement", "ordered_pairs", "rank", "surrogate_returns"]
 
 _RUNS = 64
 
@@ -62,3 +62,21 @@ def agreement(first: Sequence[Array], second: Sequence[Array]) -> tuple[float, f
     """Return Spearman's correlation of the policies' mean returns, and its 95 % bootstrap interval over policies."""
     a, b = (np.array([returns.mean() for returns in side]) for side in (first, second))
     return float(spearman(a, b)[0]), *interval(a, b, np.arange(len(a)))
+
+
+def ordered_pairs(first: Sequence[Array], second: Sequence[Array], apart: float) -> tuple[int, int, int, int]:
+    """Count the pairs of policies that both sides order alike by their mean returns.
+
+    Args:
+        first: Returns of each policy.
+        second: Returns of each policy in the other environment.
+        apart: What their means on the first side must differ by.
+
+    Returns:
+        Pairs that are so far apart and ordered alike, all that are so far apart; the same of the closer ones.
+    """
+    a, b = (np.array([returns.mean() for returns in side]) for side in (first, second))
+    upper = np.triu_indices(len(a), 1)
+    differences, others = (np.subtract.outer(means, means)[upper] for means in (a, b))
+    alike, far = differences * others > 0, abs(differences) > apart
+    return int((alike & far).sum()), int(far.sum()), int((alike & ~far).sum()), int((~far).sum())

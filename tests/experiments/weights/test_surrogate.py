@@ -10,7 +10,7 @@ import agents
 from experiments.running.policies import run_config
 from experiments.weights import surrogate_runs, train_surrogate
 from experiments.weights.surrogate_fit import Recordings, fit
-from experiments.weights.surrogate_ranking import agreement, surrogate_returns
+from experiments.weights.surrogate_ranking import agreement, ordered_pairs, surrogate_returns
 from experiments.weights.surrogate_runs import RandomSchedules, fit_runs, held_out_runs
 from fusion_env.action import ACTION_SIZE
 from fusion_env.config import preset
@@ -67,6 +67,12 @@ def test_agreement() -> None:
     value, low, high = agreement(policies, [policies[i] for i in (1, 0, 2, 4, 3)])
     assert value == pytest.approx(0.8)
     assert low < value < high
+
+
+def test_pairs() -> None:
+    policies = [np.array([level]) for level in (0.0, 0.1, 1.0, 2.0)]
+    assert ordered_pairs(policies, [policies[i] for i in (1, 0, 2, 3)], apart=0.5) == (5, 5, 0, 1)
+    assert ordered_pairs(policies, policies, apart=0.0) == (6, 6, 0, 0)
 
 
 def test_runs_to_fit_and_to_judge_have_nothing_in_common() -> None:
