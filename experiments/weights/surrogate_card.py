@@ -95,10 +95,9 @@ def _ranking(ranked: Sequence[Ranked]) -> str:
 returns in the two environments is **{_estimate(real, surrogate)}** (95 % bootstrap interval over policies).
 Two halves of the real runs rank the same policies with {halves}.
 
-It tells policies apart that are far apart, and no others: of the {far} pairs whose real means differ by more than the
-standard deviation between runs of one policy ({within[0]:.2f}) it orders {right} as they are, of the {close} closer ones
-{right_close}. Most policies here are close to each other, so that the correlation over all of them is low; the order of
-{len(real[0])} real runs says little about these, too.
+Of the {far} pairs of policies whose real means differ by more than the standard deviation between runs of one policy
+({within[0]:.2f}) it orders {right} as the real environment does; of the {close} closer pairs, about which
+{len(real[0])} real runs say little, {right_close}.
 
 | standard deviation of returns | real | surrogate |
 |---|---|---|
