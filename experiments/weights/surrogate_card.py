@@ -55,7 +55,7 @@ leaves unexplained. Reward and observation follow from the indicators as in the 
 
   With another quality score, teacher or data the real rewards are others: run the command again.
 - Command: `python experiments/weights/train_surrogate.py --runs runs/surrogate --out fusion_env/assets --seed {seed}`
-  Fit and ranking took {seconds:.0f} s on one core, after the runs.
+  Fit and ranking took {seconds:.1f} s on one core, after the runs.
 - Licence: Apache-2.0, as the package.
 
 ## What it explains

@@ -36,15 +36,15 @@ def round_features(
         logit_scale: As for `fusion_env.action.decode_action`.
 
     Returns:
-        Which round it is (`budget` numbers, one of them 1); indicators; their last change; guidance weight; strength of
-        every degradation and indicators, both times the self-learning weight: [K, F].
+        Which round it is (`budget` numbers, one of them 1); indicators; their last change; guidance weight and its
+        square; strength of every degradation and indicators, both times the self-learning weight: [K, F].
     """
     clipped = np.clip(actions, -1.0, 1.0)
-    self_learning = 1.0 / (1.0 + np.exp(logit_scale * (clipped[:, :1] - clipped[:, 1:2])))
+    guidance = 1.0 / (1.0 + np.exp(logit_scale * (clipped[:, 1:2] - clipped[:, :1])))
     strengths = (clipped[:, len(LOGITS) :] + 1.0) / 2.0
     now, before = state[:, 0], state[:, 1]
-    parts = [np.eye(budget)[rounds], now, now - before, 1.0 - self_learning]
-    return np.concatenate([*parts, self_learning * strengths, self_learning * now], axis=1)
+    parts = [np.eye(budget)[rounds], now, now - before, guidance, guidance**2]
+    return np.concatenate([*parts, (1.0 - guidance) * strengths, (1.0 - guidance) * now], axis=1)
 
 
 @dataclass(frozen=True)
