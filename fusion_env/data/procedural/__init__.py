@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from fusion_env.data.labels import Box as LabelBox
 from fusion_env.data.pairs import ImagePair, PairSource
-from fusion_env.data.procedural.layout import build_scene
+from fusion_env.data.procedural.layout import LABELS, build_scene
 from fusion_env.data.procedural.sensors import draw_infrared_look, draw_visible_look, see_infrared, see_visible
 from fusion_env.errors import ConfigError, unknown_name
 
@@ -133,6 +134,7 @@ class ProceduralScenes(PairSource):
         seed: Start of the sequence.
         names: Names of the pairs, such as ``scene_00012``.
         sizes: Height and width of every pair.
+        classes: Names of the labelled classes.
     """
 
     count: int
@@ -142,6 +144,7 @@ class ProceduralScenes(PairSource):
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     sizes: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
     name = "procedural"
+    classes = LABELS
 
     def __post_init__(self) -> None:
         """Check the arguments and name the pairs."""
@@ -165,6 +168,10 @@ class ProceduralScenes(PairSource):
         """Render pair ``index`` as an image pair."""
         scene = self.scene(index)
         return ImagePair(self.names[index], scene.ir, scene.vis)
+
+    def boxes(self, index: int) -> tuple[LabelBox, ...]:
+        """Return the boxes of pair ``index`` in the form of a labelled data set."""
+        return tuple(LabelBox(box.label, box.x0, box.y0, box.x1, box.y1) for box in self.scene(index).boxes)
 
     def fingerprint(self) -> str:
         """Hash of the parameters and of the rendering's version; equal exactly if all pixels are."""
