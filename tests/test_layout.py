@@ -47,8 +47,8 @@ FLOORS = {
     "experiments": (
         *("command_line", "output"),
         *("evaluation", "running", "reporting", "benchmarking"),
-        *("studies", "measurements", "weights", "single_file"),
-        *("run_agent", "run_reinforce", "benchmark", "evaluate", "compare", "replay", "report"),
+        *("studies", "measurements", "weights", "single_file", "paper"),
+        *("reproduce", "run_agent", "run_reinforce", "benchmark", "evaluate", "compare", "replay", "report"),
         # Old places of scripts, for one version: each says where its script went, and runs it.
         *("action_signal", "benchmark_metrics", "benchmark_rounds", "efficiency", "kill_and_resume", "metric_accuracy"),
         *("robustness", "soak", "stage0_curves", "train_features", "train_quality", "train_student"),
