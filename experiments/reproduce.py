@@ -52,13 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out=args.out,
         preset=args.preset,
         data_root=args.data_root,
+        student=args.student,
         device=args.device,
         threads=args.threads,
         seeds=None if args.seeds is None else tuple(args.seeds),
         command=f"{as_started('python experiments/reproduce.py')} {shlex.join(arguments)}",
     )
     page = module.make(order)
-    print(f"\n{printable(page.read_text(encoding='utf-8'))}\nWritten to {printable(str(page))}")
+    print(f"\n{page.read_text(encoding='utf-8')}\nWritten to {printable(str(page))}")
     return 0
 
 
@@ -72,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     text = "folder that holds one folder for each published data set (default: procedural scenes only)"
     parser.add_argument("--data-root", type=Path, metavar="DATA", help=text)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of all tables and figures")
+    text = "weights of the student, where one is shown or scored (default: the embedded one)"
+    parser.add_argument("--student", metavar="WEIGHTS", help=text)
     parser.add_argument("--seeds", type=int, nargs="+", help="of what is trained (default: the preset's)")
     parser.add_argument("--device", default="auto", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: auto)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")

@@ -53,6 +53,7 @@ class Ledger:
         self._path = path
         self._settings = json.loads(json.dumps(settings, default=str))
         self._rows: dict[str, list[Row]] = {}
+        self._seconds: dict[str, float] = {}
         if path.exists():
             self._read()
 
@@ -64,13 +65,19 @@ class Ledger:
         """Return the rows of a piece that is done."""
         return self._rows[name]
 
-    def add(self, name: str, rows: list[Row]) -> None:
-        """Enter a piece that is done."""
-        lines = [] if self._path.exists() else [{"settings": self._settings}]
+    @property
+    def seconds(self) -> float:
+        """How long all pieces that are done have taken."""
+        return sum(self._seconds.values())
+
+    def add(self, name: str, rows: list[Row], seconds: float) -> None:
+        """Enter a piece that is done, and how long it took."""
+        lines: list[dict[str, Any]] = [] if self._path.exists() else [{"settings": self._settings}]
+        lines.append({"piece": name, "seconds": seconds, "rows": rows})
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
-            file.writelines(f"{json.dumps(line)}\n" for line in [*lines, {"piece": name, "rows": rows}])
-        self._rows[name] = rows
+            file.writelines(f"{json.dumps(line)}\n" for line in lines)
+        self._rows[name], self._seconds[name] = rows, seconds
 
     def _read(self) -> None:
         text = self._path.read_text(encoding="utf-8")
@@ -79,6 +86,7 @@ class Ledger:
             head, *entries = map(json.loads, whole.splitlines())
             earlier = head["settings"]
             self._rows = {entry["piece"]: entry["rows"] for entry in entries}
+            self._seconds = {entry["piece"]: entry["seconds"] for entry in entries}
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self._path} is damaged ({error}): delete it, and its work is done anew") from error
         if earlier != self._settings:
@@ -105,11 +113,13 @@ def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], N
     left = [piece for piece in pieces if piece.name not in ledger]
     if len(left) < len(pieces):
         say(f"{len(pieces) - len(left)} of {len(pieces)} pieces of work are done already")
-    start, done, announce_at = time.perf_counter(), 0.0, 0.0
+    taken, done, announce_at = 0.0, 0.0, 0.0
     for place, piece in enumerate(progress_bar(left, "pieces"), start=1):
-        ledger.add(piece.name, piece.work())
-        done += piece.size
-        taken = time.perf_counter() - start
+        start = time.perf_counter()
+        rows = piece.work()
+        seconds = time.perf_counter() - start
+        ledger.add(piece.name, rows, seconds)
+        taken, done = taken + seconds, done + piece.size
         if taken >= announce_at and place < len(left):
             rest = taken / done * sum(other.size for other in left[place:])
             say(

@@ -21,6 +21,7 @@ class Order:
         preset: One of `PRESETS`.
         data_root: Holds one folder for each published data set, called by its name (``m3fd``, ``msrs``, ``tno``,
             ``roadscene``, ...); None: procedural scenes only.
+        student: Weights of the student: file, folder or id on the hub; None: the embedded one.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
         threads: CPU threads; None: PyTorch's.
         seeds: Seeds of what is trained; None: the preset's.
@@ -30,6 +31,7 @@ class Order:
     out: Path
     preset: str = "demo"
     data_root: Path | None = None
+    student: str | None = None
     device: str = "auto"
     threads: int | None = None
     seeds: tuple[int, ...] | None = None

@@ -1,0 +1,70 @@
+"""The figures: what they show, and what they ask for."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiments.paper import figure1, figure3, figure4, figure5
+from experiments.paper.methods import ordered_methods
+from experiments.paper.order import Order
+from experiments.paper.pair_sets import PairSet, procedural
+from experiments.reproduce import main
+from experiments.running.directory import RunDirectory
+from fusion_env.action import STRENGTHS
+from fusion_env.data import ProceduralScenes
+from fusion_env.errors import MissingRequirementsError
+from student.embedded import load_embedded
+from student.weights import save_state
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> PairSet:
+    """One small scene is all there is."""
+    monkeypatch.delenv("FUSION_ENV_WEIGHTS", raising=False)
+    one = PairSet("scene", ProceduralScenes(1, 64, 80), (0,))
+    for module in (figure1, figure3, figure4, figure5):
+        monkeypatch.setattr(module, "ordered_sets", lambda order: [one])
+    return one
+
+
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_a_figure_by_the_command(number: int, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["--figure", str(number), "--threads", "1", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    page = tmp_path / f"figure{number}" / f"figure{number}.md"
+    assert page.with_suffix(".png").stat().st_size > 10_000
+    assert f"python experiments/reproduce.py --figure {number}" in page.read_text()
+    assert str(page) in capsys.readouterr().out
+
+
+def test_degradations_at_both_ends_of_their_range() -> None:
+    pair = procedural(count=1).pair(0)
+    brightness = next(strength for strength in STRENGTHS if strength.name == "brightness")
+    untouched, same = figure3.degraded(pair, brightness, 0.0)
+    assert torch.equal(untouched, pair.ir[None].float() / 255)
+    darker, brighter = figure3.degraded(pair, brightness, 1.0)
+    torch.testing.assert_close(darker, untouched * (1 - brightness.most))
+    torch.testing.assert_close(brighter, (same * (1 + brightness.most)).clamp(0, 1))
+
+
+def test_figure_5_shows_the_first_finished_run_of_each_variant(tmp_path: Path) -> None:
+    order = Order(tmp_path, device="cpu")
+    with pytest.raises(MissingRequirementsError, match=r"reproduce\.py --table 4"):
+        figure5.make(order)
+    for name in ("full/seed0", "full/seed1", "full/seed2", "no-gap/seed0"):
+        run = RunDirectory(tmp_path / "table4" / "runs" / name)
+        run.path.mkdir(parents=True)
+        run.config_file.write_text("{}")
+        if name != "full/seed0":
+            run.summary.write({})
+            save_state(load_embedded(), run.student)
+    found = figure5.variants(tmp_path / "table4")
+    assert {name: run.path.name for name, run in found.items()} == {"full": "seed1", "no-gap": "seed0"}
+    page = figure5.make(order)
+    assert "table4/runs/full/seed1" in page.read_text()
+    assert page.with_suffix(".png").exists()
+
+
+def test_the_preset_paper_wants_its_teacher(tmp_path: Path) -> None:
+    with pytest.raises(MissingRequirementsError, match="LDFusion|ldfusion"):
+        ordered_methods(Order(tmp_path, preset="paper"))
