@@ -1,0 +1,112 @@
+"""Fused images with the boxes of their pairs, in the folders that a YOLO detector reads."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import yaml
+
+from experiments.paper.methods import Method
+from fusion_env.data import Box, Progress, load_pair, no_progress, write_png
+from fusion_env.data.pairs import PairSource
+from fusion_env.errors import ConfigError
+from student.files import write_atomic
+
+__all__ = ["PARTS", "LabelledSource", "label_lines", "parts_of", "write_images"]
+
+PARTS = ("train", "test")
+"""What a detector learns from, and what it is tested on."""
+
+
+class LabelledSource(Protocol):
+    """Pairs with boxes, as published data sets and procedural scenes have them."""
+
+    name: str
+    names: tuple[str, ...]
+    sizes: tuple[tuple[int, int], ...]
+    split_names: Mapping[str, tuple[str, ...]] | None
+    classes: Sequence[str]
+
+    def boxes(self, index: int) -> tuple[Box, ...]:
+        """Return the boxes of a pair."""
+
+
+def parts_of(source: LabelledSource) -> dict[str, tuple[int, ...]]:
+    """Return the pairs that a detector learns from and those that it is tested on, by `PARTS`.
+
+    The training list is learnt from; the lists for reward and report together are tested on, since neither chooses
+    anything here.
+
+    Raises:
+        ConfigError: The source has no boxes or no lists.
+    """
+    if not (hasattr(source, "boxes") and source.classes):
+        raise ConfigError(f"{source.name} has no boxes: detection needs m3fd-detection, llvip or procedural scenes")
+    if source.split_names is None:
+        raise ConfigError(
+            f"{source.name} has no lists of pairs for training and testing: give it train.txt and val.txt"
+        )
+    position = {name: index for index, name in enumerate(source.names)}
+    learnt = {position[name] for name in source.split_names["train"]}
+    listed = {position[name] for names in source.split_names.values() for name in names}
+    return {"train": tuple(sorted(learnt)), "test": tuple(sorted(listed - learnt))}
+
+
+def write_images(
+    source: PairSource,
+    parts: Mapping[str, Sequence[int]],
+    methods: Sequence[Method],
+    folder: Path,
+    progress: Progress = no_progress,
+) -> int:
+    """Write what each method makes of each pair, with the pair's boxes.
+
+    Args:
+        source: A `LabelledSource`.
+        parts: Of `parts_of`.
+        methods: Each gets a folder of its name with ``data.yaml``, ``images/`` and ``labels/``.
+        folder: Where.
+        progress: Progress display over the pairs.
+
+    Returns:
+        Number of boxes, over all pairs.
+    """
+    count = 0
+    for method in methods:
+        shutil.rmtree(folder / method.name, ignore_errors=True)  # a detector would also learn from other images
+    for part, index in progress([(name, index) for name in PARTS for index in parts[name]], "fusing"):
+        pair, boxes = load_pair(source, index), source.boxes(index)
+        for method in methods:
+            root = folder / method.name
+            write_png(root / "images" / part / f"{pair.name}.png", method.fuse(source.name, pair))
+            lines = label_lines(boxes, source.classes, source.sizes[index])
+            label = root / "labels" / part / f"{pair.name}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text(lines, encoding="utf-8")
+        count += len(boxes)
+    for method in methods:
+        root = folder / method.name
+        told = {
+            "path": str(root.absolute()),
+            "train": f"images/{PARTS[0]}",
+            "val": f"images/{PARTS[1]}",
+            "names": dict(enumerate(source.classes)),
+        }
+        write_atomic(root / "data.yaml", yaml.safe_dump(told, sort_keys=False).encode())
+    return count
+
+
+def label_lines(boxes: Sequence[Box], classes: Sequence[str], size: tuple[int, int]) -> str:
+    r"""Write boxes as YOLO does: a line each, number of the class, centre, width and height as fractions of the image.
+
+    >>> label_lines([Box("car", 10, 20, 30, 60)], ("person", "car"), (100, 200))
+    '1 0.1 0.4 0.1 0.4\n'
+    """
+    height, width = size
+    lines = []
+    for box in boxes:
+        across, down = (box.left + box.right) / 2 / width, (box.top + box.bottom) / 2 / height
+        numbers = (across, down, (box.right - box.left) / width, (box.bottom - box.top) / height)
+        lines.append(" ".join([str(list(classes).index(box.label)), *(f"{number:.8g}" for number in numbers)]))
+    return "".join(f"{line}\n" for line in lines)
