@@ -26,13 +26,13 @@ from experiments.paper.methods import Method, ordered_methods
 from experiments.paper.order import Order
 from experiments.paper.page import head
 from experiments.paper.published import published
-from fusion_env.data import NamedSet, PairSource, data_sets, named
+from fusion_env.data import NamedSet, PairSource, data_sets, missing_source, named
 from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.task import resolve_device
 from student.console import printable
 
-__all__ = ["DATA", "RECIPES", "detection", "make", "results_table", "seeds_needed"]
+__all__ = ["DATA", "RECIPES", "detection", "labelled_pairs", "make", "results_table", "seed_noise", "seeds_needed"]
 
 DATA = "m3fd-detection"
 """What the paper detects on: the 4,200 labelled pairs of M3FD."""
@@ -53,7 +53,7 @@ def make(order: Order) -> Path:
     """
     return detection(
         ordered_methods(order),
-        _paper_pairs(order.data_root) if order.preset == "paper" else _SCENES,
+        labelled_pairs(DATA, (order.data_root or Path()) / "m3fd") if order.preset == "paper" else _SCENES,
         RECIPES[order.preset],
         order.seeds or _SEEDS,
         order.folder("table2"),
@@ -63,14 +63,25 @@ def make(order: Order) -> Path:
     )
 
 
-def _paper_pairs(root: Path | None) -> NamedSet:
-    folder = (root or Path()) / data_sets.get(DATA).folder
-    if not folder.is_dir():
+def labelled_pairs(name: str, root: Path | None = None) -> NamedSet:
+    """Open a published data set with boxes.
+
+    Args:
+        name: Such as `DATA`.
+        root: Where it lies; None: in a folder of its name.
+
+    Raises:
+        MissingRequirementsError: It is not there.
+        FusionEnvError: There is none of this name, or it cannot be used.
+    """
+    folder = root or Path(data_sets.get(name).folder)
+    missing = missing_source(name, str(folder))
+    if missing:
         raise MissingRequirementsError(
-            f"{data_sets.get(DATA).title} is not in {folder}: set --data-root to the folder that holds it "
-            "(docs/guide/named-data-sets.md); the preset demo needs none"
+            f"{missing} is not in {folder}: set --data-root to where it lies (docs/guide/named-data-sets.md); "
+            "procedural scenes need none"
         )
-    return named(DATA, folder)
+    return named(name, folder)
 
 
 def detection(

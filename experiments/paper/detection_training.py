@@ -6,6 +6,7 @@ keeps settings in the user's home, none of which is ours to change.
 
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import yaml
 
+from experiments.benchmarking.executors import end_with_parent
 from experiments.paper.detection_picture import Seen, draw_seen
 from fusion_env.errors import MissingRequirementsError
 
@@ -86,8 +88,12 @@ def train_detector(training: Training) -> dict[str, float]:
     Returns:
         `MEASURES` over the test images.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_watch_parent) as pool:
         return pool.submit(_train, training).result()
+
+
+def _watch_parent() -> None:
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _train(training: Training) -> dict[str, float]:
