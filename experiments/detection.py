@@ -22,8 +22,8 @@ from experiments.benchmarking.grid import parse_seeds
 from experiments.command_line import as_started, exit_on_error, make_parser
 from experiments.paper.chosen_methods import add_method_options, chosen_methods
 from experiments.paper.detection import DATA, RECIPES, detection, labelled_pairs
+from experiments.paper.detection_images import LabelledSource
 from experiments.paper.detection_training import Recipe
-from fusion_env.data import PairSource
 from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import ConfigError
 from student.console import printable
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _pairs(args: argparse.Namespace) -> PairSource:
+def _pairs(args: argparse.Namespace) -> LabelledSource:
     if args.data == _SCENES:
         return SplitScenes(args.scenes, *args.size)
     return labelled_pairs(args.data, args.data_root)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import agents
 from experiments.benchmarking.executors import map_runs
 from experiments.benchmarking.grid import TUNING_SEEDS_FROM, Cell, Grid
@@ -82,7 +84,7 @@ def best_action(grid: Grid, tried: int, out: Path) -> list[float]:
     jobs = [cell.job for cell in search.cells(out / "search")]
     for job, _ in map_runs(jobs):
         found = agents.RandomSearch.load(RunDirectory(job.run_dir).agent)
-    return found.best_action.tolist()
+    return np.asarray(found.best_action).tolist()
 
 
 def variant_cells(grid: Grid, action: Sequence[float], out: Path) -> list[tuple[str, Cell]]:

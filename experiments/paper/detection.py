@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from experiments.benchmarking.uncertainty import interquartile_mean, interval
 from experiments.command_line import progress_bar
 from experiments.output import markdown_table, write_csv, write_text
-from experiments.paper.detection_images import parts_of, write_images
+from experiments.paper.detection_images import LabelledSource, parts_of, write_images
 from experiments.paper.detection_training import (
     ARCHITECTURE,
     MEASURES,
@@ -26,7 +26,7 @@ from experiments.paper.methods import Method, ordered_methods
 from experiments.paper.order import Order
 from experiments.paper.page import head
 from experiments.paper.published import published
-from fusion_env.data import NamedSet, PairSource, data_sets, missing_source, named
+from fusion_env.data import NamedSet, data_sets, missing_source, named
 from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.task import resolve_device
@@ -86,7 +86,7 @@ def labelled_pairs(name: str, root: Path | None = None) -> NamedSet:
 
 def detection(
     methods: Sequence[Method],
-    source: PairSource,
+    source: LabelledSource,
     recipe: Recipe,
     seeds: Sequence[int],
     out: Path,

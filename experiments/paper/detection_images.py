@@ -3,13 +3,12 @@
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import yaml
 
 from experiments.paper.methods import Method
-from fusion_env.data import Box, Progress, load_pair, no_progress, write_png
-from fusion_env.data.pairs import PairSource
+from fusion_env.data import Box, NamedSet, ProceduralScenes, Progress, load_pair, no_progress, write_png
+from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import ConfigError
 from student.files import write_atomic
 
@@ -19,17 +18,8 @@ PARTS = ("train", "test")
 """What a detector learns from, and what it is tested on."""
 
 
-class LabelledSource(Protocol):
-    """Pairs with boxes, as published data sets and procedural scenes have them."""
-
-    name: str
-    names: tuple[str, ...]
-    sizes: tuple[tuple[int, int], ...]
-    split_names: Mapping[str, tuple[str, ...]] | None
-    classes: Sequence[str]
-
-    def boxes(self, index: int) -> tuple[Box, ...]:
-        """Return the boxes of a pair."""
+LabelledSource = NamedSet | ProceduralScenes | SplitScenes
+"""Pairs with boxes: what has `classes` and `boxes` beside what every `PairSource` has."""
 
 
 def parts_of(source: LabelledSource) -> dict[str, tuple[int, ...]]:
@@ -54,7 +44,7 @@ def parts_of(source: LabelledSource) -> dict[str, tuple[int, ...]]:
 
 
 def write_images(
-    source: PairSource,
+    source: LabelledSource,
     parts: Mapping[str, Sequence[int]],
     methods: Sequence[Method],
     folder: Path,
@@ -63,7 +53,7 @@ def write_images(
     """Write what each method makes of each pair, with the pair's boxes.
 
     Args:
-        source: A `LabelledSource`.
+        source: Pairs with boxes.
         parts: Of `parts_of`.
         methods: Each gets a folder of its name with ``data.yaml``, ``images/`` and ``labels/``.
         folder: Where.
