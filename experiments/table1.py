@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__)
     text = "what to compare on (default: procedural scenes)"
     parser.add_argument("--data", nargs="+", default=["procedural"], metavar="NAME[=DIR]", help=text)
-    text = "at most so many pairs of each, evenly spaced (default: all; procedural 20)"
+    text = "at most so many pairs of each, evenly spaced (default: all; procedural 10)"
     parser.add_argument("--most", type=int, metavar="N", help=text)
     text = "teachers by name, with their weights where they lie elsewhere than $FUSION_ENV_WEIGHTS (default: embedded)"
     parser.add_argument("--teachers", nargs="*", default=["embedded"], metavar="NAME[=WEIGHTS]", help=text)
