@@ -1,4 +1,4 @@
-r"""Compare fusion methods as Table 1 of the paper does, on data sets and methods of your choice.
+r"""Compare methods as Table 1 of the paper does, on any data sets and methods.
 
 python experiments/table1.py --data procedural my/pairs --out DIR
 python experiments/table1.py --data m3fd-fusion=M3FD msrs-test=MSRS \
