@@ -1,4 +1,4 @@
-r"""Compare fusion methods as Table 1 of the paper does, on data sets and methods of your choice.
+r"""Compare methods as Table 1 of the paper does, on any data sets and methods.
 
 python experiments/table1.py --data procedural my/pairs --out DIR
 python experiments/table1.py --data m3fd-fusion=M3FD msrs-test=MSRS \
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from experiments.command_line import as_started, exit_on_error, make_parser
-from experiments.paper.methods import Method, classical_methods, folder_method, student_method, teacher_method
+from experiments.paper.chosen_methods import add_method_options, chosen_methods
 from experiments.paper.pair_sets import PairSet, open_set
 from experiments.paper.table1 import compare
 from fusion_env.errors import ConfigError
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     called = f"{as_started('python experiments/table1.py')} {shlex.join(arguments)}"
-    page = compare(_methods(args), _sets(args), args.out, called)
+    page = compare(chosen_methods(args), _sets(args), args.out, called)
     print(f"\n{page.read_text(encoding='utf-8')}\nWritten to {printable(str(args.out))}")
     return 0
 
@@ -46,14 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser(__doc__)
     text = "what to compare on (default: procedural scenes)"
     parser.add_argument("--data", nargs="+", default=["procedural"], metavar="NAME[=DIR]", help=text)
-    text = "at most so many pairs of each, evenly spaced (default: all; procedural 20)"
+    text = "at most so many pairs of each, evenly spaced (default: all; procedural 10)"
     parser.add_argument("--most", type=int, metavar="N", help=text)
-    text = "teachers by name, with their weights where they lie elsewhere than $FUSION_ENV_WEIGHTS (default: embedded)"
-    parser.add_argument("--teachers", nargs="*", default=["embedded"], metavar="NAME[=WEIGHTS]", help=text)
-    text = "students by name: file, folder or id on the hub (default: the embedded one)"
-    parser.add_argument("--students", nargs="*", default=["student"], metavar="NAME[=WEIGHTS]", help=text)
-    text = "methods of which there are only images"
-    parser.add_argument("--folders", nargs="+", default=[], metavar="NAME=DIR", help=text)
+    add_method_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--device", default="auto", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: auto)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
@@ -63,31 +58,10 @@ def _parser() -> argparse.ArgumentParser:
 def _sets(args: argparse.Namespace) -> list[PairSet]:
     given = [text.partition("=") for text in args.data]
     sets = [open_set(name, Path(root) if root else None, most=args.most) for name, _, root in given]
-    _check_unique("--data", [one.name for one in sets])
+    names = [one.name for one in sets]
+    if len({*names}) < len(names):
+        raise ConfigError(f"--data must name every set once. Got {', '.join(names)}")
     return sets
-
-
-def _methods(args: argparse.Namespace) -> list[Method]:
-    methods = classical_methods()
-    for text in args.teachers:
-        name, _, weights = text.partition("=")
-        methods.append(teacher_method(name, weights or None, args.device))
-    for text in args.students:
-        name, _, weights = text.partition("=")
-        methods.append(student_method(weights or None, args.device, name))
-    for text in args.folders:
-        name, _, folder = text.partition("=")
-        if not folder:
-            raise ConfigError(f"--folders takes NAME=DIR. Got {text!r}")
-        methods.append(folder_method(name, Path(folder)))
-    _check_unique("the methods", [method.name for method in methods])
-    return methods
-
-
-def _check_unique(what: str, names: Sequence[str]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ConfigError(f"{what} must have different names. Twice: {', '.join(repeated)}")
 
 
 def command() -> None:

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from experiments.evaluation.side_by_side import draw_pictures
 from experiments.output import write_text
-from experiments.paper.fused import Shown, fuse_pairs, written
+from experiments.paper.fused import Shown
 from experiments.paper.methods import Method
 from experiments.paper.order import Order
 from experiments.paper.page import head
@@ -58,7 +58,7 @@ def draw_comparison(shown: Sequence[Shown], methods: Sequence[Method], path: Pat
 def make_comparison(
     order: Order, name: str, title: str, shown: Sequence[Shown], methods: Sequence[Method], text: str
 ) -> Path:
-    """Fuse some pairs with some methods, and write picture and page.
+    """Write picture and page of some pairs and methods.
 
     Args:
         order: What was ordered.
@@ -72,17 +72,14 @@ def make_comparison(
         The page.
     """
     folder = order.folder(name)
-    _, seconds = fuse_pairs(shown, methods, folder)
-    draw_comparison(shown, written(methods, folder), folder / f"{name}.png")
+    draw_comparison(shown, methods, folder / f"{name}.png")
     origins = "\n".join(f"- {method.name}: {printable(method.origin)}" for method in methods)
     boxes = (
         "The framed details are enlarged beneath each picture. They are chosen by the sources alone: red where the "
         "infrared image varies most, green where the visible one does beside it."
     )
-    picture = f"![{title}]({name}.png)"
-    write_text(
-        folder / f"{name}.md", "\n\n".join([*head(title, order.command, seconds), text, boxes, picture, origins, ""])
-    )
+    parts = [*head(title, order.command), text, boxes, f"![{title}]({name}.png)", origins, ""]
+    write_text(folder / f"{name}.md", "\n\n".join(parts))
     return folder / f"{name}.md"
 
 

@@ -46,7 +46,7 @@ def make(order: Order) -> Path:
     values = [[s.name, *(f"{s.to_strength(share):g}" for share in SHARES)] for s in STRENGTHS]
     text = (
         f"Pair {pair.name} of {one.name}, the square of {box.side} pixels where the visible image varies most beside "
-        f"where the infrared one does: infrared, visible luma, and what the student ({told}) makes of both whole images. "
+        f"where the infrared one does: infrared, visible luma, and what the student ({told}) makes of the whole pair. "
         "Brightness and contrast are shown at the ends of their ranges, darker and flatter in the infrared image, "
         f"brighter and stronger in the visible one; a run draws a factor between. Noise of seed {_SEED}. Ranges and "
         "order are chosen, the paper gives none."

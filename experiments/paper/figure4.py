@@ -3,18 +3,18 @@
 from pathlib import Path
 
 from experiments.paper.comparison import make_comparison
-from experiments.paper.methods import absent_teachers, ordered_methods
+from experiments.paper.methods import absent_teachers
 from experiments.paper.order import Order
-from experiments.paper.pair_sets import ordered_sets
+from experiments.paper.table1 import fused_middles
 
 __all__ = ["make"]
 
 
 def make(order: Order) -> Path:
     """Show the middle pair of every set, by all methods of Table 1."""
-    absent = absent_teachers()
+    shown, methods = fused_middles(order)
     text = "The middle pair of each set, in the order of their names, so that none is picked for its look."
+    absent = absent_teachers()
     if absent:
         text += f" Not shown, as `$FUSION_ENV_WEIGHTS` has no weights of them: {', '.join(absent)}."
-    shown = [(one, one.middle) for one in ordered_sets(order)]
-    return make_comparison(order, "figure4", "Figure 4: methods side by side", shown, ordered_methods(order), text)
+    return make_comparison(order, "figure4", "Figure 4: methods side by side", shown, methods, text)

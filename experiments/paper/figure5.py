@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from experiments.paper.comparison import make_comparison
+from experiments.paper.fused import fuse_pairs, written
 from experiments.paper.methods import student_method
 from experiments.paper.order import Order
 from experiments.paper.pair_sets import ordered_sets
@@ -10,6 +11,8 @@ from experiments.running.directory import RunDirectory
 from fusion_env.errors import MissingRequirementsError
 
 __all__ = ["make", "variants"]
+
+_NAME = "figure5"
 
 
 def make(order: Order) -> Path:
@@ -23,17 +26,19 @@ def make(order: Order) -> Path:
     text = "One student of each variant of Table 4, that of its first run: one seed, not the variant as such. Runs:\n\n"
     text += "\n".join(f"- {name}: `{run.path.relative_to(order.out)}`" for name, run in found.items())
     shown = [(one, one.middle) for one in ordered_sets(order)]
-    return make_comparison(order, "figure5", "Figure 5: students of the ablation", shown, methods, text)
+    fuse_pairs(shown, methods, order.folder(_NAME))
+    drawn = written(methods, order.folder(_NAME))
+    return make_comparison(order, _NAME, "Figure 5: students of the ablation", shown, drawn, text)
 
 
 def variants(folder: Path) -> dict[str, RunDirectory]:
-    """Find the first finished run of each variant, in ``folder/runs/VARIANT/...``, by the names of the folders.
+    """Find the first finished run of each variant, in ``folder/rows/VARIANT/...``, by the names of the folders.
 
     Raises:
         MissingRequirementsError: There is none.
     """
     found: dict[str, RunDirectory] = {}
-    for config in sorted(folder.glob("runs/*/**/config.json")):
+    for config in sorted(folder.glob("rows/*/**/config.json")):
         run = RunDirectory(config.parent)
         if run.is_finished:
             found.setdefault(config.relative_to(folder).parts[1], run)

@@ -43,10 +43,8 @@ def fuse_pairs(
     Raises:
         ConfigError: The folder has results of other pairs or methods.
     """
-    settings = {
-        "methods": {method.name: method.origin for method in methods},
-        "sets": {one.name: one.source.fingerprint() for one, _ in pairs},
-    }
+    settings = {f"method {method.name}": method.origin for method in methods}
+    settings |= {f"set {one.name}": one.source.fingerprint() for one, _ in pairs}
     ledger = Ledger(folder / "ledger.jsonl", settings)
     pieces = [
         Piece(f"{one.name}/{one.source.names[i]}", partial(_rows, one, i, methods, folder, score), one.pixels(i))

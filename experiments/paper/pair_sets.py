@@ -17,7 +17,7 @@ __all__ = ["PairSet", "open_set", "ordered_sets", "procedural"]
 PAPER_SETS = ("m3fd-fusion", "tno", "msrs-test")
 """What the paper tests on: 300 pairs of M3FD, TNO, and the test split of MSRS."""
 DEMO_SETS = ("m3fd", "tno", "msrs", "roadscene")
-DEMO_PAIRS = 20
+DEMO_PAIRS = 10
 """At most so many pairs of each set in the demo."""
 SCENE_SIZE = (192, 256)
 

@@ -10,7 +10,7 @@ from experiments.evaluation.chosen_scores import PRESETS as METRIC_SETS
 from experiments.evaluation.summary import LEVEL, RESAMPLES, summarise
 from experiments.output import markdown_table, write_csv, write_text
 from experiments.paper.comparison import draw_comparison
-from experiments.paper.fused import fuse_pairs, written
+from experiments.paper.fused import Shown, fuse_pairs, written
 from experiments.paper.methods import PUBLISHED, Method, absent_teachers, ordered_methods
 from experiments.paper.order import Order
 from experiments.paper.page import head
@@ -20,12 +20,13 @@ from fusion_env import metrics
 from fusion_env.data import ImagePair, luma_levels
 from student.console import printable
 
-__all__ = ["METRICS", "compare", "make", "score"]
+__all__ = ["METRICS", "compare", "fused_middles", "make", "score"]
 
 METRICS = METRIC_SETS["agentfuse-paper"]
 _COLUMNS = {"ag_forward": "AG", "sf_uint8": "SF", "viff": "VIFF", "ei": "EI", "en": "EN"}
 _DECIMALS = {"ag_forward": 3, "sf_uint8": 3, "viff": 3, "ei": 2, "en": 3}
 """As the paper prints them."""
+_NAME = "table1"
 _TITLE = "Table 1: fusion methods"
 _NOT_HERE = "\N{EN DASH}"
 
@@ -34,7 +35,18 @@ def make(order: Order) -> Path:
     """Compare the methods of an order on its sets."""
     absent = absent_teachers()
     notes = [f"Not measured, as `$FUSION_ENV_WEIGHTS` has no weights of them: {', '.join(absent)}."] if absent else []
-    return compare(ordered_methods(order), ordered_sets(order), order.folder("table1"), order.command, notes)
+    return compare(ordered_methods(order), ordered_sets(order), order.folder(_NAME), order.command, notes)
+
+
+def fused_middles(order: Order) -> tuple[list[Shown], list[Method]]:
+    """Fuse the middle pair of every set by all methods, for figures: the part of the table that they need.
+
+    Returns:
+        The pairs, and the methods as readers of their images.
+    """
+    methods, shown = ordered_methods(order), [(one, one.middle) for one in ordered_sets(order)]
+    fuse_pairs(shown, methods, order.folder(_NAME), score)
+    return shown, written(methods, order.folder(_NAME))
 
 
 def compare(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.paper import figure1, figure3, figure4, figure5
+from experiments.paper import figure3, figure5, table1
 from experiments.paper.methods import ordered_methods
 from experiments.paper.order import Order
 from experiments.paper.pair_sets import PairSet, procedural
@@ -23,7 +23,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> PairSet:
     """One small scene is all there is."""
     monkeypatch.delenv("FUSION_ENV_WEIGHTS", raising=False)
     one = PairSet("scene", ProceduralScenes(1, 64, 80), (0,))
-    for module in (figure1, figure3, figure4, figure5):
+    for module in (table1, figure3, figure5):
         monkeypatch.setattr(module, "ordered_sets", lambda order: [one])
     return one
 
@@ -52,7 +52,7 @@ def test_figure_5_shows_the_first_finished_run_of_each_variant(tmp_path: Path) -
     with pytest.raises(MissingRequirementsError, match=r"reproduce\.py --table 4"):
         figure5.make(order)
     for name in ("full/seed0", "full/seed1", "full/seed2", "no-gap/seed0"):
-        run = RunDirectory(tmp_path / "table4" / "runs" / name)
+        run = RunDirectory(tmp_path / "table4" / "rows" / name)
         run.path.mkdir(parents=True)
         run.config_file.write_text("{}")
         if name != "full/seed0":
@@ -61,7 +61,7 @@ def test_figure_5_shows_the_first_finished_run_of_each_variant(tmp_path: Path) -
     found = figure5.variants(tmp_path / "table4")
     assert {name: run.path.name for name, run in found.items()} == {"full": "seed1", "no-gap": "seed0"}
     page = figure5.make(order)
-    assert "table4/runs/full/seed1" in page.read_text()
+    assert "table4/rows/full/seed1" in page.read_text()
     assert page.with_suffix(".png").exists()
 
 

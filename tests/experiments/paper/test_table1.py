@@ -108,5 +108,5 @@ def test_the_command(tmp_path: Path, msrs: Path, capsys: pytest.CaptureFixture) 
     more = ["--teachers", "--students", "--threads", "1", "--out", str(tmp_path)]
     assert main(["--data", str(msrs), "--most", "2", *more]) == 0
     assert "## msrs (2 pairs)" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="Twice: msrs"):
+    with pytest.raises(ConfigError, match="every set once. Got msrs, msrs"):
         main(["--data", str(msrs), str(msrs), *more])
