@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     tested = parser.add_argument_group("what the students are tested on")
     text = "published data sets, folders of pairs, procedural scenes (default: procedural)"
     tested.add_argument("--test", nargs="+", default=["procedural"], metavar="NAME[=DIR]", help=text)
-    text = "at most so many pairs of each, evenly spaced (default: all; procedural 20)"
+    text = "at most so many pairs of each, evenly spaced (default: all; procedural 10)"
     tested.add_argument("--most", type=int, metavar="N", help=text)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the ablation")
     machine = parser.add_argument_group("machine")

@@ -1,4 +1,4 @@
-r"""Detect objects on fused images: Table 2 of the paper, with the noise of its seeds.
+r"""Detect objects on fused images: Table 2 of the paper, with its seeds' noise.
 
 python experiments/detection.py --out runs/detection
 python experiments/detection.py --data m3fd-detection --data-root M3FD \

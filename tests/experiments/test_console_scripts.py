@@ -48,7 +48,8 @@ def shown(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_names() -> None:
-    commands = ("run", "agent", "benchmark", "evaluate", "compare", "report", "table1", "reproduce", "replay")
+    commands = ("run", "agent", "benchmark", "evaluate", "compare", "report")
+    commands += ("table1", "detection", "ablation", "reproduce", "replay")
     assert list(SCRIPTS) == [*(f"fusion-env-{name}" for name in commands), "fusion-student"]
 
 
