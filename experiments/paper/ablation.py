@@ -108,7 +108,8 @@ def ablation(
         list(map_runs([cell.job for _, cell in cells], executor, resources))
     pieces = [
         Piece(f"{name}, seed {cell.seed}, start {cell.stage0_seed}", partial(_run_and_test, name, cell, sets))
-        for name, cell in cells
+        # Seeds first: what is there when it is stopped early compares all rows.
+        for name, cell in sorted(cells, key=lambda item: item[1].seed)
     ]
     pieces.append(Piece(TEACHER, partial(_tested, {"variant": TEACHER}, teacher, sets), 0.1))
     rows = work_through(pieces, ledger)

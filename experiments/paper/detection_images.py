@@ -1,18 +1,17 @@
 """Fused images with the boxes of their pairs, in the folders that a YOLO detector reads."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
+from experiments.output import write_text
 from experiments.paper.methods import Method
-from fusion_env.data import Box, NamedSet, ProceduralScenes, Progress, load_pair, no_progress, write_png
+from fusion_env.data import Box, NamedSet, ProceduralScenes, load_pair, write_png
 from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import ConfigError
-from student.files import write_atomic
 
-__all__ = ["PARTS", "LabelledSource", "label_lines", "parts_of", "write_images"]
+__all__ = ["PARTS", "LabelledSource", "label_lines", "parts_of", "write_lists", "write_pair"]
 
 PARTS = ("train", "test")
 """What a detector learns from, and what it is tested on."""
@@ -43,48 +42,42 @@ def parts_of(source: LabelledSource) -> dict[str, tuple[int, ...]]:
     return {"train": tuple(sorted(learnt)), "test": tuple(sorted(listed - learnt))}
 
 
-def write_images(
-    source: LabelledSource,
-    parts: Mapping[str, Sequence[int]],
-    methods: Sequence[Method],
-    folder: Path,
-    progress: Progress = no_progress,
-) -> int:
-    """Write what each method makes of each pair, with the pair's boxes.
+def write_pair(source: LabelledSource, part: str, index: int, methods: Sequence[Method], folder: Path) -> int:
+    """Write what each method makes of a pair, with the pair's boxes.
 
     Args:
         source: Pairs with boxes.
-        parts: Of `parts_of`.
-        methods: Each gets a folder of its name with ``data.yaml``, ``images/`` and ``labels/``.
+        part: One of `PARTS`.
+        index: Of the pair.
+        methods: Each gets a folder of its name, with ``images/`` and ``labels/``.
         folder: Where.
-        progress: Progress display over the pairs.
 
     Returns:
-        Number of boxes, over all pairs.
+        Number of boxes.
     """
-    count = 0
-    for method in methods:
-        shutil.rmtree(folder / method.name, ignore_errors=True)  # a detector would also learn from other images
-    for part, index in progress([(name, index) for name in PARTS for index in parts[name]], "fusing"):
-        pair, boxes = load_pair(source, index), source.boxes(index)
-        for method in methods:
-            root = folder / method.name
-            write_png(root / "images" / part / f"{pair.name}.png", method.fuse(source.name, pair))
-            lines = label_lines(boxes, source.classes, source.sizes[index])
-            label = root / "labels" / part / f"{pair.name}.txt"
-            label.parent.mkdir(parents=True, exist_ok=True)
-            label.write_text(lines, encoding="utf-8")
-        count += len(boxes)
+    pair, boxes = load_pair(source, index), source.boxes(index)
+    lines = label_lines(boxes, source.classes, source.sizes[index])
     for method in methods:
         root = folder / method.name
-        told = {
-            "path": str(root.absolute()),
-            "train": f"images/{PARTS[0]}",
-            "val": f"images/{PARTS[1]}",
-            "names": dict(enumerate(source.classes)),
-        }
-        write_atomic(root / "data.yaml", yaml.safe_dump(told, sort_keys=False).encode())
-    return count
+        write_png(root / _image(part, pair.name), method.fuse(source.name, pair))
+        write_text(root / "labels" / part / f"{pair.name}.txt", lines)
+    return len(boxes)
+
+
+def write_lists(
+    source: LabelledSource, parts: Mapping[str, Sequence[int]], methods: Sequence[Method], folder: Path
+) -> None:
+    """Write, for each method, ``data.yaml`` and the lists of its images: others in the folders do not count."""
+    for method in methods:
+        root = folder / method.name
+        for part, indices in parts.items():
+            write_text(root / f"{part}.txt", "".join(f"./{_image(part, source.names[index])}\n" for index in indices))
+        told = {"path": str(root.absolute()), "train": "train.txt", "val": "test.txt"}
+        write_text(root / "data.yaml", yaml.safe_dump({**told, "names": dict(enumerate(source.classes))}))
+
+
+def _image(part: str, name: str) -> str:
+    return f"images/{part}/{name}.png"
 
 
 def label_lines(boxes: Sequence[Box], classes: Sequence[str], size: tuple[int, int]) -> str:
