@@ -12,13 +12,15 @@ import yaml
 from PIL import Image
 
 from experiments.detection import main
-from experiments.paper import detection_page as table
-from experiments.paper.detection import DATA, labelled_pairs
+from experiments.paper import detection as tables
+from experiments.paper import detection_page as pages
+from experiments.paper.detection import DATA, RECIPES, labelled_pairs, make
 from experiments.paper.detection_images import parts_of, write_lists, write_pair
 from experiments.paper.detection_page import results_table, seed_noise, seeds_needed
 from experiments.paper.detection_picture import Seen, draw_seen
 from experiments.paper.detection_training import MEASURES
 from experiments.paper.methods import classical_methods
+from experiments.paper.order import Order
 from fusion_env.data import PairedFolder, ProceduralScenes, read_boxes, write_png
 from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import ConfigError, MissingRequirementsError, UnknownNameError
@@ -40,6 +42,16 @@ def test_a_published_set_that_is_not_there_is_named(tmp_path: Path) -> None:
         labelled_pairs(DATA, tmp_path / "m3fd")
     with pytest.raises(UnknownNameError, match="m3fd-detection"):
         labelled_pairs("m3fd-detektion")
+
+
+def test_an_order_says_what_is_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple] = []
+    monkeypatch.setattr(tables, "detection", lambda *args, **_: calls.append(args) or args[4])
+    monkeypatch.setattr(tables, "ordered_methods", lambda order: classical_methods())
+    assert make(Order(tmp_path, seeds=(7,))) == tmp_path / "table2"
+    assert (calls[0][1].name, calls[0][2], calls[0][3]) == ("procedural", RECIPES["demo"], (7,))
+    with pytest.raises(MissingRequirementsError, match="M3FD"):
+        make(Order(tmp_path, preset="paper", data_root=tmp_path))
 
 
 def test_pairs_without_boxes_or_lists_are_refused(tmp_path: Path) -> None:
@@ -77,7 +89,7 @@ def test_images_and_boxes_lie_as_a_detector_reads_them(tmp_path: Path) -> None:
 
 
 def test_the_table_pairs_detectors_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "interval", partial(table.interval, resamples=20))
+    monkeypatch.setattr(pages, "interval", partial(pages.interval, resamples=20))
     values = {"average": (0.1, 0.2, 0.3), "student": (0.2, 0.3, 0.4)}
     rows = [row(method, seed, value) for method, scores in values.items() for seed, value in enumerate(scores)]
     lines = [line.split(" | ") for line in results_table(rows).splitlines()]
@@ -106,22 +118,9 @@ def test_boxes_are_drawn(tmp_path: Path) -> None:
 
 def test_without_ultralytics_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.paper.detection_training.find_spec", lambda name: None)
-    with pytest.raises(Exception, match=r"fusion-env\[detect\]"):
-        main(
-            [
-                "--scenes",
-                "3",
-                "--size",
-                "64",
-                "80",
-                "--classical",
-                "average",
-                "--teachers",
-                "--students",
-                "--out",
-                str(tmp_path / "o"),
-            ]
-        )
+    options = "--scenes 3 --size 64 80 --classical average --teachers --students"
+    with pytest.raises(MissingRequirementsError, match=r"fusion-env\[detect\]"):
+        main([*options.split(), "--out", str(tmp_path / "o")])
     assert not (tmp_path / "o").exists()
 
 
@@ -140,20 +139,8 @@ def test_two_methods_for_two_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, str(home))
     monkeypatch.chdir(home)
     out = tmp_path / "out"
-    command = [
-        "--scenes",
-        "10",
-        "--size",
-        "64",
-        "80",
-        "--teachers",
-        "--students",
-        "--epochs",
-        "2",
-        "--image-size",
-        "64",
-    ]
-    command += ["--batch", "4", "--seeds", "0", "--device", "cpu", "--threads", "1", "--out", str(out)]
+    options = "--scenes 10 --size 64 80 --teachers --students --epochs 2 --image-size 64 --batch 4 --seeds 0"
+    command = [*options.split(), "--device", "cpu", "--threads", "1", "--out", str(out)]
     assert main(command) == 0
     with (out / "raw.csv").open() as file:
         rows = list(csv.DictReader(file))
