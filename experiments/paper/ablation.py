@@ -146,6 +146,7 @@ def _run_and_test(name: str, cell: Cell, sets: Sequence[PairSet]) -> list[Row]:
         "best_round": float(np.mean(summary["best_rounds"])),
         "diverged_runs": summary["diverged_runs"],
         "e": _relative(summary["report"]["final"], summary["report"]["teacher"]),
+        "last_e": _relative(summary["report"]["last"], summary["report"]["teacher"]),
     }
     return _tested(run, student, sets)
 
