@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out=args.out,
         preset=args.preset,
         data_root=args.data_root,
+        most=args.most,
         student=args.student,
         device=args.device,
         threads=args.threads,
@@ -72,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=PRESETS, default="demo", help="how much is asked for (default: demo)")
     text = "folder that holds one folder for each published data set (default: procedural scenes only)"
     parser.add_argument("--data-root", type=Path, metavar="DATA", help=text)
+    text = "at most so many real pairs of each set, evenly spaced (default: demo 10, paper all)"
+    parser.add_argument("--most", type=int, metavar="N", help=text)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of all tables and figures")
     text = "weights of the student, where one is shown or scored (default: the embedded one)"
     parser.add_argument("--student", metavar="WEIGHTS", help=text)

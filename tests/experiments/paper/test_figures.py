@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.measurements import network_cost
+from experiments.output import write_text
 from experiments.paper import figure3, figure5, table1
 from experiments.paper.methods import ordered_methods
 from experiments.paper.order import Order
@@ -63,6 +65,18 @@ def test_figure_5_shows_the_first_finished_run_of_each_variant(tmp_path: Path) -
     page = figure5.make(order)
     assert "table4/rows/full/seed1" in page.read_text()
     assert page.with_suffix(".png").exists()
+
+
+def test_table_3_is_the_cost_of_the_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def write(arguments: list[str]) -> None:
+        asked.append(arguments)
+        write_text(Path(arguments[-1]) / "efficiency.md", "a page")
+
+    monkeypatch.setattr(network_cost, "main", write)
+    assert main(["--table", "3", "--preset", "paper", "--threads", "1", "--out", str(tmp_path)]) == 0
+    assert asked[0][1:4] == ["1024x768", "640x480", "620x448"]
 
 
 def test_the_preset_paper_wants_its_teacher(tmp_path: Path) -> None:
