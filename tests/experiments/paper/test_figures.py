@@ -15,7 +15,7 @@ from experiments.reproduce import main
 from experiments.running.directory import RunDirectory
 from fusion_env.action import STRENGTHS
 from fusion_env.data import ProceduralScenes
-from fusion_env.errors import MissingRequirementsError
+from fusion_env.errors import ConfigError, MissingRequirementsError
 from student.embedded import load_embedded
 from student.weights import save_state
 
@@ -79,6 +79,13 @@ def test_table_3_is_the_cost_of_the_networks(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(network_cost, "main", write)
     assert main(["--table", "3", "--preset", "paper", "--threads", "1", "--out", str(tmp_path)]) == 0
     assert asked[0][1:4] == ["1024x768", "640x480", "620x448"]
+
+
+def test_an_option_that_does_not_concern_it_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--seeds does not concern figure 4"):
+        main(["--figure", "4", "--seeds", "1", "--out", str(tmp_path)])
+    with pytest.raises(ConfigError, match="--data-root does not concern table 3"):
+        main(["--table", "3", "--data-root", "DATA", "--out", str(tmp_path)])
 
 
 def test_the_preset_paper_wants_its_teacher(tmp_path: Path) -> None:
