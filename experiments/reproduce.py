@@ -23,6 +23,7 @@ import torch
 
 from experiments.command_line import as_started, exit_on_error, make_parser
 from experiments.paper.order import PRESETS, Order
+from fusion_env.errors import ConfigError
 from student.console import printable
 
 __all__ = ["MODULES", "command", "main"]
@@ -39,19 +40,35 @@ MODULES = {
 }
 """The module in `experiments.paper` whose ``make`` makes it."""
 
+_UNUSED = {
+    ("table", 1): ("seeds",),
+    ("table", 2): ("most",),
+    ("table", 3): ("seeds", "student", "data_root", "most"),
+    ("table", 4): ("student",),
+    ("figure", 1): ("seeds",),
+    ("figure", 3): ("seeds",),
+    ("figure", 4): ("seeds",),
+    ("figure", 5): ("seeds", "student"),
+}
+"""Options that do not concern it: given, they are an error."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     arguments = sys.argv[1:] if arguments is None else arguments
     args = _parser().parse_args(arguments)
+    what = ("table", args.table) if args.table else ("figure", args.figure)
+    for name in _UNUSED.get(what, ()):
+        if getattr(args, name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} does not concern {what[0]} {what[1]}: leave it out")
     if args.threads:
         torch.set_num_threads(args.threads)
-    kind = "table" if args.table else "figure"
-    module = import_module(f"experiments.paper.{MODULES[kind, args.table or args.figure]}")
+    module = import_module(f"experiments.paper.{MODULES[what]}")
     order = Order(
         out=args.out,
         preset=args.preset,
         data_root=args.data_root,
+        most=args.most,
         student=args.student,
         device=args.device,
         threads=args.threads,
@@ -72,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=PRESETS, default="demo", help="how much is asked for (default: demo)")
     text = "folder that holds one folder for each published data set (default: procedural scenes only)"
     parser.add_argument("--data-root", type=Path, metavar="DATA", help=text)
+    text = "at most so many real pairs of each set, evenly spaced (default: demo 10, paper all)"
+    parser.add_argument("--most", type=int, metavar="N", help=text)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of all tables and figures")
     text = "weights of the student, where one is shown or scored (default: the embedded one)"
     parser.add_argument("--student", metavar="WEIGHTS", help=text)

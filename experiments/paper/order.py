@@ -21,6 +21,7 @@ class Order:
         preset: One of `PRESETS`.
         data_root: Holds one folder for each published data set, called by its name (``m3fd``, ``msrs``, ``tno``,
             ``roadscene``, ...); None: procedural scenes only.
+        most: At most so many real pairs of each set, evenly spaced; None: ten in the demo, else all.
         student: Weights of the student: file, folder or id on the hub; None: the embedded one.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
         threads: CPU threads; None: PyTorch's.
@@ -31,6 +32,7 @@ class Order:
     out: Path
     preset: str = "demo"
     data_root: Path | None = None
+    most: int | None = None
     student: str | None = None
     device: str = "auto"
     threads: int | None = None

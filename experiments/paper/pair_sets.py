@@ -18,7 +18,7 @@ PAPER_SETS = ("m3fd-fusion", "tno", "msrs-test")
 """What the paper tests on: 300 pairs of M3FD, TNO, and the test split of MSRS."""
 DEMO_SETS = ("m3fd", "tno", "msrs", "roadscene")
 DEMO_PAIRS = 10
-"""At most so many pairs of each set in the demo."""
+"""So many scenes, and at most so many real pairs of each set, are in the demo."""
 SCENE_SIZE = (192, 256)
 
 _WRONG = {"unpaired", "twice", "damaged", "size", "colour", "lossy", "changed"}
@@ -70,17 +70,18 @@ def ordered_sets(order: Order) -> list[PairSet]:
         DataError: A copy has faults that change the numbers.
     """
     if order.preset == "paper":
-        return _paper_sets(order.data_root)
+        return _paper_sets(order.data_root, order.most)
     made = [procedural(), *(procedural(condition) for condition in ("fog", "night"))]
     if order.data_root is None:
         return made
     found = [name for name in DEMO_SETS if (order.data_root / name).is_dir()]
     if not found:
         raise ConfigError(f"--data-root {order.data_root} holds none of the folders {', '.join(DEMO_SETS)}")
-    return [*made, *(open_set(name, order.data_root / name, most=DEMO_PAIRS) for name in found)]
+    most = DEMO_PAIRS if order.most is None else order.most
+    return [*made, *(open_set(name, order.data_root / name, most=most) for name in found)]
 
 
-def _paper_sets(root: Path | None) -> list[PairSet]:
+def _paper_sets(root: Path | None, most: int | None) -> list[PairSet]:
     folders = {name: (root or Path()) / data_sets.get(name).folder for name in PAPER_SETS}
     missing = [f"{data_sets.get(name).title} in {folder}" for name, folder in folders.items() if not folder.is_dir()]
     if missing:
@@ -88,7 +89,7 @@ def _paper_sets(root: Path | None) -> list[PairSet]:
             f"the paper's test sets are not on disk: {'; '.join(missing)}. Set --data-root to the folder that holds "
             "them (docs/guide/named-data-sets.md); the preset demo needs none"
         )
-    return [open_set(name, folder, partial=False) for name, folder in folders.items()]
+    return [open_set(name, folder, most=most, partial=False) for name, folder in folders.items()]
 
 
 def procedural(condition: str | None = None, count: int = DEMO_PAIRS) -> PairSet:
@@ -110,8 +111,11 @@ def open_set(text: str, root: Path | None = None, *, most: int | None = None, pa
         partial: Whether a copy may lack pairs.
 
     Raises:
+        ConfigError: `most` is less than 1.
         DataError: The folder cannot be used, or a copy has faults that change the numbers.
     """
+    if most is not None and most < 1:
+        raise ConfigError(f"at least one pair of each set must be taken. Got {most}")
     if text.partition("-")[0] == "procedural":
         return procedural(text.partition("-")[2] or None, most or DEMO_PAIRS)
     if text not in data_sets:

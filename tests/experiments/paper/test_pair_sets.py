@@ -26,6 +26,7 @@ def test_the_demo_takes_what_is_there(tmp_path: Path) -> None:
     msrs = ordered_sets(Order(tmp_path, data_root=tmp_path))[-1]
     assert (msrs.name, msrs.published, len(msrs.indices)) == ("msrs", "MSRS", 3)
     assert msrs.parts == {"night": ["00002N", "00004N"]}
+    assert len(ordered_sets(Order(tmp_path, data_root=tmp_path, most=1))[-1].indices) == 1
 
 
 def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
@@ -48,6 +49,8 @@ def test_some_pairs_evenly_spaced_and_the_report_split_of_the_set(tmp_path: Path
     write_pairs(tmp_path, names, size=(48, 64))
     assert open_set(str(tmp_path)).indices == tuple(range(10))
     assert open_set(str(tmp_path), most=3).indices == (0, 3, 6)
+    with pytest.raises(ConfigError, match="at least one pair"):
+        open_set(str(tmp_path), most=0)
     (tmp_path / "train.txt").write_text("\n".join(names[:6]))
     (tmp_path / "val.txt").write_text("\n".join(names[7:]))
     assert open_set(str(tmp_path)).indices == (7, 8, 9)
