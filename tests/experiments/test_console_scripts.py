@@ -48,7 +48,8 @@ def shown(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_names() -> None:
-    commands = ("run", "agent", "benchmark", "evaluate", "compare", "report", "replay", "export-minari")
+    commands = ("run", "agent", "benchmark", "evaluate", "compare", "report")
+    commands += ("table1", "detection", "ablation", "reproduce", "replay", "export-minari")
     assert list(SCRIPTS) == [*(f"fusion-env-{name}" for name in commands), "fusion-student"]
 
 
