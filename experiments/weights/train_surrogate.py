@@ -47,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _save(model: Surrogate, path: Path) -> None:
     tensors = {"stage0": model.stage0, "teacher": model.teacher, **model.tensors}
-    about = {"config": json.dumps(model.config.to_dict()), "fingerprints": json.dumps(dict(model.fingerprints))}
-    save_state({name: torch.from_numpy(array).float() for name, array in tensors.items()}, path, metadata=about)
+    # One entry: safetensors writes several in an order of its own, each time another.
+    task = {"config": model.config.to_dict(), "fingerprints": dict(model.fingerprints)}
+    metadata = {"task": json.dumps(task)}
+    save_state({name: torch.from_numpy(array).float() for name, array in tensors.items()}, path, metadata=metadata)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from fusion_env.action import LOGITS
 from fusion_env.config import INDICATORS, DistillConfig
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.updates import Schedule
-from student.weights import load_metadata, load_state
+from student.weights import WeightsError, load_metadata, load_state
 
 __all__ = ["NoiseStreams", "Surrogate", "load_surrogate", "round_features"]
 
@@ -139,7 +139,7 @@ def load_surrogate(path: str | os.PathLike[str] | None = None) -> Surrogate:
 
     Raises:
         MissingRequirementsError: The package was installed without its assets.
-        WeightsError: The file cannot be read.
+        WeightsError: The file cannot be read, or holds something else.
     """
     return _read(Path(path)) if path is not None else _embedded()
 
@@ -156,10 +156,13 @@ def _embedded() -> Surrogate:
 def _read(path: Path) -> Surrogate:
     tensors = {name: tensor.double().numpy() for name, tensor in load_state(path).items()}
     about = load_metadata(path)
+    if "task" not in about:
+        raise WeightsError(f"{path} is no model of a surrogate: experiments/weights/train_surrogate.py writes one.")
+    task = json.loads(about["task"])
     return Surrogate(
-        config=DistillConfig.from_dict(json.loads(about["config"])),
+        config=DistillConfig.from_dict(task["config"]),
         stage0=tensors.pop("stage0"),
         teacher=tensors.pop("teacher"),
         tensors=tensors,
-        fingerprints=json.loads(about["fingerprints"]),
+        fingerprints=task["fingerprints"],
     )

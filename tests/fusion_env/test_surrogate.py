@@ -148,6 +148,8 @@ def test_misuse() -> None:
         gymnasium.make_vec(ID, num_envs=0, vectorization_mode="vector_entry_point")
     with pytest.raises(WeightsError, match="nowhere"):
         load_surrogate("nowhere")
+    with pytest.raises(WeightsError, match=r"quality\.safetensors is no model of a surrogate"):
+        load_surrogate(ASSETS / "quality.safetensors")
 
 
 def test_the_asset_is_small_and_has_its_card() -> None:
