@@ -82,6 +82,7 @@ def test_settings(command: str, columns: int, monkeypatch: pytest.MonkeyPatch, c
     assert "--logit-scale" in page
 
 
+@pytest.mark.slow
 def test_a_mistake_on_a_console_that_is_not_utf8(tmp_path: Path) -> None:
     variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     status, output = finish(start("fusion-env-replay", "Bäume", cwd=tmp_path, **variables))

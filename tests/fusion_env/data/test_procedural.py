@@ -30,6 +30,7 @@ def test_same_seed_same_bytes_other_seed_others() -> None:
     assert not torch.equal(first.ir, other.ir)
 
 
+@pytest.mark.slow
 def test_same_bytes_in_another_process() -> None:
     code = (
         "import hashlib; from fusion_env.data.procedural import render_scene; s = render_scene(5, 64, 80);"
