@@ -65,13 +65,11 @@ def line_chart(title: str, note: str, curves: Sequence[Curve], marks: Sequence[i
 
     shapes = [f'<path class="grid" d="M0 {y(tick)}H{_SIDE}"/>' for tick in ticks]
     shapes += [f'<path class="mark" d="M{x(at - 0.5)} 0V{_SIDE}"/>' for at in marks]
-    shapes += [
-        f'<path class="curve c{curve.colour}{" dashed" * curve.dashed}" d="{path(curve.values)}"/>' for curve in curves
-    ]
+    shapes += [f'<path {_look(curve)} d="{path(curve.values)}"/>' for curve in curves]
     labels = "".join(f'<span style="top:{y(tick) / 10:g}%">{_number(tick)}</span>' for tick in ticks)
     legend = "".join(
         f'<li><svg viewBox="0 0 24 8" aria-hidden="true">'
-        f'<path class="curve c{curve.colour}{" dashed" * curve.dashed}" d="M0 4H24"/></svg>{escape(curve.label)}</li>'
+        f'<path {_look(curve)} d="M0 4H24"/></svg>{escape(curve.label)}</li>'
         for curve in curves
     )
     spoken = "; ".join(f"{curve.label}: {_course(curve.values)}" for curve in curves)
@@ -83,6 +81,11 @@ def line_chart(title: str, note: str, curves: Sequence[Curve], marks: Sequence[i
         f'<div class="x" aria-hidden="true"><span>1</span><span>round</span><span>{rounds}</span></div></div>'
         f'<ul class="legend">{legend}</ul></figure>'
     )
+
+
+def _look(curve: Curve) -> str:
+    """Return the attributes of a curve; the style sheet has the first colours, and makes more from the number."""
+    return f'class="curve c{curve.colour}{" dashed" * curve.dashed}" style="--number:{curve.colour}"'
 
 
 def _course(values: Sequence[float]) -> str:

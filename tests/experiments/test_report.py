@@ -241,6 +241,20 @@ def test_on_a_narrow_screen(opened: Callable[..., Browser], dark: bool) -> None:
     assert browser.js("performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:')).length") == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_run_has_a_colour_of_its_own(browser: Browser, across: RunDirectory, tmp_path: Path, dark: bool) -> None:
+    runs = [RunDirectory(Path(shutil.copytree(across.path, tmp_path / f"run{number}"))) for number in range(12)]
+    page_of(*runs)
+    browser.open(tmp_path / "page.html", dark=dark)
+    strokes = browser.js(
+        "[...document.querySelectorAll('.chart:nth-child(2) svg[role] .curve')]"
+        ".map(curve => getComputedStyle(curve).stroke)"
+    )
+    assert len(set(strokes)) == 12
+    assert "none" not in strokes
+
+
 def test_written_images_are_what_they_were(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     write_images([dict.fromkeys(IMAGE_TITLES, picture)], tmp_path / "images")
