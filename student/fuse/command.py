@@ -16,7 +16,7 @@ from student.console import accept_any_console, printable
 from student.fuse.alignment import Alignment, align
 from student.fuse.files import Aligner, Outcome, PairingError, fuse_files, fuse_folders, refuse_inputs
 from student.fuse.fuser import Fuser, load
-from student.fuse.video import SIDES, VIDEOS, fuse_video
+from student.fuse.video import SIDES, VIDEOS, WRITTEN, fuse_video
 from student.fuse.writing import FORMATS
 from student.sixteen_bit import Scale, add_scale_options
 from student.weights import WeightsError
@@ -132,8 +132,8 @@ def _kind(options: argparse.Namespace) -> str:
         raise PairingError(f"--side-by-side is for videos ({', '.join(sorted(VIDEOS))}). Got {options.ir}.")
     if kinds[0] == "image" and (options.out.is_dir() or options.out.suffix.lower() not in FORMATS):
         raise PairingError(f"OUT must name a file that ends in one of {', '.join(FORMATS)}. Got {options.out}.")
-    if kinds[0] == "video" and not _is_video(options.out):
-        raise PairingError(f"OUT must name a video that ends in one of {', '.join(sorted(VIDEOS))}. Got {options.out}.")
+    if kinds[0] == "video" and options.out.suffix.lower() not in WRITTEN:
+        raise PairingError(f"OUT must name a video that ends in one of {', '.join(WRITTEN)}. Got {options.out}.")
     return kinds[0]
 
 
@@ -170,6 +170,7 @@ def _fuse_video(fuser: Fuser, options: argparse.Namespace) -> Outcome:
         vis_path=options.vis,
         out_path=options.out,
         side_by_side=options.side_by_side,
+        scale=Scale(options.bit_depth, options.stretch),
         aligner=_aligner(options, once=True),
         progress=lambda pairs, count: _bar(pairs, "frame", count),
     )

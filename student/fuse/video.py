@@ -1,6 +1,6 @@
 """Fuse videos frame by frame: two files, or one that shows both side by side."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
@@ -13,17 +13,29 @@ from student.errors import ImageError
 from student.files import replaced
 from student.fuse.files import Aligner, refuse_inputs
 from student.fuse.fuser import Fuser
+from student.sixteen_bit import Scale, to_levels, to_unit
 
-__all__ = ["SIDES", "VIDEOS", "fuse_video"]
+__all__ = ["SIDES", "VIDEOS", "WRITTEN", "fuse_video"]
 
 VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 """Endings of files that are taken for videos."""
 
+WRITTEN = (".avi", ".m4v", ".mkv", ".mov", ".mp4")
+"""Endings of those that can be written; the other containers lose the times of H.264, or do not take it."""
+
 SIDES = ("ir-left", "ir-right")
 """Where the infrared half of a video with both side by side lies."""
 
-Frame = NDArray[np.uint8]
-_QUALITY = "17"  # of H.264: no loss that is seen
+_QUALITY = {"crf": "17", "bf": "0"}
+"""H.264 without loss that is seen, and with frames in their own order: AVI has no times to tell another."""
+
+_RATES_DIFFER = 5e-4
+"""What counts as another rate; cameras and containers write 30000/1001 in several ways."""
+
+_BT601 = 5
+"""The colour matrix that frames are encoded with; players guess another one for large pictures."""
+
+_AS_STATED = Scale()
 
 
 def fuse_video(
@@ -33,10 +45,11 @@ def fuse_video(
     vis_path: Path,
     out_path: Path,
     side_by_side: str | None = None,
+    scale: Scale = _AS_STATED,
     aligner: Aligner | None = None,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda frames, count: frames,
 ) -> tuple[int, int]:
-    """Fuse a video into another, with the frame rate, colours and size of the visible one; 8 bits, H.264, no sound.
+    """Fuse a video into another, with the times, colours and size of the visible one; 8 bits, H.264, no sound.
 
     Args:
         fuser: What fuses.
@@ -44,6 +57,7 @@ def fuse_video(
         vis_path: Visible video of as many frames and the same frame rate; the same file with ``side_by_side``.
         out_path: The video to write, whole or not at all; its ending tells the container.
         side_by_side: Where the infrared half is, one of `SIDES`, where one file shows both.
+        scale: How 16-bit grey values become levels.
         aligner: Brings an infrared frame onto the visible one; see `student.fuse.fuse_files`.
         progress: Progress display over the frames, given their number (0 where the file does not say).
 
@@ -59,21 +73,21 @@ def fuse_video(
     try:
         with av.open(str(vis_path)) as vis_file, av.open(str(ir_path)) as ir_file, replaced(out_path) as part:
             streams = [_stream(file, path) for file, path in ((ir_file, ir_path), (vis_file, vis_path))]
-            rates = [stream.average_rate for stream in streams]
-            if rates[0] != rates[1]:
-                raise ImageError(
-                    f"{ir_path} has {_rate(rates[0])} frames a second and {vis_path} {_rate(rates[1])}; bring both to "
-                    "one rate first, so that frames of one moment belong together"
-                )
-            pairs = _pairs(ir_file, vis_file, side_by_side, (ir_path, vis_path))
+            _refuse_other_rate([stream.average_rate for stream in streams], (ir_path, vis_path))
+            pairs = _pairs(ir_file, vis_file, side_by_side, scale, (ir_path, vis_path))
             fused = (
                 (frame, _fuse_frame(fuser, ir, vis, aligner, f"{ir_path} and {vis_path}, frame {number}"))
                 for number, (frame, ir, vis) in enumerate(progress(pairs, streams[1].frames), start=1)
             )
             with av.open(str(part), "w") as out:
-                return _encode(av, out, fused, rates[1])
+                count, pixels = _encode(av, out, fused, streams[1])
+            if not count:
+                raise ImageError(f"{vis_path} has no frames")
+            return count, pixels
     except (av.error.FFmpegError, OSError) as error:
-        raise ImageError(f"{vis_path}, {ir_path} or {out_path}: not read or written as a video, {error}") from error
+        read = error.filename in (str(ir_path), str(vis_path))
+        place = error.filename if read else f"{vis_path}, {ir_path} or {out_path}"
+        raise ImageError(f"{place}: not read or written as a video, {error.strerror or error}") from error
 
 
 def _import_av() -> Any:
@@ -92,17 +106,24 @@ def _stream(file: Any, path: Path) -> Any:
     return stream
 
 
-def _rate(rate: Fraction | None) -> str:
-    return "an unknown number of" if rate is None else f"{float(rate):.3f}"
+def _refuse_other_rate(rates: Sequence[Fraction | None], paths: tuple[Path, Path]) -> None:
+    ir, vis = rates
+    if ir == vis or (ir and vis and abs(ir / vis - 1) < _RATES_DIFFER):
+        return
+    told = ["an unknown number of" if rate is None else f"{float(rate):.3f}" for rate in rates]
+    raise ImageError(
+        f"{paths[0]} has {told[0]} frames a second and {paths[1]} {told[1]}; bring both to one rate first, so that "
+        "frames of one moment belong together"
+    )
 
 
 def _pairs(
-    ir_file: Any, vis_file: Any, side_by_side: str | None, paths: tuple[Path, Path]
-) -> Iterator[tuple[Any, Frame, Frame]]:
+    ir_file: Any, vis_file: Any, side_by_side: str | None, scale: Scale, paths: tuple[Path, Path]
+) -> Iterator[tuple[Any, NDArray[Any], NDArray[Any]]]:
     """Yield each visible frame with both pictures."""
     if side_by_side:
         for frame in vis_file.decode(video=0):
-            picture = frame.to_ndarray(format="rgb24")
+            picture = _picture(frame, to_levels, scale, paths[1])
             half, odd = divmod(picture.shape[1], 2)
             if odd:
                 raise ImageError(f"{paths[1]} is {picture.shape[1]} pixels wide, which has no two equal halves")
@@ -117,30 +138,46 @@ def _pairs(
             raise ImageError(
                 f"{short} ends after {count} frames and {long} goes on; cut both to the same moments first"
             )
-        yield frame, ir_frame.to_ndarray(format="rgb24"), frame.to_ndarray(format="rgb24")
+        yield frame, _picture(ir_frame, to_unit, scale, paths[0]), _picture(frame, to_levels, scale, paths[1])
 
 
-def _fuse_frame(fuser: Fuser, ir: Frame, vis: Frame, aligner: Aligner | None, place: str) -> NDArray[Any]:
+def _picture(frame: Any, convert: Callable[..., NDArray[Any]], scale: Scale, path: Path) -> NDArray[Any]:
+    """Return a frame upright: RGB with 8 bits, or what 16-bit grey values are converted to."""
+    if frame.format.name.startswith("gray16"):
+        try:
+            pixels = convert(frame.to_ndarray(format="gray16le").astype(np.int32), 65535, scale)
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
+    else:
+        pixels = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(pixels, frame.rotation // 90))
+
+
+def _fuse_frame(fuser: Fuser, ir: NDArray[Any], vis: NDArray[Any], aligner: Aligner | None, place: str) -> NDArray[Any]:
     try:
         return fuser(ir=ir if aligner is None else aligner(ir=ir, vis=vis), vis=vis)
     except ValueError as error:
         raise ImageError(f"{place}: {error}") from error
 
 
-def _encode(av: Any, out: Any, frames: Iterable[tuple[Any, NDArray[Any]]], rate: Fraction | None) -> tuple[int, int]:
-    """Write frames with the times of their sources."""
+def _encode(av: Any, out: Any, frames: Iterable[tuple[Any, NDArray[Any]]], visible: Any) -> tuple[int, int]:
+    """Write frames with the times of their sources, and return how many, and their pixels."""
     stream, count, pixels = None, 0, 0
     for source, picture in frames:
         height, width = picture.shape[:2]
         if stream is None:
-            stream = out.add_stream("libx264", rate=rate, options={"crf": _QUALITY})
+            stream = out.add_stream("libx264", rate=visible.average_rate, options=_QUALITY)
             stream.width, stream.height = width, height
             stream.pix_fmt = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"  # the former has colour for 2 x 2
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            stream.codec_context.colorspace = _BT601
+            if out.format.name != "avi":  # which has frames at one rate only
+                stream.codec_context.time_base = source.time_base
+            if shape := visible.sample_aspect_ratio:
+                stream.codec_context.sample_aspect_ratio = 1 / shape if source.rotation % 180 else shape
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24" if picture.ndim == 3 else "gray")
         frame.pts, frame.time_base = source.pts, source.time_base
         out.mux(stream.encode(frame))
         count, pixels = count + 1, pixels + height * width
-    if stream is None:
-        raise ImageError("the video has no frames")
-    out.mux(stream.encode())
+    if stream is not None:
+        out.mux(stream.encode())
     return count, pixels

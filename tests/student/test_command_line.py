@@ -48,6 +48,7 @@ class TestFuse:
             (["IR", "."], "name two of one kind"),
             (["IR", "VIS", "--side-by-side", "ir-left"], "leave out VIS"),
             (["IR", "--side-by-side", "ir-left"], "--side-by-side is for videos"),
+            (["VIDEO", "VIDEO"], "OUT must name a video that ends in one of .avi, .m4v, .mkv, .mov, .mp4"),
             (["IR", "VIS", "--half", "--device", "cpu"], "needs a CUDA device"),
             (["IR", "VIS", "--tile", "9"], "tile must be at least 64"),
             (["IR", "VIS", "--weights", "nowhere.pt"], "nowhere.pt cannot be opened"),
@@ -62,7 +63,8 @@ class TestFuse:
         message: str,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        names = dict(zip(("IR", "VIS"), pair, strict=True))
+        (tmp_path / "a.mp4").touch()
+        names = {"IR": pair[0], "VIS": pair[1], "VIDEO": str(tmp_path / "a.mp4")}
         assert main(["fuse", *(names.get(part, part) for part in arguments), "-o", str(tmp_path / "out.png")]) == 2
         assert message in caplog.text
         assert not (tmp_path / "out.png").exists()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from student.errors import ImageError
 from student.fuse import fuse_video
 from student.fuse.fuser import Fuser
+from student.sixteen_bit import Scale
 
 av = pytest.importorskip("av")
 
@@ -21,10 +22,46 @@ class Visible(nn.Module):
         return vis
 
 
-def film(path: Path, frames: int = 5, rate: int = 10, size: tuple[int, int] = (48, 64), shade: int = 0) -> Path:
+class Infrared(nn.Module):
+    """A network that returns the infrared image."""
+
+    def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
+        return ir
+
+
+def encoded(path: Path, pictures: list[np.ndarray], times: list[int], base: Fraction) -> Path:
+    """Write pictures without loss, each at its time."""
+    grey16 = pictures[0].dtype == np.uint16
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=10)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt, stream.codec_context.time_base = "gray16le" if grey16 else "bgr0", base
+        for picture, time in zip(pictures, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="gray16le" if grey16 else "rgb24")
+            frame.pts, frame.time_base = time, base
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path
+
+
+def drawn(frames: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [np.kron(rng.integers(0, 256, (height // 8, width // 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)] * frames
+
+
+def film(
+    path: Path,
+    frames: int = 5,
+    rate: int | str = 10,
+    size: tuple[int, int] = (48, 64),
+    shade: int = 0,
+    shape: Fraction | None = None,
+) -> Path:
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", rate=Fraction(rate), options={"crf": "5"})
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        if shape:
+            stream.codec_context.sample_aspect_ratio = shape
         for number in range(frames):
             picture = np.full((*size, 3), (200, 20 * number + shade, 60), np.uint8)
             out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -79,3 +116,73 @@ def test_no_video(tmp_path: Path) -> None:
             vis_path=film(tmp_path / "vis.mp4"),
             out_path=tmp_path / "out.mp4",
         )
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4", "avi"])
+def test_times_are_those_of_the_visible_frames(tmp_path: Path, ending: str) -> None:
+    times = [0, 70, 200, 230, 500, 600] if ending != "avi" else [0, 100, 200, 300, 400, 500]  # AVI has one rate only
+    vis = encoded(tmp_path / "vis.mkv", drawn(6), times, Fraction(1, 1000))
+    out = tmp_path / f"out.{ending}"
+    fuse_video(Fuser(Visible(), device="cpu"), ir_path=vis, vis_path=vis, out_path=out)
+    with av.open(str(out)) as file:
+        found = [float(frame.time) for frame in file.decode(video=0)]
+    np.testing.assert_allclose(np.array(found) - found[0], np.array(times) / 1000, atol=1e-3)
+
+
+def test_one_rate_written_in_two_ways(tmp_path: Path) -> None:
+    pair = {
+        "ir_path": film(tmp_path / "ir.mp4", rate="2997/100"),
+        "vis_path": film(tmp_path / "vis.mp4", rate="30000/1001"),
+    }
+    assert fuse_video(Fuser(Visible(), device="cpu"), **pair, out_path=tmp_path / "out.mp4")[0] == 5
+    other = film(tmp_path / "ir.mp4", rate="30")
+    with pytest.raises(ImageError, match=r"30\.000 frames a second and .* 29\.970"):
+        fuse_video(
+            Fuser(Visible(), device="cpu"), ir_path=other, vis_path=pair["vis_path"], out_path=tmp_path / "out.mp4"
+        )
+
+
+def test_colours_are_tagged_and_pixels_keep_their_shape(tmp_path: Path) -> None:
+    vis = film(tmp_path / "vis.mp4", shape=Fraction(16, 15))
+    fuse_video(Fuser(Visible(), device="cpu"), ir_path=vis, vis_path=vis, out_path=tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        assert file.streams.video[0].sample_aspect_ratio == Fraction(16, 15)
+        assert next(file.decode(video=0)).colorspace == 5  # BT.601, whatever the size
+
+
+def test_a_turned_video_is_fused_upright(tmp_path: Path) -> None:
+    vis = film(tmp_path / "vis.mp4", size=(48, 64))
+    content = bytearray(vis.read_bytes())
+    at = content.index(b"tkhd") + 4 + 40  # where the matrix starts: a quarter turn clockwise
+    content[at : at + 36] = np.array([0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30], ">i4").tobytes()
+    vis.write_bytes(content)
+    done = fuse_video(Fuser(Visible(), device="cpu"), ir_path=vis, vis_path=vis, out_path=tmp_path / "out.mp4")
+    assert done == (5, 5 * 48 * 64)
+    assert read(tmp_path / "out.mp4")[0][0].shape == (64, 48, 3)
+
+
+def test_sixteen_bit_infrared(tmp_path: Path) -> None:
+    levels = drawn(2)[0][..., 0]
+    ir = encoded(tmp_path / "ir.mkv", [levels.astype(np.uint16) * 15 + 100] * 2, [0, 100], Fraction(1, 1000))
+    vis = encoded(tmp_path / "vis.mkv", [np.full((48, 64, 3), 9, np.uint8)] * 2, [0, 100], Fraction(1, 1000))
+    paths = {"ir_path": ir, "vis_path": vis, "out_path": tmp_path / "out.mkv"}
+    with pytest.raises(ImageError, match=r"ir\.mkv: 16-bit values span only"):
+        fuse_video(Fuser(Infrared(), device="cpu"), **paths)
+    fuse_video(Fuser(Infrared(), device="cpu"), **paths, scale=Scale(bit_depth=12))
+    found = read(paths["out_path"])[0][0].mean(axis=2)
+    assert np.abs(found - (levels * 15.0 + 100) / 4095 * 255).max() < 8
+    fuse_video(Fuser(Visible(), device="cpu"), **(paths | {"vis_path": ir}), scale=Scale(bit_depth=12))  # grey
+
+
+def test_faults_name_the_file(tmp_path: Path) -> None:
+    (tmp_path / "ir.mp4").write_bytes(b"no video")
+    vis = film(tmp_path / "vis.mp4")
+    with pytest.raises(ImageError, match=r"^\S*ir\.mp4: not read or written as a video, Invalid data"):
+        fuse_video(
+            Fuser(Visible(), device="cpu"), ir_path=tmp_path / "ir.mp4", vis_path=vis, out_path=tmp_path / "out.mp4"
+        )
+    content = film(tmp_path / "cut.mkv").read_bytes()
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ImageError, match=r"cut\.mkv has no frames"):
+        fuse_video(Fuser(Visible(), device="cpu"), ir_path=cut, vis_path=cut, out_path=tmp_path / "out.mp4")
