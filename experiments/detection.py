@@ -8,7 +8,7 @@ python experiments/detection.py --data m3fd-detection --data-root M3FD \
 
 A YOLOv8 detector is trained from nothing on the fused images of every method,
 with each seed, all of them alike. Needs Ultralytics:
-pip install 'fusion-env[detect]'. The same command goes on where it was
+pip install -e '.[detect]'. The same command goes on where it was
 stopped.
 """
 

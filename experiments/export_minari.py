@@ -93,7 +93,9 @@ def _import_minari() -> Any:
         import minari.data_collector
         import minari.dataset.minari_dataset
     except ImportError as error:
-        raise MissingRequirementsError(f'Minari is missing ({error}): pip install "fusion-env[clients]"') from error
+        raise MissingRequirementsError(
+            f'Minari is missing ({error}); in the folder of fusion-env: pip install -e ".[clients]"'
+        ) from error
     return minari
 
 

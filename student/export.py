@@ -48,7 +48,9 @@ def export_onnx(student: FusionStudent, path: Path, *, half: bool = False) -> No
     """
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise WeightsError(f'ONNX needs {" and ".join(missing)}: pip install "fusion-env[export]"')
+        raise WeightsError(
+            f'ONNX needs {" and ".join(missing)}; in the folder of fusion-env: pip install -e ".[export]"'
+        )
     network = _Exported(student, half)
     _replace_norms(network)
     with _quietly(), replaced(path) as part:
@@ -157,7 +159,7 @@ def _dynamic_sizes() -> tuple[dict[int, Any], dict[int, Any]]:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Keep from the user what exporters print about themselves."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -1,6 +1,6 @@
 """Students on the Hugging Face hub: ``save_pretrained``, ``from_pretrained`` and ``push_to_hub``, as usual there.
 
-Importing this module needs huggingface_hub: ``pip install "fusion-env[hub]"``. A repository holds
+Importing this module needs huggingface_hub: ``pip install -e ".[hub]"``. A repository holds
 ``model.safetensors``, ``config.json`` with the network's width, and a card.
 """
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from student.network import FusionStudent
-from student.weights import WeightsError, load_into, load_state, save_state
+from student.weights import WeightsError, load_into, load_student, save_state
 
 try:
     from huggingface_hub import EvalResult, ModelCard, PyTorchModelHubMixin, hf_hub_download
 except ImportError as error:
-    raise WeightsError('the hub needs huggingface_hub: pip install "fusion-env[hub]"') from error
+    raise WeightsError('the hub needs huggingface_hub; in the folder of fusion-env: pip install -e ".[hub]"') from error
 
 __all__ = ["HubStudent", "open_pretrained"]
 
@@ -31,7 +31,7 @@ A small network that fuses a registered infrared and visible image into one, in 
 from 16 pixels.
 
 ```python
-import student  # pip install fusion-env
+import student  # of the package fusion-env
 
 fuser = student.load("{{ repo }}")
 fused = fuser(ir=ir, vis=vis)  # numpy, PIL or torch; uint8, uint16, or floating-point in 0..1
@@ -117,7 +117,7 @@ class HubStudent(FusionStudent, PyTorchModelHubMixin, library_name="fusion-env",
         save_state(self.state_dict(), save_directory / _WEIGHTS)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, width: int = 8, **options: Any) -> "HubStudent":
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> "HubStudent":
         folder = Path(model_id)
         if folder.is_dir():
             path = folder / _WEIGHTS
@@ -125,9 +125,7 @@ class HubStudent(FusionStudent, PyTorchModelHubMixin, library_name="fusion-env",
             known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
             fetched = hf_hub_download(model_id, _WEIGHTS, **{key: options[key] for key in known if key in options})
             path = Path(fetched)
-        student = cls(width)
-        load_into(student, load_state(path), str(path))
-        return student.eval()
+        return cls.of(load_student(path))  # which tells the width, also where there is no config.json
 
 
 def open_pretrained(origin: str) -> FusionStudent:

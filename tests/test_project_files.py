@@ -1,5 +1,6 @@
 """What is not code says what is: citation, forms, the workflow, the hooks before a commit."""
 
+import configparser
 import re
 from pathlib import Path
 
@@ -52,3 +53,22 @@ def test_the_workflow_is_the_script() -> None:
 def test_the_hooks_are_the_checks_of_the_lint_test() -> None:
     entries = [hook["entry"] for repo in read(".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
     assert entries == ["ruff check --fix", "ruff format", "mypy"]
+
+
+def test_hints_work_from_a_checkout() -> None:
+    """The package is on no index, so that messages name the checkout, and extras that there are."""
+    extras = setuptools_options()["options.extras_require"]
+    for path in (
+        file
+        for package in ("fusion_env", "student", "agents", "experiments")
+        for file in CHECKOUT.glob(f"{package}/**/*.py")
+    ):
+        text = path.read_text(encoding="utf-8")
+        assert "fusion-env[" not in text, path
+        assert set(re.findall(r"""pip install -e ["'`]\.\[(\w+)""", text)) <= set(extras), path
+
+
+def setuptools_options() -> configparser.ConfigParser:
+    options = configparser.ConfigParser()
+    options.read(CHECKOUT / "setup.cfg", encoding="utf-8")
+    return options

@@ -185,7 +185,9 @@ def _ray(jobs: Sequence[Job], resources: Resources) -> Finished:
     try:
         import ray
     except ImportError as error:
-        raise MissingRequirementsError("executor 'ray' needs Ray: pip install 'fusion-env[cluster]'") from error
+        raise MissingRequirementsError(
+            "executor 'ray' needs Ray; in the folder of fusion-env: pip install -e '.[cluster]'"
+        ) from error
     started = not ray.is_initialized()
     if started:
         _connect(ray, resources.address)

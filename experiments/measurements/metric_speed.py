@@ -183,7 +183,7 @@ def _library(name: str) -> Any:
         package = name.partition(".")[0]
         raise MissingRequirementsError(
             f"this benchmark compares with {package}, which cannot be imported ({error}): "
-            'install what it needs with pip install "fusion-env[benchmark]"'
+            'in the folder of fusion-env: pip install -e ".[benchmark]"'
         ) from error
 
 

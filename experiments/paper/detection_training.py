@@ -79,7 +79,9 @@ def check_installed() -> None:
         MissingRequirementsError: It is not.
     """
     if find_spec("ultralytics") is None:
-        raise MissingRequirementsError("object detection needs Ultralytics: pip install 'fusion-env[detect]'")
+        raise MissingRequirementsError(
+            "object detection needs Ultralytics; in the folder of fusion-env: pip install -e '.[detect]'"
+        )
 
 
 def train_detector(training: Training) -> dict[str, float]:

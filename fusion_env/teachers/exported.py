@@ -138,7 +138,7 @@ class _OnnxNetwork(nn.Module):
         super().__init__()
         if importlib.util.find_spec("onnxruntime") is None:
             raise MissingRequirementsError(
-                f'teacher "exported": {path} needs onnxruntime; install it with pip install "fusion-env[export]".'
+                f'teacher "exported": {path} needs onnxruntime; in the folder of fusion-env: pip install -e ".[export]"'
             )
         import onnxruntime
 

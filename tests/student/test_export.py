@@ -54,6 +54,11 @@ class TestOnnx:
         expected = student(ir=ir, vis=luma_of(vis))
         torch.testing.assert_close(torch.from_numpy(fused), expected, rtol=0, atol=atol)
 
+    def test_quiet(self, student: FusionStudent, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO")
+        export_onnx(student, tmp_path / "quiet.onnx")
+        assert caplog.records == []
+
     def test_one_file_of_the_stated_opset(self, onnx_files: Path) -> None:
         import onnx
 

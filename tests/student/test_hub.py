@@ -87,6 +87,12 @@ def test_fetched(student: FusionStudent, tmp_path: Path, monkeypatch: pytest.Mon
     assert same(open_student("me/mine")[0], student)
 
 
+def test_the_width_is_in_the_weights(tmp_path: Path) -> None:
+    HubStudent(4).save_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    assert open_student(tmp_path)[0].width == 4
+
+
 def test_offline_and_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(*_: Any, **__: Any) -> str:
         raise OSError("the network is off")

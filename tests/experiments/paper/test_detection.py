@@ -133,7 +133,7 @@ def test_the_command_imports_nothing_of_ultralytics() -> None:
 
 @pytest.mark.slow
 # Not importorskip: Ultralytics writes into the home of the process that imports it.
-@pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs pip install 'fusion-env[detect]'")
+@pytest.mark.skipif(find_spec("ultralytics") is None, reason="needs pip install -e '.[detect]'")
 def test_two_methods_for_two_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     home.mkdir()
