@@ -53,7 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command() -> None:
     """Run the command as a program."""
     accept_any_console()
-    sys.exit(main())
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        _logger.error("stopped; files that are there are whole")
+        status = 130  # as shells have it
+    sys.exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=text)
     export.add_argument("--half", action="store_true", help="convolve in float16")
     card = export.add_argument_group("the hub's card")
-    card.add_argument("--repo", default="OWNER/NAME", help="repository that the card's commands name")
+    card.add_argument("--repo", metavar="OWNER/NAME", help="repository that the card's commands name")
     text = "summary.csv of fusion-env-evaluate, whose means the card shows"
     card.add_argument("--metrics", type=Path, metavar="FILE", help=text)
     card.add_argument("--method", default="student", help="the student's name in that file (default: student)")
@@ -112,6 +117,9 @@ def _info(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     student, name = open_student(options.weights)
     write = FORMATS.get(options.out.suffix.lower())
+    for_card = [f"--{name}" for name in ("repo", "metrics", "dataset") if getattr(options, name)]
+    if write is not None and for_card:
+        raise ValueError(f"{', '.join(for_card)}: only a folder for the hub has a card. Got {options.out}.")
     if write is not None:
         write(student, options.out, half=options.half)
         opset = f" (opset {OPSET})" if options.out.suffix.lower() == ".onnx" else ""
@@ -119,12 +127,17 @@ def _export(options: argparse.Namespace) -> int:
         return 0
     if options.out.suffix:
         raise ValueError(f"OUT must end in {' or '.join(FORMATS)}, or be a folder. Got {options.out}.")
+    if options.half:
+        raise ValueError(f"--half is for files that end in {' or '.join(FORMATS)}. Got {options.out}.")
     from student.hub import HubStudent
 
+    repo = options.repo or "OWNER/NAME"
     metrics = _means(options.metrics, options.method) if options.metrics else None
-    card = {"repo": options.repo, "metrics": metrics, "dataset": options.dataset}
+    if metrics and not options.dataset:
+        raise ValueError("--metrics needs --dataset: what they were measured on.")
+    card = {"repo": repo, "metrics": metrics, "dataset": options.dataset}
     HubStudent.of(student).save_pretrained(options.out, model_card_kwargs=card)
-    _logger.info("%s written to %s; `hf upload %s %s` puts it on the hub", name, options.out, options.repo, options.out)
+    _logger.info("%s written to %s; `hf upload %s %s` puts it on the hub", name, options.out, repo, options.out)
     return 0
 
 
@@ -137,7 +150,10 @@ def _means(path: Path, method: str) -> dict[str, float]:
         raise ValueError(
             f"{path} is no summary.csv of fusion-env-evaluate: it needs the columns {', '.join(sorted(columns))}."
         )
-    found = {row["metric"]: float(row["mean"]) for row in rows if row["method"] == method}
+    try:
+        found = {row["metric"]: float(row["mean"]) for row in rows if row["method"] == method}
+    except ValueError as error:
+        raise ValueError(f"{path} holds a mean that is no number ({error}).") from error
     if not found:
         raise ValueError(f"{path} has no method {method!r}, only {', '.join(sorted({row['method'] for row in rows}))}.")
     return found

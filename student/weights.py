@@ -74,7 +74,8 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     elif head.startswith((b"PK", b"\x80")):
         content = read_torch(path)
     else:
-        raise WeightsError(f"{path} is neither a safetensors nor a PyTorch file (it starts with {head!r}).")
+        found = f"starts with {head!r}" if head else "is empty"
+        raise WeightsError(f"{path} is neither a safetensors nor a PyTorch file (it {found}).")
     state = {key: _to_float32(key, value, size, path) for key, value in _check_state_dict(content, path).items()}
     check_finite(state, str(path))
     return state

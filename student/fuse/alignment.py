@@ -124,6 +124,11 @@ def align(*, ir: NDArray[Any], vis: NDArray[Any]) -> Alignment:
         _largest_move(homography, scaled, (height, width)),
         float(_covered(greys[1].shape, homography, (height, width)).mean()),
     )
+    if patches < _MIN_PATCHES and found.cover >= _MIN_COVER:
+        raise AlignmentError(
+            f"no trustworthy alignment: {width} x {height} visible pixels have room for {patches} patches, needed are "
+            f"{_MIN_PATCHES}. Enlarge both images first, so that the visible one has at least 240 x 180."
+        )
     enough = found.agreeing >= max(_MIN_PATCHES, _MIN_SHARE * patches) and found.cover >= _MIN_COVER
     if not enough or found.moved_px > _MAX_MOVE * max(height, width):
         raise AlignmentError(

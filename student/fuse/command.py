@@ -17,7 +17,7 @@ from student.fuse.alignment import Alignment, align
 from student.fuse.files import Aligner, Outcome, PairingError, fuse_files, fuse_folders, refuse_inputs
 from student.fuse.fuser import Fuser, load
 from student.fuse.video import SIDES, VIDEOS, WRITTEN, fuse_video
-from student.fuse.writing import FORMATS
+from student.fuse.writing import FORMATS, make_folder
 from student.sixteen_bit import Scale, add_scale_options
 from student.weights import WeightsError
 
@@ -123,6 +123,8 @@ def _kind(options: argparse.Namespace) -> str:
     for path in (options.ir, options.vis):
         if not path.exists():
             raise PairingError(f"{path}: no such file or folder.")
+    if options.ir.samefile(options.vis) and not options.side_by_side:
+        raise PairingError(f"{options.ir} and {options.vis} are the same; name the infrared and the visible one.")
     kinds = [
         "folder" if path.is_dir() else "video" if _is_video(path) else "image" for path in (options.ir, options.vis)
     ]
@@ -143,7 +145,8 @@ def _is_video(path: Path) -> bool:
 
 def _fuse_image(fuser: Fuser, options: argparse.Namespace) -> Outcome:
     files = {"ir_path": options.ir, "vis_path": options.vis, "out_path": options.out}
-    refuse_inputs([options.out], _weights(options))
+    refuse_inputs([options.out], [*_weights(options), options.ir, options.vis])
+    make_folder(options.out.parent)
     scale = Scale(options.bit_depth, options.stretch)
     height, width = fuse_files(fuser, **files, scale=scale, aligner=_aligner(options, once=False))
     return Outcome(1, height * width, [])
@@ -163,7 +166,8 @@ def _fuse_folder(fuser: Fuser, options: argparse.Namespace) -> Outcome:
 
 
 def _fuse_video(fuser: Fuser, options: argparse.Namespace) -> Outcome:
-    refuse_inputs([options.out], _weights(options))
+    refuse_inputs([options.out], [*_weights(options), options.ir, options.vis])
+    make_folder(options.out.parent)
     frames, pixels = fuse_video(
         fuser,
         ir_path=options.ir,

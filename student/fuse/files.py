@@ -1,5 +1,6 @@
 """Fuse image files: one pair, or two folders whose files belong together by name."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -9,9 +10,10 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import nn
 
+from student.console import printable
 from student.errors import ImageError
 from student.fuse.fuser import Fuser
-from student.fuse.writing import write_image
+from student.fuse.writing import make_folder, write_image
 from student.images import read_deep
 from student.listing import by_stem, match_sides
 from student.sixteen_bit import Scale
@@ -22,6 +24,8 @@ Aligner = Callable[..., NDArray[Any]]
 """``aligner(ir=ir, vis=vis)`` returns the infrared picture as it lies on the visible one."""
 
 _AS_STATED = Scale()
+
+_logger = logging.getLogger(__name__)
 
 
 class PairingError(ValueError):
@@ -80,6 +84,9 @@ def fuse_files(
             f"{ir_path} is {ir.shape[:2]} and {vis_path} {vis.shape[:2]} (height, width); pairs must be registered: "
             "crop and resize one to the other, or let --align (student.fuse.align) estimate how they lie"
         )
+    for path, picture in ((ir_path, ir), (vis_path, vis)):
+        if picture.min() == picture.max():
+            _logger.warning("%s has the same value everywhere: the other picture is the result", printable(str(path)))
     try:
         fused = fuser(ir=ir if aligner is None else aligner(ir=ir, vis=vis), vis=vis)
     except ValueError as error:  # which names the arguments
@@ -128,11 +135,13 @@ def fuse_folders(
 
     Raises:
         PairingError: The folders do not hold the same pairs, or an input would be replaced; nothing is written then.
+        ImageError: The folder for the results cannot be written into.
     """
     pairs = _named_pairs(ir_dir, vis_dir)
     outputs = {name: out_dir / f"{name}.png" for name in pairs}
     _refuse_folders(out_dir, [ir_dir, vis_dir])
     refuse_inputs(outputs.values(), [*other_inputs, *chain(*pairs.values())])
+    make_folder(out_dir)
     failures, pixels = [], 0
     for name in progress([*pairs]):
         ir_path, vis_path = pairs[name]
@@ -154,7 +163,8 @@ def _named_pairs(ir_dir: Path, vis_dir: Path) -> dict[str, tuple[Path, Path]]:
     alone = [str(ir_files[name]) for name in sorted(ir_files.keys() - vis_files.keys())]
     alone += [str(vis_files[name]) for name in sorted(vis_files.keys() - ir_files.keys())]
     if alone:
-        raise PairingError(f"{len(alone)} images have no partner of the same name: {', '.join(alone)}")
+        count = "1 image has" if len(alone) == 1 else f"{len(alone)} images have"
+        raise PairingError(f"{count} no partner of the same name: {', '.join(alone)}")
     return {name: (ir_files[name], vis_files[name]) for name in sorted(ir_files)}
 
 

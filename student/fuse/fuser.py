@@ -22,6 +22,9 @@ __all__ = ["Fuser", "fuse", "load"]
 
 T = TypeVar("T", NDArray[np.generic], Tensor, Image.Image)
 
+_SAME = 1e-6
+"""What values of a flat picture differ by at most, after rounding; a step of 16 bits is 1.5e-5."""
+
 _GREY = 8 / 255
 """Largest difference between the channels of a picture that counts as grey; JPEG leaves some."""
 
@@ -57,13 +60,15 @@ def fuse(ir: AnyImage, vis: T, *, device: str = "auto") -> T:
 
     Args:
         ir: Infrared. numpy: (H, W), (H, W, C), (B, H, W) or (B, H, W, C); torch: [H, W], [C, H, W] or [B, C, H, W];
-            PIL: "L", "RGB" or "I;16". C is 1 or 3, H and W are at least 16. Values are uint8, uint16, or floating-point
-            in 0..1. Of a colour image the luma counts.
+            PIL: "L", "RGB" or "I;16". C is 1 or 3, H and W are at least 16. Values are uint8, uint16 (65535 is white:
+            divide counts of 12 or 14 bits by their largest value), or floating-point in 0..1. Of a colour image the
+            luma counts.
         vis: Visible image of the same height and width, in any of these forms. Its colours are kept.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``; ``"auto"`` for CUDA if it is there.
 
     Returns:
-        The fused image, of the type, shape, type of numbers and device of ``vis``.
+        The fused image, of the type, shape, type of numbers and device of ``vis``. Where one of the two has the same
+        value everywhere, it is the other.
 
     Raises:
         TypeError: An image has another type.
@@ -168,24 +173,36 @@ class Fuser:
     def _fuse_luma(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         ir, vis = ir.to(self.dtype), vis.to(self.dtype)
         if self.tile is not None and isinstance(self.network, FusionStudent):
-            return fuse_tiled(self.network, ir=ir, vis=vis, tile=self.tile)
-        return self.network(ir=ir, vis=vis)
+            fused = fuse_tiled(self.network, ir=ir, vis=vis, tile=self.tile)
+        else:
+            fused = self.network(ir=ir, vis=vis)
+        # Of a flat picture the network's normalisations would show nothing but its own rounding.
+        return torch.where(_flat(ir), vis, torch.where(_flat(vis), ir, fused))
+
+
+def _flat(image: Tensor) -> Tensor:
+    """Tell for each picture [B, 1, H, W] whether it has one value throughout, as [B, 1, 1, 1]."""
+    low, high = image.flatten(1).aminmax(dim=1)
+    return (high - low < _SAME).view(-1, 1, 1, 1)
 
 
 def _resolve(device: str) -> torch.device:
     try:
         resolved = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        torch.empty(0, device=resolved)
+        torch.empty(0, device=resolved).cpu()
     except (RuntimeError, AssertionError) as error:  # the latter where PyTorch is built without CUDA
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f'device {device!r} cannot be used: {reason} Set "cpu" or "auto".') from error
+        reason = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
+        raise ValueError(f'device {device!r} cannot be used: {reason}. Set "cpu" or "auto".') from error
     return resolved
 
 
 def _check_together(ir: Tensor, vis: Tensor) -> None:
     """Refuse two batches that are no registered pairs."""
     if len(ir) != len(vis):
-        raise ValueError(f"ir and vis must be equally many. Got {len(ir)} and {len(vis)}.")
+        raise ValueError(
+            f"ir and vis must be equally many. Got {len(ir)} and {len(vis)}; channels come last in numpy arrays, and "
+            "before height and width in tensors."
+        )
     sizes = [" x ".join(map(str, image.shape[-2:])) for image in (ir, vis)]
     if sizes[0] != sizes[1]:
         raise ValueError(

@@ -94,7 +94,7 @@ def _import_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ImageError('videos need PyAV: pip install "fusion-env[video]"') from error
+        raise ImageError('videos need PyAV; in the folder of fusion-env: pip install -e ".[video]"') from error
     return av
 
 

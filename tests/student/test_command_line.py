@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from student import command_line
 from student.command_line import main
 from student.network import FusionStudent
 from student.weights import save_state
@@ -46,9 +47,11 @@ class TestFuse:
             (["IR"], "VIS is missing"),
             (["IR", "nowhere.png"], "nowhere.png: no such file"),
             (["IR", "."], "name two of one kind"),
+            (["IR", "IR"], "are the same; name the infrared and the visible one"),
+            ([".", "."], "are the same"),
             (["IR", "VIS", "--side-by-side", "ir-left"], "leave out VIS"),
             (["IR", "--side-by-side", "ir-left"], "--side-by-side is for videos"),
-            (["VIDEO", "VIDEO"], "OUT must name a video that ends in one of .avi, .m4v, .mkv, .mov, .mp4"),
+            (["VIDEO", "OTHER"], "OUT must name a video that ends in one of .avi, .m4v, .mkv, .mov, .mp4"),
             (["IR", "VIS", "--half", "--device", "cpu"], "needs a CUDA device"),
             (["IR", "VIS", "--tile", "9"], "tile must be at least 64"),
             (["IR", "VIS", "--weights", "nowhere.pt"], "nowhere.pt cannot be opened"),
@@ -63,8 +66,10 @@ class TestFuse:
         message: str,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        (tmp_path / "a.mp4").touch()
-        names = {"IR": pair[0], "VIS": pair[1], "VIDEO": str(tmp_path / "a.mp4")}
+        videos = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+        for video in videos:
+            video.touch()
+        names = dict(zip(("IR", "VIS", "VIDEO", "OTHER"), (*pair, *map(str, videos)), strict=True))
         assert main(["fuse", *(names.get(part, part) for part in arguments), "-o", str(tmp_path / "out.png")]) == 2
         assert message in caplog.text
         assert not (tmp_path / "out.png").exists()
@@ -80,6 +85,23 @@ class TestFuse:
     def test_other_ending(self, pair: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
         assert main(["fuse", *pair, "-o", "out.gif"]) == 2
         assert "OUT must name a file that ends in one of .png" in caplog.text
+
+    def test_an_image_that_cannot_be_written(
+        self, pair: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert main(["fuse", *pair, "-o", str(tmp_path / "ir.png" / "out.png")]) == 2
+        assert f"{tmp_path / 'ir.png'}: no folder to write into, " in caplog.text
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def interrupt() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "main", interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        command_line.command()
+    assert stopped.value.code == 130
+    assert "stopped; files that are there are whole" in caplog.text
 
 
 def test_info(capsys: pytest.CaptureFixture, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -99,6 +121,31 @@ class TestExport:
         assert "| vif | 0.5000 |" in (tmp_path / "hub" / "README.md").read_text()
         assert main(["export", *out, "--method", "third"]) == 2
         assert "has no method 'third', only other, student" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["-o", "hub", "--half"], "--half is for files that end in .onnx or .pt2"),
+            (["-o", "x.onnx", "--repo", "me/mine", "--metrics", "x.csv"], "--repo, --metrics: only a folder"),
+            (["-o", "hub", "--metrics", "good.csv"], "--metrics needs --dataset"),
+            (["-o", "hub", "--metrics", "x.csv", "--dataset", "TNO"], "x.csv holds a mean that is no number"),
+        ],
+    )
+    def test_options_that_would_have_no_effect(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        arguments: list[str],
+        message: str,
+    ) -> None:
+        pytest.importorskip("huggingface_hub")
+        monkeypatch.chdir(tmp_path)
+        Path("x.csv").write_text("method,metric,mean\nstudent,vif,\n")
+        Path("good.csv").write_text("method,metric,mean\nstudent,vif,0.5\n")
+        assert main(["export", *arguments]) == 2
+        assert message in caplog.text
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["good.csv", "x.csv"]
 
     def test_other_ending(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert main(["export", "-o", str(tmp_path / "x.txt")]) == 2

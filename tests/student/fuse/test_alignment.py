@@ -38,6 +38,14 @@ def test_found_again(scale: float) -> None:
     assert np.corrcoef(aligned[inner].ravel(), ir[inner].ravel())[0, 1] > max(0.9, before)
 
 
+def test_a_picture_too_small_to_compare() -> None:
+    ir, vis = scene(3)
+    with pytest.raises(
+        AlignmentError, match=r"160 x 120 visible pixels have room for 8 patches, needed are 24\. Enlarge"
+    ):
+        align(ir=ir, vis=cv2.resize(vis, (160, 120)))
+
+
 def test_another_scene_is_refused() -> None:
     with pytest.raises(AlignmentError, match=r"no trustworthy alignment: \d+ of \d+ patches .* same scene"):
         align(ir=scene(3)[0], vis=scene(4)[1])

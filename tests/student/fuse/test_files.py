@@ -137,7 +137,12 @@ class TestFiles:
     def test_all_images_without_partner_are_named(self, folders: Path) -> None:
         save(folders / "ir" / "only.png", 20, 20)
         save(folders / "vi" / "alone.png", 20, 20, 3)
-        with pytest.raises(PairingError, match=r"2 images have no partner .*only\.png, .*alone\.png"):
+        with pytest.raises(PairingError, match=r"^2 images have no partner .*only\.png, .*alone\.png"):
+            pair_files(ir_dir=folders / "ir", vis_dir=folders / "vi")
+
+    def test_a_single_one_without_partner(self, folders: Path) -> None:
+        save(folders / "ir" / "only.png", 20, 20)
+        with pytest.raises(PairingError, match="^1 image has no partner"):
             pair_files(ir_dir=folders / "ir", vis_dir=folders / "vi")
 
     def test_name_twice(self, folders: Path) -> None:
@@ -229,6 +234,28 @@ class TestCommandLine:
         assert main([*arguments(folders), "--bit-depth", "12"]) == 1
         with pytest.raises(SystemExit):
             main([*arguments(folders), "--bit-depth", "12", "--stretch"])
+
+    @pytest.mark.parametrize("out", ["file", "file/below", "/proc/nowhere"])
+    def test_a_place_that_cannot_be_written_is_told_first(
+        self, folders: Path, out: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (folders / "file").touch()
+        assert main([*arguments(folders)[:-1], str(folders / out)]) == 2
+        assert f"{folders / out}: no folder to write into, " in caplog.text
+        assert "of 2 pairs" not in caplog.text
+
+    def test_a_result_that_cannot_be_written_is_named(self, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (folders / "out" / "a.png").mkdir(parents=True)
+        assert main(arguments(folders)) == 1
+        assert f"{folders / 'out' / 'a.png'}: cannot be written, Is a directory" in caplog.text
+
+    def test_a_flat_picture_is_named(self, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
+        Image.fromarray(np.full((24, 30), 7, np.uint8)).save(folders / "ir" / "a.png")
+        assert main(arguments(folders)) == 0
+        assert "a.png has the same value everywhere" in caplog.text
+        assert caplog.text.count("same value") == 1
+        fused, vis = (np.asarray(Image.open(folders / name)) for name in ("out/a.png", "vi/a.bmp"))
+        assert np.abs(fused.astype(int) - vis).max() <= 1
 
     def test_bad_weights(self, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
         (folders / "student.safetensors").unlink()

@@ -71,7 +71,7 @@ def test_pil(mode: str, shape: tuple[int, ...], dtype: Any) -> None:
     [
         (levels(20, 24), levels(20, 25), r"ir is 20 x 24 and vis 20 x 25 .* registered.*--align"),
         (levels(20, 24), levels(20, 24, 4), r"vis must have shape .*alpha"),
-        (levels(2, 20, 24), levels(20, 24), r"equally many\. Got 2 and 1"),
+        (levels(2, 20, 24), levels(20, 24), r"equally many\. Got 2 and 1; channels come last"),
         (levels(20, 24), np.full((20, 24), 7.0), r"vis has floating-point values from 7 to 7; .*divide"),
         (np.full((20, 24), np.nan), levels(20, 24), "ir has floating-point values from nan"),
         (levels(20, 24, 3), levels(20, 24), "are they swapped"),
@@ -104,6 +104,19 @@ def test_fuse_is_the_embedded_student() -> None:
     assert not np.array_equal(fused, vis)
 
 
+@pytest.mark.parametrize("value", [0, 77])
+@pytest.mark.parametrize("tile", [None, 64])
+def test_of_a_flat_picture_the_other_is_the_result(value: int, tile: int | None) -> None:
+    fuser = student.load(device="cpu", tile=tile)
+    flat, picture = np.full((32, 40), value, np.uint8), levels(32, 40)
+    for ir, vis in ((flat, picture), (picture, flat), (picture, np.repeat(flat[..., None], 3, axis=2))):
+        fused = fuser(ir=ir, vis=vis)
+        assert np.array_equal(fused if fused.ndim == 2 else fused[..., 1], picture)
+    both = fuser(ir=np.stack([flat, picture]), vis=np.stack([picture, picture[::-1]]))
+    assert np.array_equal(both[0], picture)
+    assert np.array_equal(both[1], fuser(ir=picture, vis=picture[::-1]))
+
+
 def test_batches_are_single_images() -> None:
     ir, vis = levels(3, 32, 40), levels(3, 32, 40, 3)
     fused = student.fuse(ir, vis, device="cpu")
@@ -133,7 +146,7 @@ class TestSettings:
         with pytest.raises(ValueError, match="tile must be at least 64, .* Got 10"):
             student.load(device="cpu", tile=10)
 
-    @pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+    @pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta"])
     def test_device(self, device: str) -> None:
         with pytest.raises(ValueError, match=rf"device '{device}' cannot be used: .*\"cpu\" or \"auto\""):
             student.load(device=device)
