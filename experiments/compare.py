@@ -71,6 +71,8 @@ def _folders(ir: Path, vis: Path, scratch: Path) -> tuple[Path, Path]:
     for path in (ir, vis):
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
+    if ir.samefile(vis):
+        raise DataError(f"{ir} and {vis} are the same; name the infrared and the visible one")
     if ir.is_dir() != vis.is_dir():
         raise DataError(f"{ir} and {vis} must be two images or two folders")
     if ir.is_dir():
@@ -82,7 +84,10 @@ def _folders(ir: Path, vis: Path, scratch: Path) -> tuple[Path, Path]:
 
 
 def _fuse(name: str, weights: str | None, ir: Path, vis: Path, out: Path, args: argparse.Namespace) -> None:
-    fuser = load(weights, device=args.device)
+    try:
+        fuser = load(weights, device=args.device)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     print(f"{name}: {fuser.describe()}")
     scale = Scale(args.bit_depth, args.stretch)
     with as_data_error():

@@ -191,7 +191,7 @@ def _resolve(device: str) -> torch.device:
         resolved = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         torch.empty(0, device=resolved).cpu()
     except (RuntimeError, AssertionError) as error:  # the latter where PyTorch is built without CUDA
-        reason = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
+        reason = str(error).strip().split("\n")[0].split(". ")[0].rstrip(".!")
         raise ValueError(f'device {device!r} cannot be used: {reason}. Set "cpu" or "auto".') from error
     return resolved
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments.compare import main
-from fusion_env.errors import DataError
+from fusion_env.errors import ConfigError, DataError
 from student.network import FusionStudent
 from student.weights import save_state
 
@@ -38,3 +38,10 @@ def test_faults_are_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
     pair[0].write_bytes(b"no image")
     with pytest.raises(DataError, match=r"light\.png: not an image"):
         main([*map(str, pair), "--out", str(tmp_path / "out")])
+
+
+def test_settings_are_checked(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="are the same"):
+        main([str(pair[1]), str(pair[1]), "--out", str(tmp_path / "out")])
+    with pytest.raises(ConfigError, match="device 'nonsense' cannot be used"):
+        main([*map(str, pair), "--out", str(tmp_path / "out"), "--device", "nonsense"])
