@@ -1,7 +1,8 @@
 """Steer the distillation of an infrared-visible image-fusion network with reinforcement learning (arXiv 2509.02424).
 
 Importing the package registers the environments ``fusion_env/FusionDistill-v0`` (preset demo),
-``fusion_env/FusionDistillPaper-v0`` and ``fusion_env/FusionDistillTiny-v0``.
+``fusion_env/FusionDistillPaper-v0`` and ``fusion_env/FusionDistillTiny-v0``; and, for debugging,
+``fusion_env/FusionDistillSurrogate-v0``, a model that imitates the last of them.
 """
 
 from fusion_env.siblings import check_sibling
@@ -27,5 +28,11 @@ for _id, _preset in (
         vector_entry_point="fusion_env.vector_env:FusionDistillVectorEnv",
         kwargs={"preset": _preset},
     )
+
+gymnasium.register(
+    id="fusion_env/FusionDistillSurrogate-v0",
+    entry_point="fusion_env.surrogate.env:FusionDistillSurrogateEnv",
+    vector_entry_point="fusion_env.surrogate.vector_env:FusionDistillSurrogateVectorEnv",
+)
 
 survive_forks()

@@ -354,7 +354,7 @@ PRESETS.register("bench")(
     )
 )
 PRESETS.register("demo")(DistillConfig())
-# Every number that the paper gives.
+# The numbers that the paper gives; docs/reference/what-the-paper-leaves-open.md lists those that are chosen.
 PRESETS.register("paper")(
     DistillConfig(
         data="m3fd",

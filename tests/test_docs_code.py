@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from experiments import run_agent
+from experiments.export_minari import export_minari
 from experiments.running import policies
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -32,6 +34,24 @@ def test_quick_start() -> None:
     assert names["action"].shape == (7,)
     action, _ = names["Gentle"]().predict(names["observation"][None])
     assert names["env"].action_space.contains(action[0])
+
+
+def test_surrogate(capsys: pytest.CaptureFixture[str]) -> None:
+    run("guide/surrogate.md")
+    assert capsys.readouterr().out == "(8, 7)\n"
+
+
+@pytest.mark.slow
+def test_minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("minari", reason="needs the extra [clients]")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    for command in re.findall(r"^python (experiments/run_agent.*)", (DOCS / "guide" / "minari.md").read_text(), re.M):
+        _, *arguments = command.split()
+        out = str(tmp_path / arguments.pop())
+        assert run_agent.main([*arguments, out, "--rounds", "2", "--runs", "5", "--threads", "1", "--no-details"]) == 0
+    export_minari([tmp_path / "runs" / name for name in ("random", "ppo")], "fusion/tiny-v0")
+    names = run("guide/minari.md")
+    assert names["episode"].observations.shape == (3, 10)
 
 
 def test_agents(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from experiments.running.config import RunConfig
 from experiments.running.interruption import Interrupted
 from fusion_env.errors import ConfigError, FusionEnvError, MissingRequirementsError, unknown_name
 
-__all__ = ["EXECUTORS", "Job", "Resources", "map_runs"]
+__all__ = ["EXECUTORS", "Job", "Resources", "end_with_parent", "map_runs"]
 
 _logger = logging.getLogger(__name__)
 
@@ -170,10 +170,10 @@ def _start_worker(slots: "Queue[int | None]") -> None:
     gpu = slots.get()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Leave when the driver dies, however it dies: an orphan would write into directories that nobody waits for."""
     parent = multiprocessing.parent_process()
     if parent is not None:

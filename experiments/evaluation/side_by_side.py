@@ -1,6 +1,6 @@
 """Draw sources and fused images side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -10,7 +10,7 @@ from experiments.output import save_figure, without_surrogates
 from fusion_env.data import read_infrared, read_visible
 from student.images import Pixels
 
-__all__ = ["draw_grid"]
+__all__ = ["draw_grid", "draw_pictures"]
 
 _WIDTH = 3.0  # inches of one picture
 _TITLE, _MARGIN = 0.25, 0.3  # inches above the first row, left of the first column
@@ -27,14 +27,24 @@ def draw_grid(images: ComparedImages, names: Sequence[str], path: Path) -> None:
         names: Pairs to show.
         path: PNG file.
     """
-    rows = [_pictures(images, name) for name in names]
-    heights = [_WIDTH * pictures[0].shape[0] / pictures[0].shape[1] for pictures in rows]
     titles = ("infrared", "visible", *images.methods)
+    draw_pictures(titles, {name: _pictures(images, name) for name in names}, path)
+
+
+def draw_pictures(titles: Sequence[str], rows: Mapping[str, Sequence[Pixels]], path: Path) -> None:
+    """Draw rows of pictures side by side.
+
+    Args:
+        titles: Of the columns.
+        rows: By title, a picture for each column, grey [H, W] or RGB [H, W, 3]; those of a row have one size.
+        path: PNG file.
+    """
+    heights = [_WIDTH * pictures[0].shape[0] / pictures[0].shape[1] for pictures in rows.values()]
     width = _MARGIN + len(titles) * (_WIDTH + _GAP)
     height = _TITLE + sum(heights) + _GAP * len(heights)
     figure = Figure(figsize=(width, height))
     bottom = height - _TITLE
-    for name, pictures, tall in zip(names, rows, heights, strict=True):
+    for (name, pictures), tall in zip(rows.items(), heights, strict=True):
         bottom -= tall + _GAP
         middle = (bottom + tall / 2) / height
         _label(figure, _MARGIN / 2 / width, middle, name, tall, rotation=90)

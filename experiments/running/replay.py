@@ -12,15 +12,12 @@ import numpy as np
 import torch
 
 from experiments.running.config import RunConfig
-from experiments.running.directory import RunDirectory
-from experiments.running.judge import frozen_seed
-from experiments.running.rounds import RoundsFile, Row, round_row
-from fusion_env.action import ACTION_NAMES
+from experiments.running.recorded import Beginnings, open_recorded
+from experiments.running.rounds import Row, round_row, row_action
 from fusion_env.data import Progress, no_progress
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
-from fusion_env.identity import differences
-from fusion_env.task import DistillationTask, build_task
+from fusion_env.task import DistillationTask
 from student.weights import load_state
 
 __all__ = ["Mismatch", "Replay", "replay"]
@@ -84,8 +81,7 @@ class Replay:
 def replay(run_dir: Path, *, tolerance: float = 0.0, progress: Progress = no_progress) -> Replay:
     """Replay the runs in a directory, and compare every column of every round, up to the first that differs.
 
-    The environments are seeded as when the run was made: once for all runs of a student in which the agent learned, and
-    anew for each run of the frozen agent.
+    The environments are seeded as when the run was made; see `experiments.running.recorded.Beginnings`.
 
     Args:
         run_dir: Directory of a run; it is only read.
@@ -100,45 +96,21 @@ def replay(run_dir: Path, *, tolerance: float = 0.0, progress: Progress = no_pro
     """
     if not (math.isfinite(tolerance) and tolerance >= 0):
         raise ConfigError(f"tolerance must be a number of 0 or more. Got {tolerance}")
-    directory = RunDirectory(run_dir)
-    config, rows = directory.read_config(), _read_rows(directory.rounds)
-    task = build_task(config.env, progress)
-    changed = differences((config.env, directory.recorded_fingerprints()), (config.env, task.fingerprints))
-    if changed:
-        raise ConfigError(f"{run_dir} cannot be replayed, since it was made with other content: {changed}. Restore it")
-    replayer = _Replayer(config, task)
+    recorded = open_recorded(run_dir, progress)
+    config, rows = recorded.config, recorded.rows
+    replayer = _Replayer(config, recorded.task)
     matched: dict[tuple[str, int], int] = {}
-    recorded = (rows[index] for index in progress(range(len(rows)), "rounds"))
-    for row, new in zip(rows, map(replayer.play, recorded), strict=True):
+    played = (replayer.play(rows[index]) for index in progress(range(len(rows)), "rounds"))
+    for row, new in zip(rows, played, strict=True):
         phase, run = row["phase"], int(row["run"])
         differing = _differences(row, new, tolerance)
         if differing:
             return Replay(matched, Mismatch(phase, run, int(row["round"]), differing), None)
         matched[phase, run] = matched.get((phase, run), 0) + 1
-    summary = directory.summary.read()
+    summary, student = recorded.directory.summary.read(), recorded.directory.student
     # The student delivered is that of the last recorded run, unless the agent broke.
     complete = summary is not None and not summary["agent_diverged"]
-    return Replay(matched, None, _same_student(replayer.delivered, directory.student, tolerance) if complete else None)
-
-
-def _read_rows(file: RoundsFile) -> list[Row]:
-    try:
-        rows = file.read()
-        for number, row in enumerate(rows, 1):
-            int(row["run"]), int(row["round"]), _action(row)
-            if None in row or None in row.values():
-                raise ValueError(f"row {number} has too many or too few columns")
-    except FileNotFoundError as error:
-        raise ConfigError(f"{file.path} does not exist: no round of this run was finished") from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ConfigError(f"{file.path} is damaged ({error})") from error
-    if not rows:
-        raise ConfigError(f"{file.path} holds no finished round")
-    return rows
-
-
-def _action(row: Row) -> list[float]:
-    return [float(row[f"action_{name}"]) for name in ACTION_NAMES]
+    return Replay(matched, None, _same_student(replayer.delivered, student, tolerance) if complete else None)
 
 
 class _Replayer:
@@ -149,38 +121,29 @@ class _Replayer:
     """
 
     def __init__(self, config: RunConfig, task: DistillationTask) -> None:
-        self._config, self._task = config, task
-        self._envs: dict[tuple[str, int], FusionDistillEnv] = {}
-        self._runs: dict[tuple[str, int], int] = {}
+        self._last_run = config.runs + config.eval_runs - 1
+        self._beginnings = Beginnings(config, task)
+        self._going_on: dict[tuple[str, int], tuple[int, FusionDistillEnv]] = {}
         self.delivered: dict[str, torch.Tensor] = {}
 
     def play(self, row: Row) -> Row:
         """Take the action of a row, and return the row that it gives now."""
         phase, run = row["phase"], int(row["run"])
-        key = (phase, run % self._config.num_envs if phase == "learn" else 0)
-        if self._runs.get(key) != run:
-            if key in self._envs and not self._envs[key].run.over:
+        student = self._beginnings.student(phase, run)
+        number, env = self._going_on.get(student, (None, None))
+        if env is None or number != run:
+            if env is not None and not env.run.over:
                 return {**row, "run": "the run before goes on"}
-            self._reset(key, run)
-        env = self._envs[key]
+            env = self._beginnings.reset(phase, run)
+            self._going_on[student] = run, env
         if env.run.over:
             return {**row, "round": "the run is over"}
-        _, reward, _, _, info = env.step(_action(row))
-        if run == self._config.runs + self._config.eval_runs - 1:
+        _, reward, _, _, info = env.step(row_action(row))
+        if run == self._last_run:
             self.delivered = env.run.best
         # Vector environments hand rewards on as float32.
-        new = round_row(phase, run, _action(row), float(np.float32(reward)), info)
+        new = round_row(phase, run, row_action(row), float(np.float32(reward)), info)
         return {name: str(value) for name, value in new.items()}
-
-    def _reset(self, key: tuple[str, int], run: int) -> None:
-        phase, student = key
-        if phase == "evaluate":
-            seed: int | None = frozen_seed(self._config.seed, run - self._config.runs)
-        else:  # a student's later runs continue the environment's own stream
-            seed = None if key in self._envs else self._config.seed + student
-        env = self._envs.setdefault(key, FusionDistillEnv.from_task(self._task))
-        env.reset(seed=seed)
-        self._runs[key] = run
 
 
 def _differences(recorded: Row, new: Row, tolerance: float) -> dict[str, tuple[str, str]]:

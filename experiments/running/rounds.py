@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from fusion_env.degradation import Degradation
 from fusion_env.errors import ConfigError
 from student.files import write_atomic
 
-__all__ = ["RoundsFile", "Row", "round_row"]
+__all__ = ["RoundsFile", "Row", "round_row", "row_action", "row_info"]
 
 Row = dict[str, str]
 """A row as it is read back."""
@@ -40,6 +41,36 @@ def round_row(phase: str, run: int, action: Sequence[float], reward: float, info
     row |= {f"teacher_{name}": value for name, value in info["teacher"].items()}
     row["diverged"] = info["diverged"]
     return row
+
+
+def row_action(row: Row) -> list[float]:
+    """Return the action of a row.
+
+    Raises:
+        KeyError: A number is missing.
+        ValueError: It is none.
+    """
+    return [float(row[f"action_{name}"]) for name in ACTION_NAMES]
+
+
+def row_info(row: Row) -> dict[str, Any]:
+    """Return the info that `round_row` made a row of, without ``report``: numbers, and mappings to numbers.
+
+    Raises:
+        KeyError: A column is missing.
+        ValueError: A value is no number.
+    """
+    groups = {"losses": "loss", "loss_weights": "weight", "student": "student", "teacher": "teacher"}
+    info: dict[str, Any] = {"round": int(row["round"]), "diverged": row["diverged"] == "True"}
+    info |= {name: float(row[name]) for name in ("gap", "guidance_share", "update_norm", "fused_std")}
+    info["degradation"] = {item.name: float(row[item.name]) for item in fields(Degradation)}
+    for group, prefix in groups.items():
+        info[group] = {
+            name.removeprefix(f"{prefix}_"): float(value)
+            for name, value in row.items()
+            if name.startswith(f"{prefix}_")
+        }
+    return info
 
 
 class RoundsFile:

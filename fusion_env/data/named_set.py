@@ -71,6 +71,11 @@ class NamedSet(PairFiles):
             raise joint_error(f"cannot use {data_set.name} in {root}", problems)
         self.name = self._announce(places)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labelled classes; empty where nothing is labelled."""
+        return self.data_set.labels.classes if self.data_set.labels else ()
+
     def boxes(self, index: int) -> tuple[Box, ...]:
         """Read the boxes of a pair, in pixels of the image as published.
 

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 
+from fusion_env.data.labels import Box
 from fusion_env.data.pairs import ImagePair, PairSource
 from fusion_env.data.procedural import ProceduralScenes
 from fusion_env.data.scene_seeds import scene_seed
@@ -28,6 +29,7 @@ class SplitScenes(PairSource):
         sizes: Height and width of every pair.
         split_names: The three lists.
         parts: The scenes of each list.
+        classes: Names of the labelled classes.
 
     Raises:
         ConfigError: A number is out of range.
@@ -42,6 +44,7 @@ class SplitScenes(PairSource):
     split_names: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     parts: tuple[ProceduralScenes, ...] = field(init=False, repr=False, compare=False)
     name = "procedural"
+    classes = ProceduralScenes.classes
 
     def __post_init__(self) -> None:
         """Check the arguments and name the pairs."""
@@ -65,15 +68,24 @@ class SplitScenes(PairSource):
 
     def load(self, index: int) -> ImagePair:
         """Render pair ``index``; IndexError outside 0..count-1."""
-        if not 0 <= index < self.count:
-            raise IndexError(f"index must lie in 0..{self.count - 1}, got {index}")
-        place = index
-        for scenes in self.parts:
-            if place < len(scenes):
-                break
-            place -= len(scenes)
+        scenes, place = self._find(index)
         scene = scenes.scene(place)
         return ImagePair(self.names[index], scene.ir, scene.vis)
+
+    def boxes(self, index: int) -> tuple[Box, ...]:
+        """Return the boxes of pair ``index``; IndexError outside 0..count-1."""
+        scenes, place = self._find(index)
+        return scenes.boxes(place)
+
+    def _find(self, index: int) -> tuple[ProceduralScenes, int]:
+        """Return the scenes that a pair is one of, and its index there."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"index must lie in 0..{self.count - 1}, got {index}")
+        for scenes in self.parts:
+            if index < len(scenes):
+                break
+            index -= len(scenes)
+        return scenes, index
 
     def fingerprint(self) -> str:
         """Hash of the parameters and of the rendering's version; equal exactly if all pixels are."""

@@ -148,6 +148,7 @@ def test_across(cache: str, tmp_path: Path) -> None:
             assert steps[0]["action_blur"] < steps[2]["action_blur"]
 
 
+@pytest.mark.slow
 def test_a_policy_of_unknown_class(cache: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(POLICY)

@@ -48,7 +48,8 @@ def shown(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_names() -> None:
-    commands = ("run", "agent", "benchmark", "evaluate", "compare", "report", "replay")
+    commands = ("run", "agent", "benchmark", "evaluate", "compare", "report")
+    commands += ("table1", "detection", "ablation", "reproduce", "replay", "export-minari")
     assert list(SCRIPTS) == [*(f"fusion-env-{name}" for name in commands), "fusion-student"]
 
 
@@ -82,6 +83,7 @@ def test_settings(command: str, columns: int, monkeypatch: pytest.MonkeyPatch, c
     assert "--logit-scale" in page
 
 
+@pytest.mark.slow
 def test_a_mistake_on_a_console_that_is_not_utf8(tmp_path: Path) -> None:
     variables = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     status, output = finish(start("fusion-env-replay", "Bäume", cwd=tmp_path, **variables))

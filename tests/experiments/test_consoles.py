@@ -41,6 +41,7 @@ def folders(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("setting", ["ascii", pytest.param("cp1252", marks=pytest.mark.slow)])
 class TestCommands:
+    @pytest.mark.slow
     def test_evaluate(self, folders: Path, setting: str) -> None:
         sources = ["--ir", str(folders / "ir"), "--vi", str(folders / "vi"), "--metrics", "en"]
         command = ["experiments/evaluate.py", *sources, "--fused", f"mäßig={folders / 'fused'}"]
@@ -67,6 +68,7 @@ class TestCommands:
         assert "1 of 2 pairs fused" in done.stderr
         assert [path.name for path in (folders / "öut").iterdir()] == [f"{NAMES[0]}.png"]
 
+    @pytest.mark.slow
     def test_metrics(self, folders: Path, setting: str) -> None:
         files = [str(folders / side / f"{NAMES[0]}.png") for side in ("fused", "ir", "vi")]
         done = run(setting, "-m", "fusion_env.metrics", *files, "--metrics", "en", "vif")

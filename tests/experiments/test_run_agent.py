@@ -12,13 +12,17 @@ from tests.experiments.processes import recorded, start, wait_until
 REPORTED = {"teacher", "stage0", "final", "last", "unsharp", "contrast", "average", "laplacian"}
 
 
-@pytest.mark.parametrize("algo", ["constant", "random", "linear", "td3", "a2c"])
+@pytest.mark.parametrize(
+    "algo",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("constant", "linear", "td3")] + ["random", "a2c"],
+)
 def test_every_kind_of_agent_runs(finished, tmp_path: Path, algo: str) -> None:
     rows = finished(tmp_path, "--algo", algo, "--rounds", "20").rounds.read()
     assert len(rows) == 20
     assert (len({row["action_noise"] for row in rows}) == 1) == (algo == "constant")
 
 
+@pytest.mark.slow
 def test_guidance_only_is_the_control_that_run_prints(finished, tmp_path: Path) -> None:
     run = finished(tmp_path, "--algo", "guidance-only", "--batch-size", "2", "--rounds", "3", "--details")
     assert {row["weight_self_learning"] for row in run.rounds.read()} == {"0.0"}
@@ -108,6 +112,7 @@ def test_killed_and_resumed_is_as_if_never_killed(finished, tiny, tmp_path: Path
     assert not cut.checkpoints()
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints(finished, crashed, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole, cut = (tmp_path / name for name in ("whole", "cut"))
     more = ["--rounds", "8", "--checkpoint-every", "2"]

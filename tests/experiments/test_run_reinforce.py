@@ -126,6 +126,7 @@ def test_errors_are_one_line_with_exit_code_2_and_nothing_written(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_the_line_and_the_exit_code() -> None:
     process = start("run_reinforce.py", ["--resume", "/no/such/run"])
     printed, _ = process.communicate(timeout=120)

@@ -71,6 +71,7 @@ def test_stage_0_has_every_setting_in_its_key(task: DistillationTask, settings: 
     assert len({key(later) for later in (settings, *with_later_field(settings))}) == 3
 
 
+@pytest.mark.slow
 def test_the_other_settings_do_not_change_stage_0(task: DistillationTask, settings: Stage0Settings) -> None:
     def student(settings: Stage0Settings) -> torch.Tensor:
         stage0, _ = train_stage0(settings, task.bank, task.features, task.stage0, iterations=1)

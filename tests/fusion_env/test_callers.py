@@ -110,12 +110,8 @@ def _everything(config: DistillConfig) -> tuple[list[float], np.ndarray, np.ndar
     return rewards, _numbers(env.task.stage0), _numbers(last.student)
 
 
-@pytest.mark.parametrize(
-    "caller",
-    # The engine goes through each of them in the fast lane.
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in CALLERS), "all"],
-    indirect=True,
-)
+@pytest.mark.slow  # the engine goes through each of them in the fast lane
+@pytest.mark.parametrize("caller", [*CALLERS, "all"], indirect=True)
 def test_a_run_is_the_same(caller: Callable[[], Any], tiny_config: MakeConfig, tmp_path: Path) -> None:
     expected = _everything(tiny_config(cache_dir=str(tmp_path / "plain")))
     with caller():
@@ -167,6 +163,7 @@ def test_an_engine_is_the_same(caller: Callable[[], Any], tiny_config: MakeConfi
         assert train() == expected
 
 
+@pytest.mark.slow
 def test_autocast_of_the_settings_is_the_same(tiny_config: MakeConfig) -> None:
     config = tiny_config(autocast=True)
     expected = _everything(config)[0]

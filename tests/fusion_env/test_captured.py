@@ -117,7 +117,13 @@ def test_it_is_said_how_rounds_are_run(tasks: list[DistillationTask]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"iterations": 3}, {"update": "sum", "schedule": "linear"}, {"detach_original": False}, {"guidance": False}],
+    [
+        {"iterations": 3},
+        *(
+            pytest.param(change, marks=pytest.mark.slow)
+            for change in ({}, {"update": "sum", "schedule": "linear"}, {"detach_original": False}, {"guidance": False})
+        ),
+    ],
 )
 def test_the_same_trajectory(change: dict[str, object], tiny_config: MakeConfig) -> None:
     eager, captured = (task.new_engine(1, 2) for task in make_tasks(tiny_config, **change))

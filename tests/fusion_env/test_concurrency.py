@@ -108,6 +108,7 @@ def test_two_processes_that_build_one_task_compute_it_once(tmp_path: Path) -> No
     assert all(name.endswith(".safetensors") for name in left)
 
 
+@pytest.mark.slow
 def test_a_killed_holder_is_in_nobodys_way(tmp_path: Path) -> None:
     worker = _start(_HOLD, tmp_path / "x.safetensors", "holding")
     path, compute, results = tmp_path / "x.safetensors", Counter(), []
@@ -244,6 +245,7 @@ def test_a_full_disk_costs_the_cache_only(tmp_path: Path, caplog: pytest.LogCapt
     assert compute.calls == 2
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=3), st.floats(0, 1))
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_files_are_never_trusted(tmp_path: Path, flips: list[tuple[float, int]], kept: float) -> None:

@@ -82,6 +82,7 @@ def test_what_was_made_in_python_goes_along(tiny_config: MakeConfig) -> None:
     assert go_on(other) == go_on(env)
 
 
+@pytest.mark.slow
 def test_another_process_continues(tiny_config: MakeConfig, tmp_path: Path) -> None:
     env = begun(tiny_config(threads=1))
     (tmp_path / "env.pickle").write_bytes(pickle.dumps(env))

@@ -257,6 +257,7 @@ def test_epoch_iterations() -> None:
     assert epoch_iterations(1, 24) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

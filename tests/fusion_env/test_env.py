@@ -524,6 +524,7 @@ def test_encode_action_uses_the_environments_scale(tiny_env: MakeEnv) -> None:
     assert info["degradation"]["jpeg_quality"] == 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -101,6 +101,7 @@ def test_images_of_several_sizes(tmp_path: Path, tiny_config: MakeConfig) -> Non
     assert teacher["vif"] == pytest.approx(two.teacher()["vif"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_so_many_whole_images(tiny_config: MakeConfig) -> None:
     config = tiny_config(**WHOLE, scenes=40)
     chosen = [build_task(config.replace(score_limit=limit)).scored[0].ir for limit in (None, 9, 2)]

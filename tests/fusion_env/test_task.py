@@ -215,6 +215,7 @@ def test_a_configuration_does_not_pass_an_object_off_as_a_name(tiny_config: Make
         build_task(DistillConfig.from_dict(config.to_dict()))
 
 
+@pytest.mark.slow
 def test_environments_on_a_source_made_in_python(tiny_cache: Path) -> None:
     settings: dict[str, Any] = {"cache_dir": str(tiny_cache), "crop_size": 96}  # larger than the preset's scenes
     env = FusionDistillEnv("tiny", source=Noise(0), **settings)

@@ -77,7 +77,12 @@ def test_make_vec_gives_the_native_environment(tiny_cache: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("students", "seed", "workers"), [(2, 5, IN_TURN), (3, 2**31, 2), pytest.param(4, 11, 4, marks=pytest.mark.slow)]
+    ("students", "seed", "workers"),
+    [
+        (2, 5, IN_TURN),
+        pytest.param(3, 2**31, 2, marks=pytest.mark.slow),
+        pytest.param(4, 11, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_each_student_is_as_alone(make: MakeVectorEnv, students: int, seed: int, workers: int) -> None:
     env = make(students, workers=workers)
@@ -94,7 +99,10 @@ def test_each_student_is_as_alone(make: MakeVectorEnv, students: int, seed: int,
         assert all(torch.equal(tensor, wanted.student[name]) for name, tensor in last.student.items())
 
 
-@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize(
+    "mode",
+    [pytest.param(mode, marks=() if mode is AutoresetMode.SAME_STEP else pytest.mark.slow) for mode in AutoresetMode],
+)
 def test_students_at_a_time_are_as_in_turn(make: MakeVectorEnv, mode: AutoresetMode) -> None:
     actions = random_actions(1, 4)
     results = []
@@ -174,7 +182,7 @@ def test_an_action_that_cannot_be_used_trains_nobody(make: MakeVectorEnv) -> Non
     assert [member.unwrapped.run.rounds for member in env.envs] == [0, 0]
 
 
-@pytest.mark.parametrize("workers", [IN_TURN, AT_ONCE])
+@pytest.mark.parametrize("workers", [pytest.param(IN_TURN, marks=pytest.mark.slow), AT_ONCE])
 def test_a_student_that_fails_is_named(make: MakeVectorEnv, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     env = make(3, workers=workers)
     expected = rollout(env, random_actions(0, 2, 3))

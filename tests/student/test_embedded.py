@@ -23,6 +23,7 @@ def test_it_has_the_published_size() -> None:
     assert sum(parameter.numel() for parameter in student.parameters()) == 652_385
 
 
+@pytest.mark.slow
 def test_nothing_but_the_student_is_imported() -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", CODE], cwd=root, capture_output=True, text=True, check=False)

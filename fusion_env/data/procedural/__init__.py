@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from fusion_env.data.labels import Box as LabelBox
 from fusion_env.data.pairs import ImagePair, PairSource
-from fusion_env.data.procedural.layout import build_scene
+from fusion_env.data.procedural.layout import LABELS, build_scene
 from fusion_env.data.procedural.sensors import draw_infrared_look, draw_visible_look, see_infrared, see_visible
 from fusion_env.errors import ConfigError, unknown_name
 
@@ -66,6 +67,12 @@ def _check_size(height: int, width: int) -> None:
             )
 
 
+def _check_condition(condition: str | None) -> None:
+    """Raise UnknownNameError if there is no such condition."""
+    if condition is not None and condition not in CONDITIONS:
+        raise unknown_name("condition", condition, CONDITIONS)
+
+
 def _levels(picture: np.ndarray) -> np.ndarray:
     """Round a picture in 0..1 to uint8."""
     return (np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
@@ -104,8 +111,7 @@ def render_scene(seed: int, height: int, width: int, condition: str | None = Non
     _check_size(height, width)
     if seed < 0:
         raise ConfigError(f"seed must be 0 or more, got {seed}")
-    if condition is not None and condition not in CONDITIONS:
-        raise unknown_name("condition", condition, CONDITIONS)
+    _check_condition(condition)
     rng = np.random.default_rng([SCENE_VERSION, seed])
     drawn = str(rng.choice(CONDITIONS, p=_CONDITION_SHARES))
     chosen = condition or drawn
@@ -131,20 +137,25 @@ class ProceduralScenes(PairSource):
         height: Rows of every picture, at least 64.
         width: Columns of every picture, at least 64.
         seed: Start of the sequence.
+        condition: One of ``CONDITIONS`` for all pairs; None: drawn for each.
         names: Names of the pairs, such as ``scene_00012``.
         sizes: Height and width of every pair.
+        classes: Names of the labelled classes.
     """
 
     count: int
     height: int
     width: int
     seed: int = 0
+    condition: str | None = None
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     sizes: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
     name = "procedural"
+    classes = LABELS
 
     def __post_init__(self) -> None:
         """Check the arguments and name the pairs."""
+        _check_condition(self.condition)
         if self.count < 1:
             raise ConfigError(f"count must be at least 1, got {self.count}")
         if self.seed < 0:
@@ -157,16 +168,21 @@ class ProceduralScenes(PairSource):
         """Render pair ``index`` with its boxes; IndexError outside 0..count-1."""
         if not 0 <= index < self.count:
             raise IndexError(f"index must lie in 0..{self.count - 1}, got {index}")
-        return render_scene(
-            int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0]), self.height, self.width
-        )
+        seed = int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
+        return render_scene(seed, self.height, self.width, self.condition)
 
     def load(self, index: int) -> ImagePair:
         """Render pair ``index`` as an image pair."""
         scene = self.scene(index)
         return ImagePair(self.names[index], scene.ir, scene.vis)
 
+    def boxes(self, index: int) -> tuple[LabelBox, ...]:
+        """Return the boxes of pair ``index`` in the form of a labelled data set."""
+        return tuple(LabelBox(box.label, box.x0, box.y0, box.x1, box.y1) for box in self.scene(index).boxes)
+
     def fingerprint(self) -> str:
         """Hash of the parameters and of the rendering's version; equal exactly if all pixels are."""
         text = f"procedural/{SCENE_VERSION}/{self.count}/{self.height}/{self.width}/{self.seed}"
+        if self.condition is not None:
+            text += f"/{self.condition}"
         return hashlib.sha256(text.encode()).hexdigest()

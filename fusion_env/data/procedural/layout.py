@@ -12,9 +12,11 @@ from fusion_env.data.procedural.canvas import Camera, Canvas, Climate
 from fusion_env.data.procedural.lettering import lettering
 from fusion_env.data.procedural.noise import sample
 
-__all__ = ["build_scene", "draw_climate"]
+__all__ = ["LABELS", "build_scene", "draw_climate"]
 
-_PERSON, _VEHICLE = "person", "vehicle"
+LABELS = _PERSON, _VEHICLE = "person", "vehicle"
+"""What is labelled."""
+
 _NEAREST_GROUND = 6.5
 
 

@@ -33,6 +33,7 @@ def test_nothing_grows_in_a_hundred_rounds(capsys: pytest.CaptureFixture) -> Non
     assert "nothing grew" in lines[22]
 
 
+@pytest.mark.slow
 @needs_proc
 @pytest.mark.usefixtures("only_new_garbage")
 def test_a_leak_is_seen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

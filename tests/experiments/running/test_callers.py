@@ -9,7 +9,8 @@ from experiments.running.policies import run_config
 from experiments.running.run import run
 
 
-@pytest.mark.parametrize("agent", ["ppo", pytest.param("reinforce", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["ppo", "reinforce"])
 def test_a_run_under_a_collectors_settings(agent: str, cache: str, tmp_path: Path) -> None:
     settings = {"cache_dir": cache, "threads": 1, "rounds": 8}
     agent_settings = {"n_steps": 4, "batch_size": 4} if agent == "ppo" else {}

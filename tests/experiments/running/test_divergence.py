@@ -85,6 +85,7 @@ def test_students_that_diverge_are_counted_and_the_last_finite_ones_kept(
     assert replay(run.path).equal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("algo", "rate"), [("ppo", 1e6), ("sac", 1e6), ("td3", 1e6), ("reinforce", 1e38)])
 def test_agents_that_diverge_are_one_clear_line(
     tiny, tmp_path: Path, algo: str, rate: float, capsys: pytest.CaptureFixture
@@ -145,6 +146,7 @@ def test_the_benchmark_counts_broken_agents(cache: str, tmp_path: Path, policies
     assert benchmark([*common, "--algos", "constant", f"{policies}:wild"]) == 0
 
 
+@pytest.mark.slow
 def test_a_broken_agent_loses_all_runs_that_it_is_judged_by(cache: str, tmp_path: Path) -> None:
     settings = {"cache_dir": cache, "rounds": 8, "threads": 1}
     (cell,) = Grid("across", ("ppo",), seeds=(0,), preset="tiny", settings=settings, runs=2, eval_runs=2).cells(

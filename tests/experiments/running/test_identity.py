@@ -91,6 +91,7 @@ def test_an_older_directory_goes_on_and_says_what_is_not_checked(
     assert cut.fingerprints.read()
 
 
+@pytest.mark.slow
 def test_a_benchmark_does_not_mix_data(places: Path, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
     common = ["--preset", "tiny", "--data", "data", "--protocol", "online", "--seeds", "0", "--stage0-seeds", "0"]
     common += ["--rounds", "3", "--cache-dir", cache, "--out", str(places / "benchmark")]
@@ -102,6 +103,7 @@ def test_a_benchmark_does_not_mix_data(places: Path, cache: str, monkeypatch: py
     assert (places / "benchmark" / "raw.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_replay_wants_what_the_run_was_made_with(
     finished: Callable, places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_replay_wants_what_the_run_was_made_with(
         replay(run.path)
 
 
+@pytest.mark.slow
 def test_a_replay_of_an_older_directory_says_what_is_not_checked(
     finished: Callable, places: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -128,6 +131,7 @@ class TestPolicyFiles:
 
     JUDGE = ("--algo", "reinforce", "--eval-runs", "1", "--rounds", "3")
 
+    @pytest.mark.slow
     def test_another_saved_agent_at_the_same_place_is_refused(
         self, tiny: Callable, across: RunDirectory, finished: Callable, crashed: Callable, places: Path
     ) -> None:

@@ -18,6 +18,7 @@ from fusion_env.task import build_task
 from student.weights import load_state
 
 
+@pytest.mark.slow
 def test_each_student_is_trained_for_its_part_of_the_runs(
     finished, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -50,7 +51,8 @@ def test_runs_that_cannot_be_shared_out_are_refused(tiny, tmp_path: Path) -> Non
             main(tiny(tmp_path / "out", "--num-envs", "2", "--rounds", "2", *more))
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(8, marks=pytest.mark.slow)])  # in a step, and after the first runs
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [5, 8])  # in a step, and after the first runs
 def test_crashed_and_resumed_is_as_if_never_crashed(finished, crashed, tmp_path: Path, rounds: int) -> None:
     more = ["--num-envs", "2", "--runs", "4", "--rounds", "3", "--checkpoint-every", "2"]
     cut = crashed(rounds, tmp_path / "cut", *more)

@@ -37,7 +37,7 @@ def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
         pytest.param("sac", ["--normalize", "--agent-settings", "learning_starts=2"], marks=pytest.mark.slow),
         pytest.param("reinforce", ["--normalize"], marks=pytest.mark.slow),
         pytest.param("ppo", ["--agent-settings", "n_steps=4", "batch_size=4"], marks=pytest.mark.slow),
-        ("reinforce", []),
+        pytest.param("reinforce", [], marks=pytest.mark.slow),
     ],
 )
 def test_agent_student_log_and_normalisation_go_on(
@@ -67,6 +67,7 @@ def test_normalisation_changes_what_the_agent_sees_and_not_what_is_recorded(fini
     assert rows["reinforce",][3] != rows["reinforce", "--normalize"][3]
 
 
+@pytest.mark.slow
 def test_the_frozen_agent_sees_what_it_learned_on(finished, tmp_path: Path) -> None:
     judged = ["--algo", "ppo", "--eval-runs", "1", "--rounds", "6"]
     settings = ["--normalize", "--agent-settings", "n_steps=3", "batch_size=3"]
@@ -108,6 +109,7 @@ def test_the_distance_of_checkpoints_is_a_setting(crashed, tmp_path: Path) -> No
         assert run.checkpoints() == [run.checkpoint(number) for number in rounds]
 
 
+@pytest.mark.slow
 def test_rows_before_the_checkpoint_that_are_lost(crashed, tmp_path: Path) -> None:
     """As after a crash of a machine whose disk lies: going on would leave a hole in the table."""
     run = crashed(10, tmp_path / "run", "--rounds", "12", "--checkpoint-every", "4")
@@ -211,6 +213,7 @@ def test_differences_are_seen(across: RunDirectory, copy: RunDirectory) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_and_a_resumable_run(
     finished, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,10 +24,10 @@ def updates(run: RunDirectory) -> int:
     [
         ("ppo", ["n_steps=10"], 10),
         pytest.param("a2c", ["n_steps=5"], 2, marks=pytest.mark.slow),
-        ("sac", ["learning_starts=2"], 8 * 4),
+        pytest.param("sac", ["learning_starts=2"], 8 * 4, marks=pytest.mark.slow),
         pytest.param("td3", ["learning_starts=2"], 8 * 4 // 2, marks=pytest.mark.slow),
         pytest.param("reinforce", ["horizon=3"], 10, marks=pytest.mark.slow),
-        ("sb3_contrib:TRPO", ["policy=MlpPolicy", "n_steps=5", "batch_size=5"], 2),
+        pytest.param("sb3_contrib:TRPO", ["policy=MlpPolicy", "n_steps=5", "batch_size=5"], 2, marks=pytest.mark.slow),
         pytest.param("sb3_contrib:ARS", ["policy=LinearPolicy", "n_delta=1"], 1, marks=pytest.mark.slow),
     ],
 )

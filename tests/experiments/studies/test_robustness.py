@@ -40,6 +40,7 @@ def test_every_run_and_the_teacher_at_every_strength(results: tuple[Path, list[d
     assert text.count("| constant-laplacian-procedural | 2 |") == 2
 
 
+@pytest.mark.slow
 def test_clean_images_give_the_report(results: tuple[Path, list[dict]]) -> None:
     folder, runs = results
     with (folder / "robustness.csv").open() as file:

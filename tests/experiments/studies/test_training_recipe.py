@@ -73,6 +73,7 @@ def test_a_study_goes_on_where_it_was(
     assert line.split("|")[-2].split()[0] == f"{change:+.3f}"
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(study: Callable[..., pd.DataFrame]) -> None:
     study("--seeds", "0")
     with pytest.raises(ConfigError, match="made with other settings"):

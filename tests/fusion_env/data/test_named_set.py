@@ -71,6 +71,7 @@ def test_m3fd_as_published(tmp_path: Path) -> None:
     assert source.split_names["val"] == ("fusion_00000", "fusion_00719")
     (box,) = source.boxes(source.names.index(source.split_names["train"][0]))
     assert (box.label, box.left, box.top, box.right, box.bottom) == ("Car", 1, 2, 5, 6)
+    assert source.classes.index("Car") == 1
     with pytest.raises(DataError, match="no file of labels for 'fusion_00000'"):
         source.boxes(source.names.index("fusion_00000"))
 

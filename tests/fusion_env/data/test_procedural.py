@@ -30,6 +30,7 @@ def test_same_seed_same_bytes_other_seed_others() -> None:
     assert not torch.equal(first.ir, other.ir)
 
 
+@pytest.mark.slow
 def test_same_bytes_in_another_process() -> None:
     code = (
         "import hashlib; from fusion_env.data.procedural import render_scene; s = render_scene(5, 64, 80);"
@@ -150,9 +151,17 @@ def test_source() -> None:
     assert torch.equal(source.load(1).ir, source.scene(1).ir)
 
 
+def test_scenes_of_one_condition() -> None:
+    scenes = ProceduralScenes(3, 64, 80, 7, "fog")
+    assert {scenes.scene(index).condition for index in range(3)} == {"fog"}
+    with pytest.raises(UnknownNameError, match="Did you mean 'night'"):
+        ProceduralScenes(3, 64, 80, 7, "nigth")
+
+
 def test_fingerprint_depends_on_every_parameter() -> None:
-    sources = [(3, 64, 80, 7), (4, 64, 80, 7), (3, 65, 80, 7), (3, 64, 81, 7), (3, 64, 80, 8)]
-    assert len({ProceduralScenes(*parameters).fingerprint() for parameters in sources}) == 5
+    sources: list[tuple] = [(3, 64, 80, 7), (4, 64, 80, 7), (3, 65, 80, 7), (3, 64, 81, 7), (3, 64, 80, 8)]
+    sources += [(3, 64, 80, 7, "fog"), (3, 64, 80, 7, "night")]
+    assert len({ProceduralScenes(*parameters).fingerprint() for parameters in sources}) == 7
     assert ProceduralScenes(3, 64, 80, 7).fingerprint() == ProceduralScenes(3, 64, 80, 7).fingerprint()
 
 

@@ -36,6 +36,10 @@ def test_pairs_are_the_scenes_of_the_parts() -> None:
         pair, scene = source.load(index), source.parts[part].scene(place)
         assert pair.name == source.names[index]
         assert torch.equal(pair.ir, scene.ir)
+        assert [(box.label, box.left, box.top, box.right, box.bottom) for box in source.boxes(index)] == [
+            (box.label, box.x0, box.y0, box.x1, box.y1) for box in scene.boxes
+        ]
+        assert {box.label for box in source.boxes(index)} <= set(source.classes)
     for index in (-1, 5):
         with pytest.raises(IndexError):
             source.load(index)

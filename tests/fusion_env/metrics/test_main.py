@@ -126,6 +126,7 @@ def test_sizes_must_agree(files: list[str], capsys: pytest.CaptureFixture[str]) 
     assert "ir.png 90 x 100" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_runs_as_a_module(files: list[str]) -> None:
     command = [sys.executable, "-m", "fusion_env.metrics", *files, "--metrics", "ag", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

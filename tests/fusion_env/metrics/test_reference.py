@@ -60,7 +60,7 @@ def read_tables(folder: Path, prefix: str, source: str) -> dict[tuple[str, str],
     return values
 
 
-@pytest.mark.parametrize("convert", ["uint8", "float64"])
+@pytest.mark.parametrize("convert", [pytest.param("uint8", marks=pytest.mark.slow), "float64"])
 def test_every_row(reference_dir, convert, device):
     folder = reference_dir / "reference" / "metrics"
     tables = read_tables(folder, "", "float64 numpy, gray convention")

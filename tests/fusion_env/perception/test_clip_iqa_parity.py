@@ -95,6 +95,7 @@ def torchmetrics_iqa(piq_model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> C
     return functional.clip_image_quality_assessment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS)
 def test_torchmetrics_with_one_pair(
     pair: tuple[str, str], rn50: open_clip.CLIP, torchmetrics_iqa: Callable[..., Tensor], images: Tensor

@@ -13,6 +13,7 @@ def check(source: PairSource, indices: tuple[int, ...]) -> None:
     assert table["teacher"]["vif"] >= table["average"]["vif"]
 
 
+@pytest.mark.slow
 def test_it_beats_averaging_on_unseen_scenes() -> None:
     check(ProceduralScenes(8, 160, 192, 777_777), tuple(range(8)))
 

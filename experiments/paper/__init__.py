@@ -1,0 +1,1 @@
+"""The paper's tables and figures, a module each: what is measured, and the published numbers beside it."""

@@ -1,0 +1,144 @@
+"""Work in pieces: what is done is remembered, and the first piece says how long the rest takes."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.command_line import progress_bar
+from fusion_env.errors import ConfigError
+from student.console import printable
+
+__all__ = ["Ledger", "Piece", "Row", "peak_gib", "work_through"]
+
+Row = dict[str, Any]
+"""A row of raw results: numbers and texts by column."""
+
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of work.
+
+    Attributes:
+        name: Unique among those of its ledger.
+        work: Does it and returns its rows.
+        size: How much work it is, in any unit: the time of the rest is estimated by it.
+    """
+
+    name: str
+    work: Callable[[], list[Row]]
+    size: float = 1.0
+
+
+class Ledger:
+    """A file with a line for every piece of work that is done.
+
+    Args:
+        path: The file; it is made with the first entry.
+        settings: What decides the rows; work that other settings did is not taken over.
+
+    Raises:
+        ConfigError: The file is of other settings, or damaged.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self._path = path
+        self._settings = json.loads(json.dumps(settings, default=str))
+        self._rows: dict[str, list[Row]] = {}
+        self._seconds: dict[str, float] = {}
+        if path.exists():
+            self._read()
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a piece is done."""
+        return name in self._rows
+
+    def __getitem__(self, name: str) -> list[Row]:
+        """Return the rows of a piece that is done."""
+        return self._rows[name]
+
+    @property
+    def seconds(self) -> float:
+        """How long all pieces that are done have taken."""
+        return sum(self._seconds.values())
+
+    def add(self, name: str, rows: list[Row], seconds: float) -> None:
+        """Enter a piece that is done, and how long it took."""
+        lines: list[dict[str, Any]] = [] if self._path.exists() else [{"settings": self._settings}]
+        lines.append({"piece": name, "seconds": seconds, "rows": rows})
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(line)}\n" for line in lines)
+        self._rows[name], self._seconds[name] = rows, seconds
+
+    def _read(self) -> None:
+        text = self._path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]  # a process that was killed may leave a part of a line
+        try:
+            head, *entries = map(json.loads, whole.splitlines())
+            earlier = head["settings"]
+            self._rows = {entry["piece"]: entry["rows"] for entry in entries}
+            self._seconds = {entry["piece"]: entry["seconds"] for entry in entries}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{self._path} is damaged ({error}): delete it, and its work is done anew") from error
+        if earlier != self._settings:
+            names = [name for name in {**earlier, **self._settings} if earlier.get(name) != self._settings.get(name)]
+            told = "; ".join(f"{name} was {earlier.get(name)!r}, is {self._settings.get(name)!r}" for name in names)
+            raise ConfigError(printable(f"{self._path} is of other settings: {told}. Take another --out, or delete it"))
+        if whole != text:
+            self._path.write_text(whole, encoding="utf-8")
+
+
+def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], None] = print) -> list[Row]:
+    """Do what is not done yet.
+
+    Once the first piece is done it is said how long the rest takes and how much memory, and again after a minute.
+
+    Args:
+        pieces: All of the work, in order.
+        ledger: Knows what is done, and remembers what is added.
+        say: Takes the sentences.
+
+    Returns:
+        The rows of all pieces, in their order.
+    """
+    left = [piece for piece in pieces if piece.name not in ledger]
+    if len(left) < len(pieces):
+        say(f"{len(pieces) - len(left)} of {len(pieces)} pieces of work are done already")
+    taken, done, announce_at = 0.0, 0.0, 0.0
+    for place, piece in enumerate(progress_bar(left, "pieces"), start=1):
+        start = time.perf_counter()
+        rows = piece.work()
+        seconds = time.perf_counter() - start
+        ledger.add(piece.name, rows, seconds)
+        taken, done = taken + seconds, done + piece.size
+        if taken >= announce_at and place < len(left):
+            rest = taken / done * sum(other.size for other in left[place:])
+            say(
+                f"{_span(taken)} for {place} of {len(left)} pieces: {_span(rest)} to go, {peak_gib():.1f} GiB of memory"
+            )
+            announce_at = _MINUTE if announce_at == 0.0 else float("inf")
+    return [row for piece in pieces for row in ledger[piece.name]]
+
+
+def peak_gib() -> float:
+    """Return the most memory that this process has used so far, on the GPU what PyTorch has reserved, in GiB."""
+    unit = 1 if sys.platform == "darwin" else 2**10
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    device = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else 0
+    return (host + device) / 2**30
+
+
+def _span(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / _MINUTE)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,70 @@
+"""Work in pieces: nothing twice, nothing of other settings, and a word on the time it takes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.paper.ledger import Ledger, Piece, work_through
+from fusion_env.errors import ConfigError
+
+
+@pytest.fixture
+def done() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def pieces(done: list[str]) -> list[Piece]:
+    def work(name: str) -> Callable[[], list[dict]]:
+        def run() -> list[dict]:
+            done.append(name)
+            return [{"name": name, "value": len(name)}]
+
+        return run
+
+    return [Piece(name, work(name)) for name in ("a", "bb", "ccc")]
+
+
+def rows(path: Path, pieces: list[Piece], settings: dict | None = None) -> list[dict]:
+    return work_through(pieces, Ledger(path, settings or {"seed": 0}), say=lambda text: None)
+
+
+def test_rows_in_order_and_nothing_twice(tmp_path: Path, pieces: list[Piece], done: list[str]) -> None:
+    path = tmp_path / "new" / "ledger.jsonl"
+    expected = [{"name": "a", "value": 1}, {"name": "bb", "value": 2}, {"name": "ccc", "value": 3}]
+    assert rows(path, pieces[1:2]) == expected[1:2]
+    assert rows(path, pieces) == expected
+    assert rows(path, pieces) == expected
+    assert done == ["bb", "a", "ccc"]
+
+
+def test_a_line_that_was_cut_off_is_done_anew(tmp_path: Path, pieces: list[Piece], done: list[str]) -> None:
+    path = tmp_path / "ledger.jsonl"
+    expected = rows(path, pieces)
+    path.write_text(path.read_text()[:-5])
+    assert rows(path, pieces) == expected
+    assert rows(path, pieces) == expected
+    assert done == ["a", "bb", "ccc", "ccc"]
+
+
+def test_other_settings_are_refused(tmp_path: Path, pieces: list[Piece]) -> None:
+    path = tmp_path / "ledger.jsonl"
+    rows(path, pieces)
+    with pytest.raises(ConfigError, match=r"seed was 0, is 1\. Take another --out"):
+        rows(path, pieces, {"seed": 1})
+
+
+def test_a_damaged_ledger_is_named(tmp_path: Path, pieces: list[Piece]) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text("no JSON\n")
+    with pytest.raises(ConfigError, match=r"ledger\.jsonl is damaged"):
+        rows(path, pieces)
+
+
+def test_time_and_memory_are_told_once_the_first_piece_is_done(tmp_path: Path, pieces: list[Piece]) -> None:
+    told: list[str] = []
+    work_through(pieces, Ledger(tmp_path / "ledger.jsonl", {}), say=told.append)
+    assert len(told) == 1
+    assert "1 of 3 pieces" in told[0]
+    assert "GiB" in told[0]
