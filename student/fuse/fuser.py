@@ -177,7 +177,10 @@ class Fuser:
         else:
             fused = self.network(ir=ir, vis=vis)
         # Of a flat picture the network's normalisations would show nothing but its own rounding.
-        return torch.where(_flat(ir), vis, torch.where(_flat(vis), ir, fused))
+        flat_ir, flat_vis = _flat(ir), _flat(vis)
+        if not (flat_ir | flat_vis).any():  # the usual case, which needs no memory for a choice
+            return fused
+        return torch.where(flat_ir, vis, torch.where(flat_vis, ir, fused))
 
 
 def _flat(image: Tensor) -> Tensor:
