@@ -120,7 +120,7 @@ def test_boxes_are_drawn(tmp_path: Path) -> None:
 def test_without_ultralytics_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.paper.detection_training.find_spec", lambda name: None)
     options = "--scenes 3 --size 64 80 --classical average --teachers --students"
-    with pytest.raises(MissingRequirementsError, match=r"fusion-env\[detect\]"):
+    with pytest.raises(MissingRequirementsError, match=r"-e .\.\[detect\]"):
         main([*options.split(), "--out", str(tmp_path / "o")])
     assert not (tmp_path / "o").exists()
 
