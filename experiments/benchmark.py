@@ -34,11 +34,10 @@ from experiments.command_line import (
 from experiments.running import policies
 from experiments.running.config import RunConfig
 from experiments.running.interruption import Interrupted, interrupt_at_once
-from fusion_env.config import DistillConfig
+from fusion_env.config import MACHINE_ONLY, DistillConfig
 
 __all__ = ["benchmark", "command", "main"]
 
-_MACHINE = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
 _OWN = ("data", "teacher", "teacher_weights", "stage0_seed")
 
 
@@ -98,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
     machine.add_argument("--gpus", type=int, nargs="+", default=[], help="CUDA devices that the pool's workers share")
     machine.add_argument("--gpu-share", type=float, default=0.0, help="share of a GPU for a run of the executor ray")
     machine.add_argument("--address", help="Ray cluster, such as auto; default: one on this machine")
-    add_fields(machine, DistillConfig, _MACHINE)
-    add_settings(parser, "bench", without=_OWN, added=(*_MACHINE, "rounds"))
+    add_fields(machine, DistillConfig, MACHINE_ONLY)
+    add_settings(parser, "bench", without=_OWN, added=(*MACHINE_ONLY, "rounds"))
     return parser
 
 

@@ -28,6 +28,7 @@ from student.weights import WeightsError
 
 __all__ = [
     "Options",
+    "add_device",
     "add_fields",
     "add_preset",
     "add_settings",
@@ -132,6 +133,12 @@ class _HelpSettings(argparse.Action):
             add_fields(page.add_argument_group(title, group.__doc__), DistillConfig, members, preset=preset)
         page.print_help()
         parser.exit()
+
+
+def add_device(options: Options) -> None:
+    """Add ``--device``, by default ``"auto"``, and ``--threads``, by default None, for commands without a config."""
+    options.add_argument("--device", default="auto", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: auto)")
+    options.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
 
 
 def add_fields(

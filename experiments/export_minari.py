@@ -22,7 +22,7 @@ from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.running.directory import RunDirectory
 from experiments.running.episodes import Episode, recorded_episodes
 from experiments.running.recorded import Recorded, open_recorded
-from fusion_env.config import DistillConfig
+from fusion_env.config import MACHINE_ONLY, DistillConfig
 from fusion_env.data import Progress, no_progress
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, MissingRequirementsError
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["command", "export_minari", "main"]
 
 _ID = "fusion_env/FusionDistill-v0"
-# They belong to the machine where a run was made: neither the task nor a copy of the environment depends on them.
-_MACHINE = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
 
 
 def export_minari(
@@ -116,7 +114,7 @@ def _check_same_task(run_dirs: Sequence[Path]) -> None:
     first, *others = [RunDirectory(path) for path in run_dirs]
     task = first.read_config().env, first.recorded_fingerprints()
     for other in others:
-        changed = differences(task, (other.read_config().env, other.recorded_fingerprints()), ignored=_MACHINE)
+        changed = differences(task, (other.read_config().env, other.recorded_fingerprints()), ignored=MACHINE_ONLY)
         if changed:
             raise ConfigError(
                 f"{other.path} is a run of another task than {first.path}: {changed}. Export them to data sets of "
@@ -150,7 +148,7 @@ def _steps(episode: Episode) -> dict[str, Any]:
 
 def _spec(config: DistillConfig) -> EnvSpec:
     """Tell gymnasium how to make the environment of a task; every setting but the machine's is named."""
-    settings = {name: value for name, value in config.to_dict().items() if name not in _MACHINE}
+    settings = {name: value for name, value in config.to_dict().items() if name not in MACHINE_ONLY}
     return dataclasses.replace(gymnasium.spec(_ID), kwargs=settings)
 
 

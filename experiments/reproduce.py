@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.command_line import as_started, exit_on_error, make_parser
+from experiments.command_line import add_device, as_started, exit_on_error, make_parser
 from experiments.paper.order import PRESETS, Order
 from fusion_env.errors import ConfigError
 from student.console import printable
@@ -95,8 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "weights of the student, where one is shown or scored (default: the embedded one)"
     parser.add_argument("--student", metavar="WEIGHTS", help=text)
     parser.add_argument("--seeds", type=int, nargs="+", help="of what is trained (default: the preset's)")
-    parser.add_argument("--device", default="auto", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    add_device(parser)
     return parser
 
 

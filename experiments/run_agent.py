@@ -36,14 +36,13 @@ from experiments.running.directory import RunDirectory
 from experiments.running.interruption import Interrupted, interrupt_at_once
 from experiments.running.run import run
 from experiments.running.summary_table import summary_table
-from fusion_env.config import DistillConfig
+from fusion_env.config import MACHINE_ONLY, DistillConfig
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
 
 __all__ = ["command", "main", "run_command"]
 
 _TASK = ("data", "teacher", "teacher_weights", "rounds")
-_MACHINE = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,8 +104,8 @@ def _add_options(parser: argparse.ArgumentParser, algo: dict[str, Any]) -> None:
     where.add_argument("--out", type=Path, metavar="DIR", help=text)
     where.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in DIR; takes no other option")
     add_fields(where, RunConfig, ("checkpoint_every", "details"))
-    add_fields(parser.add_argument_group("machine"), DistillConfig, _MACHINE)
-    add_settings(parser, "demo", added=(*_TASK, *_MACHINE))
+    add_fields(parser.add_argument_group("machine"), DistillConfig, MACHINE_ONLY)
+    add_settings(parser, "demo", added=(*_TASK, *MACHINE_ONLY))
 
 
 def _new(args: argparse.Namespace) -> tuple[RunConfig, Path]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.command_line import as_started, exit_on_error, make_parser
+from experiments.command_line import add_device, as_started, exit_on_error, make_parser
 from experiments.paper.chosen_methods import add_method_options, chosen_methods
 from experiments.paper.pair_sets import PairSet, open_set
 from experiments.paper.table1 import compare
@@ -50,8 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--most", type=int, metavar="N", help=text)
     add_method_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--device", default="auto", help="'cpu', 'cuda', 'cuda:N' or 'auto' (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    add_device(parser)
     return parser
 
 

@@ -18,6 +18,7 @@ from student.sixteen_bit import Scale
 
 __all__ = [
     "INDICATORS",
+    "MACHINE_ONLY",
     "PRESETS",
     "SMALLEST_SCORED",
     "DataSettings",
@@ -248,6 +249,10 @@ class MachineSettings(Settings):
         512, "Most MiB for the teacher's features of all training crops; if they need more, none are kept.", low=0
     )
     cache_dir: str | None = setting(None, "Cache of teacher targets and stage-0 students; none = user cache.")
+
+
+MACHINE_ONLY = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
+"""Settings of the machine that decide no result beyond rounding: runs that differ in them are of one task."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fusion_env.config import DistillConfig
+from fusion_env.config import MACHINE_ONLY, DistillConfig
 from fusion_env.errors import SnapshotError
 from fusion_env.identity import Fingerprints, differences
 
@@ -17,8 +17,6 @@ __all__ = ["SNAPSHOT_VERSION", "check_same_task", "check_version", "read_generat
 _logger = logging.getLogger(__name__)
 
 SNAPSHOT_VERSION = 3
-
-_MACHINE = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
 
 
 def to_cpu(value: Any) -> Any:
@@ -76,6 +74,6 @@ def check_same_task(
     config, fingerprints = recorded
     if fingerprints is None:
         _logger.info("the snapshot has no fingerprints: whether data and networks are the same cannot be checked")
-    differing = differences((config, fingerprints or {}), here, ignored=_MACHINE)
+    differing = differences((config, fingerprints or {}), here, ignored=MACHINE_ONLY)
     if differing:
         raise SnapshotError(f"the snapshot is of another configuration: {differing}")

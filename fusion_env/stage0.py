@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion_env.cache import arithmetic, content_key, load_or_compute
-from fusion_env.config import TeacherSettings
+from fusion_env.config import MACHINE_ONLY, TeacherSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.data import Progress, no_progress
 from fusion_env.degradation import Degradation
@@ -46,7 +46,7 @@ NOT_IN_KEY = frozenset(
         *("guidance", "self_learning", "self_learning_loss", "detach_original"),
         *("schedule", "moments"),
         # What they do to the numbers is in `arithmetic`.
-        *("device", "threads", "capture", "feature_cache_mib", "cache_dir"),
+        *MACHINE_ONLY,
     }
 )
 """Settings that are left out of the key of a stage-0 student."""

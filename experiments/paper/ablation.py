@@ -20,7 +20,7 @@ from experiments.paper.table1 import METRICS, score
 from experiments.running.directory import RunDirectory
 from fusion_env import teachers
 from fusion_env.action import decode_action
-from fusion_env.config import preset
+from fusion_env.config import MACHINE_ONLY, preset
 from fusion_env.data import data_sets
 from fusion_env.errors import MissingRequirementsError
 
@@ -96,9 +96,10 @@ def ablation(
     cells = variant_cells(grid, action, out)
     task = cells[0][1].job.config.env
     teacher = teacher_method(task.teacher, task.teacher_weights, task.device)
+    whole = preset(grid.preset, **grid.settings).to_dict() | {"teacher": teacher.origin, "data": task.data}
     settings = {
         "agent": grid.policies[0],
-        "task": preset(grid.preset, **grid.settings).to_dict() | {"teacher": teacher.origin, "data": task.data},
+        "task": {name: value for name, value in whole.items() if name not in MACHINE_ONLY},
         "sets": {one.name: [one.source.fingerprint(), len(one.indices)] for one in sets},
         "metrics": METRICS,
         "action": action,

@@ -14,12 +14,16 @@ from experiments.running.directory import RunDirectory
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError
 
-__all__ = ["FULL", "TEACHER", "VARIANTS", "Variant", "best_action", "check_grid", "variant_cells"]
+__all__ = ["FULL", "RUNS", "TEACHER", "VARIANTS", "Variant", "best_action", "check_grid", "variant_cells"]
 
 FULL = "full"
 """What the other rows are compared with."""
 TEACHER = "teacher"
 """A row that no run stands behind."""
+
+
+RUNS = "runs"
+"""Folder that holds one folder of runs for each row."""
 
 
 @dataclass(frozen=True)
@@ -100,5 +104,5 @@ def variant_cells(grid: Grid, action: Sequence[float], out: Path) -> list[tuple[
         own = replace(grid, settings={**grid.settings, **variant.settings})
         if variant.fixed:
             own = replace(own, policies=("constant",), agent_settings={"constant": {"action": list(action)}})
-        cells += [(name, cell) for cell in own.cells(out / "runs" / name)]
+        cells += [(name, cell) for cell in own.cells(out / RUNS / name)]
     return cells

@@ -30,7 +30,7 @@ def parts_of(source: LabelledSource) -> dict[str, tuple[int, ...]]:
     Raises:
         ConfigError: The source has no boxes or no lists.
     """
-    if not (hasattr(source, "boxes") and source.classes):
+    if not source.classes:
         raise ConfigError(f"{source.name} has no boxes: detection needs m3fd-detection, llvip or procedural scenes")
     if source.split_names is None:
         raise ConfigError(

@@ -43,7 +43,12 @@ def results_table(rows: Sequence[Row]) -> str:
         ]
         cells = [_estimate(np.array(list(own.values()))) for own in scores]
         lines.append([name, len(scores[0]), *cells, *("-" if name == names[0] else _estimate(pair) for pair in pairs)])
-    noise = ["*deviation between seeds*", "", *(f"{seed_noise(rows, measure):.3f}" for measure in MEASURES), *[""] * 3]
+    noise = [
+        "*deviation between seeds*",
+        "",
+        *(f"{seed_noise(rows, measure):.3f}" for measure in MEASURES),
+        *[""] * len(MEASURES),
+    ]
     return markdown_table(header, [*lines, noise])
 
 
@@ -108,9 +113,7 @@ def _published_table() -> str:
     """Write the paper's numbers."""
     numbers = published(2)
     if not numbers:
-        return (
-            "The paper's own numbers are not at hand; rows for table 2 in `experiments/paper/published.csv` stand here."
-        )
+        return "The paper's own numbers are not at hand; rows for table 2 in `published.csv` would stand here."
     names = list(dict.fromkeys(method for _, method, _ in numbers))
     data = next(iter(numbers))[0]
     lines = [[name, *(numbers.get((data, name, measure), "-") for measure in MEASURES)] for name in names]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.paper.ablation_variants import RUNS
 from experiments.paper.comparison import make_comparison
 from experiments.paper.fused import fuse_pairs, written
 from experiments.paper.methods import student_method
@@ -32,13 +33,13 @@ def make(order: Order) -> Path:
 
 
 def variants(folder: Path) -> dict[str, RunDirectory]:
-    """Find the first finished run of each variant, in ``folder/rows/VARIANT/...``, by the names of the folders.
+    """Find the first finished run of each variant, in ``folder/runs/VARIANT/...``, by the names of the folders.
 
     Raises:
         MissingRequirementsError: There is none.
     """
     found: dict[str, RunDirectory] = {}
-    for config in sorted(folder.glob("rows/*/**/config.json")):
+    for config in sorted(folder.glob(f"{RUNS}/*/**/config.json")):
         run = RunDirectory(config.parent)
         if run.is_finished:
             found.setdefault(config.relative_to(folder).parts[1], run)

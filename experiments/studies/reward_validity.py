@@ -29,7 +29,7 @@ from experiments.evaluation.baselines import FuseLuma, classical, post_processed
 from experiments.output import markdown_table, save_figure, write_csv, write_text
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE, decode_action
 from fusion_env.cache import cache_folder, content_key
-from fusion_env.config import TeacherSettings, preset
+from fusion_env.config import MACHINE_ONLY, TeacherSettings, preset
 from fusion_env.crop_bank import StoredImages, build_bank, plan_crops
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError
@@ -156,8 +156,7 @@ def _images(task: DistillationTask) -> dict[str, list[StoredImages]]:
 
 
 def _key(task: DistillationTask, seed: int) -> str:
-    machine = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
-    settings = {name: value for name, value in task.config.to_dict().items() if name not in machine}
+    settings = {name: value for name, value in task.config.to_dict().items() if name not in MACHINE_ONLY}
     return content_key({"settings": settings, "fingerprints": task.fingerprints, "seed": seed})[:12]
 
 

@@ -13,6 +13,7 @@ from experiments.benchmarking.grid import Grid
 from experiments.benchmarking.uncertainty import interval
 from experiments.paper import ablation as tables
 from experiments.paper import ablation_page as pages
+from experiments.paper import figure5
 from experiments.paper.ablation import make
 from experiments.paper.ablation_page import COLUMNS, ablation_page, averaged, differences, sign_flip_probability
 from experiments.paper.ablation_variants import FULL, TEACHER, VARIANTS, check_grid, variant_cells
@@ -149,3 +150,4 @@ def test_the_command_runs_every_row_and_goes_on(tmp_path: Path, capsys: pytest.C
     assert main(command) == 0
     assert f"{len(VARIANTS) + 1} of {len(VARIANTS) + 1} pieces of work are done" in capsys.readouterr().out
     assert (tmp_path / "table4.md").read_text() == page
+    assert set(figure5.variants(tmp_path)) == set(VARIANTS)

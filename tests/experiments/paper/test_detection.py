@@ -22,7 +22,7 @@ from experiments.paper.detection_picture import Seen, draw_seen
 from experiments.paper.detection_training import MEASURES
 from experiments.paper.methods import classical_methods
 from experiments.paper.order import Order
-from fusion_env.data import PairedFolder, ProceduralScenes, read_boxes, write_png
+from fusion_env.data import ProceduralScenes, named, read_boxes, write_png
 from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import ConfigError, MissingRequirementsError, UnknownNameError
 
@@ -59,7 +59,7 @@ def test_pairs_without_boxes_or_lists_are_refused(tmp_path: Path) -> None:
     for side, shape in (("ir", (8, 9)), ("vi", (8, 9, 3))):
         write_png(tmp_path / side / "a.png", np.zeros(shape, np.uint8))
     with pytest.raises(ConfigError, match="has no boxes"):
-        parts_of(PairedFolder(tmp_path))
+        parts_of(named("roadscene", tmp_path))
     with pytest.raises(ConfigError, match=r"no lists.*train\.txt"):
         parts_of(ProceduralScenes(3, 64, 80))
 
