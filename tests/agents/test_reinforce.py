@@ -216,7 +216,7 @@ class TestLearning:
         assert first[0] * second[0] > 0.5
 
     @pytest.mark.parametrize("name", PRESETS)
-    @pytest.mark.parametrize("constant", [-0.2, 0.2])
+    @pytest.mark.parametrize("constant", [-0.2, pytest.param(0.2, marks=pytest.mark.slow)])
     def test_a_thousand_constant_rewards_leave_a_finite_policy(self, name, constant):
         agent = make(name, Target(100, constant=constant, dims=7), seed=0).learn(1000)
         assert np.isfinite(flat(agent)).all()

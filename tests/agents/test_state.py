@@ -92,6 +92,7 @@ def assert_equal(first, second, where: str) -> None:
         assert first == second, where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "normalised"), CASES)
 def test_another_process_continues_exactly(runs, name, normalised):
     if name == "tqc":

@@ -56,6 +56,7 @@ def inline(cache: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_outputs(inline: Path) -> None:
     rows = raw(inline)
     assert [(row["policy"], row["seed"], row["stage0_seed"]) for row in rows] == [
@@ -73,12 +74,14 @@ def test_outputs(inline: Path) -> None:
         assert np.asarray(Image.open(inline / name)).std() > 10
 
 
+@pytest.mark.slow
 def test_raw_rows_are_what_the_runs_left(inline: Path) -> None:
     for row in raw(inline):
         rewards = [float(step["reward"]) for step in steps_of(row, inline)]
         assert float(row["mean_reward"]) == pytest.approx(np.mean(rewards))
 
 
+@pytest.mark.slow
 def test_finished_runs_are_not_repeated(cache: str, inline: Path) -> None:
     files = {path: path.stat().st_mtime_ns for path in inline.glob("runs/**/student.safetensors")}
     assert len(files) == 9

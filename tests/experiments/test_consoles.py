@@ -58,6 +58,7 @@ class TestCommands:
         assert done.returncode == 2
         assert [line[:2] for line in done.stderr.strip().splitlines()[-4:]] == ["er", "  ", "  ", "  "]
 
+    @pytest.mark.slow
     def test_fuse(self, folders: Path, setting: str) -> None:
         save_state(FusionStudent(1).state_dict(), folders / "student.safetensors")
         (folders / "ir" / "plain.png").write_bytes(b"no image")

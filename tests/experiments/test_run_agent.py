@@ -39,6 +39,7 @@ def test_without_control_and_pictures(finished, tmp_path: Path, capsys: pytest.C
     assert "guidance only" not in printed
 
 
+@pytest.mark.slow
 def test_across_scores_only_the_frozen_agent(finished, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = finished(tmp_path, "--protocol", "across", "--runs", "3", "--eval-runs", "2", "--rounds", "4")
     assert "frozen agent" in capsys.readouterr().out

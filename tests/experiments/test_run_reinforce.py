@@ -67,6 +67,7 @@ def test_a_run_writes_everything(tiny, tmp_path: Path, capsys: pytest.CaptureFix
     agents.algorithm("reinforce").load(run.agent)
 
 
+@pytest.mark.slow
 def test_the_result_is_reproducible_and_finished_runs_are_not_repeated(finished, tmp_path: Path) -> None:
     one, other = (finished(tmp_path / name, "--rounds", "3") for name in ("a", "b"))
     assert one.rounds.read() == other.rounds.read()

@@ -164,6 +164,7 @@ def test_a_folder_that_is_deleted_all_the_time_harms_nobody(tmp_path: Path) -> N
         assert all(user.result())
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_its_cache(
     tiny_config: Callable[..., DistillConfig], tiny_cache: Path, tmp_path: Path
 ) -> None:

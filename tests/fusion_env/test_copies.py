@@ -75,6 +75,7 @@ def test_a_pickle_is_small(tiny_config: MakeConfig) -> None:
     assert len(pickle.dumps(env.task)) < 10_000
 
 
+@pytest.mark.slow
 def test_what_was_made_in_python_goes_along(tiny_config: MakeConfig) -> None:
     source, teacher = ProceduralScenes(6, 100, 112, 5), load("laplacian")
     env = begun(tiny_config(student_init="random"), source=source, teacher=teacher)

@@ -115,6 +115,7 @@ def test_a_fresh_environment_without_a_seed_does_not_read_global_generators(
     assert observations[0] != observations[1]  # seeded by the operating system, whatever the global seeds
 
 
+@pytest.mark.slow
 def test_nobody_seeds_global_generators(
     tiny_config: Callable[..., DistillConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +177,7 @@ def test_another_process_with_other_global_seeds_and_hashes_gives_the_same(
     assert json.loads(result.stdout) == _trajectory(FusionDistillEnv(config=config))
 
 
+@pytest.mark.slow
 def test_interleaved_environments_do_as_they_do_alone(tiny_env: Callable[..., FusionDistillEnv]) -> None:
     seeds = (3, 4)
     alone = [_trajectory(tiny_env(score_images=2), seed) for seed in seeds]

@@ -32,6 +32,7 @@ def test_what_hides_a_package_is_named(tmp_path: Path, path: str, statement: str
     assert str(file.resolve()) in last
 
 
+@pytest.mark.slow
 def test_a_folder_without_code_hides_nothing(tmp_path: Path) -> None:
     (tmp_path / "student").mkdir()
     (tmp_path / "agents").mkdir()

@@ -91,6 +91,7 @@ def test_sixteen_bit_pictures_are_refused_or_scaled(tiny_config: MakeConfig, twe
     assert tasks[0].bank.key != tasks[1].bank.key
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_read_with_the_same_scale(tiny_config: MakeConfig, twelve_bits: Path) -> None:
     members = twelve_bits / "teachers.yaml"
     members.write_text("teachers: [{name: folder, weights: fused}, {name: folder, weights: fused}]", encoding="utf-8")
@@ -231,6 +232,7 @@ def test_an_unknown_score_metric_is_found_before_any_work(tiny_config: MakeConfi
         build_task(tiny_config(score_metrics=("vifff",), teacher="folder", teacher_weights="/no/such"))
 
 
+@pytest.mark.slow
 def test_crops_of_a_source_may_be_larger_than_the_scenes_of_the_preset(tiny_config: MakeConfig) -> None:
     assert build_task(tiny_config(crop_size=96), source=Noise(0)).bank.ir.shape[-1] == 96
 

@@ -147,7 +147,7 @@ def test_runs_are_cut_off_where_it_is_asked(make: MakeVectorEnv) -> None:
     assert ends == [[False, False], [True, True], [False, False], [False, False]]
 
 
-@pytest.mark.parametrize("workers", [IN_TURN, AT_ONCE])
+@pytest.mark.parametrize("workers", [pytest.param(IN_TURN, marks=pytest.mark.slow), AT_ONCE])
 def test_stable_baselines_form(tiny_cache: Path, workers: int) -> None:
     env = make_sb3_vec_env(2, "tiny", seed=3, cache_dir=str(tiny_cache), rounds=2, workers=workers)
     actions = random_actions(3, 3)
@@ -263,6 +263,7 @@ def test_numbers_below_one(argument: str) -> None:
         make_sb3_vec_env(**{"num_envs": 1, argument: 0})
 
 
+@pytest.mark.slow
 def test_fork_copies_all_students(make: MakeVectorEnv) -> None:
     env = make(workers=AT_ONCE)
     actions = random_actions(0, 2)
@@ -281,7 +282,7 @@ def test_fork_copies_all_students(make: MakeVectorEnv) -> None:
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-@pytest.mark.parametrize("rounds_before", [1, 2])  # in the middle of a run, and at its end
+@pytest.mark.parametrize("rounds_before", [1, pytest.param(2, marks=pytest.mark.slow)])  # in a run, and at its end
 def test_a_snapshot_goes_on_elsewhere(make: MakeVectorEnv, mode: AutoresetMode, rounds_before: int) -> None:
     arguments = {"rounds": 4, "max_episode_steps": 2, "autoreset_mode": mode, "workers": AT_ONCE}
     env, other = make(**arguments), make(**arguments)
@@ -303,6 +304,7 @@ def test_a_snapshot_that_does_not_fit_changes_nothing(make: MakeVectorEnv) -> No
     np.testing.assert_equal(steps(env, actions), rollout(make(), actions)[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_process_has_threads_of_its_own(make: MakeVectorEnv) -> None:
     env, actions = make(workers=AT_ONCE), random_actions(0, 2)

@@ -96,6 +96,7 @@ def test_columns_are_equal_in_number() -> None:
     assert len({line.count("|") for line in default_table().splitlines()}) == 1
 
 
+@pytest.mark.slow
 def test_intervals_of_single_runs_are_left_out_and_few_runs_said() -> None:
     table = results_table(rows(runs=2))
     assert "[" not in table

@@ -59,6 +59,7 @@ def test_student_with_a_huge_learning_rate(finished, tmp_path: Path) -> None:
     assert all(float(row["reward"]) >= -5 for row in run.rounds.read())
 
 
+@pytest.mark.slow
 def test_students_that_diverge_are_counted_and_the_last_finite_ones_kept(
     finished, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
 ) -> None:
@@ -112,6 +113,7 @@ def test_reinforce_is_bounded(finished, tmp_path: Path) -> None:
     assert run.summary.read()["agent_diverged"] is None
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_stays_and_the_verdict_is_final(tiny, tmp_path: Path, policies: Path) -> None:
     arguments = tiny(tmp_path, "--algo", f"{policies}:Breaking", "--rounds", "9", "--runs", "3")
     for command in (arguments, ["--resume", str(tmp_path)], arguments):

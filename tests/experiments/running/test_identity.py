@@ -46,6 +46,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_anywhere_and_means_the_same_data(
     finished: Callable, crashed: Callable, places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +58,7 @@ def test_a_run_is_resumed_anywhere_and_means_the_same_data(
     assert differences(whole.path, cut.path, "constant") == ()
 
 
+@pytest.mark.slow
 def test_other_pictures_at_the_same_place_are_refused(finished: Callable, crashed: Callable, places: Path) -> None:
     runs = [crashed(3, places / "cut", *OPTIONS), finished(places / "whole", *OPTIONS)]
     shutil.copytree(places / "two" / "data" / "ir", places / "one" / "data" / "ir", dirs_exist_ok=True)
@@ -161,7 +163,14 @@ class TestPolicyFiles:
             main(["--resume", str(cut.path)])
 
 
-@pytest.mark.parametrize("setting", ["data", pytest.param("teacher_weights", marks=pytest.mark.slow), "student_init"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "data",
+        pytest.param("teacher_weights", marks=pytest.mark.slow),
+        pytest.param("student_init", marks=pytest.mark.slow),
+    ],
+)
 def test_a_snapshot_goes_by_content(setting: str, places: Path, cache: str) -> None:
     torch.manual_seed(0)
 

@@ -12,7 +12,7 @@ from experiments.running.interruption import Interrupted, interrupt_at_once
 pytestmark = pytest.mark.skipif(not hasattr(signal, "alarm"), reason="no alarm signals here")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_stop_that_something_swallows_comes_again(number: int) -> None:
     def block() -> None:
         with interrupt_at_once():

@@ -87,6 +87,7 @@ def test_the_frozen_agent_sees_what_it_learned_on(finished, tmp_path: Path) -> N
     assert [row["reward"] for row in again.rounds.read()] == [row["reward"] for row in rows]
 
 
+@pytest.mark.slow
 def test_frozen_statistics_stay_and_rewards_are_raw(cache: str) -> None:
     task = build_task(preset("tiny", cache_dir=cache, threads=1))
     env = make_env(task, normalize=True)
@@ -124,6 +125,7 @@ def test_rows_before_the_checkpoint_that_are_lost(crashed, tmp_path: Path) -> No
     assert main(["--resume", str(run.path)]) == 0
 
 
+@pytest.mark.slow
 def test_rows_are_on_disk_before_the_checkpoint_that_stands_for_them(
     finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +192,7 @@ def test_a_saved_policy_takes_no_options_of_learning(across: RunDirectory, tmp_p
         main(["--eval-policy", str(across.agent), "--out", str(tmp_path / "x"), *option])
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_was_writing_is_removed(crashed, tmp_path: Path) -> None:
     run = crashed(3, tmp_path / "run", "--rounds", "5")
     (run.path / ".checkpoint-00000010.pt.0123.part").write_bytes(b"half a file")

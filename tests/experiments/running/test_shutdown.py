@@ -158,6 +158,7 @@ def test_the_workers_of_the_pool_end_with_their_driver(
         assert run.checkpoints()[-1] == run.checkpoint(recorded(run.path))
 
 
+@pytest.mark.slow
 def test_a_block_that_does_not_look_is_cut_off() -> None:
     began = time.monotonic()
 

@@ -42,6 +42,7 @@ def test_every_update_that_is_due_is_made(finished, tmp_path: Path, algo: str, m
     assert [row["phase"] for row in run.rounds.read()].count("learn") == 10
 
 
+@pytest.mark.slow
 def test_an_end_before_the_budget_is_learnt_from_too(finished, tmp_path: Path) -> None:
     """A student that diverges ends its run; every round that was played is learnt from, the last one too."""
     end = [

@@ -102,9 +102,8 @@ def test_the_density_of_sac_is_that_of_the_squashed_action() -> None:
     assert inside == pytest.approx(1, abs=0.1)  # the mean of 1 / (width * density) over the samples of an interval
 
 
-@pytest.mark.parametrize(
-    ("module", "num_envs"), [pytest.param(ppo, 1, marks=pytest.mark.slow), (sac, 2)], ids=["ppo", "sac"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "num_envs"), [(ppo, 1), (sac, 2)], ids=["ppo", "sac"])
 def test_the_return_rises(module: ModuleType, num_envs: int) -> None:
     episodes: list[dict] = []
     envs = SyncVectorEnv([Target] * num_envs)

@@ -71,6 +71,7 @@ def test_no_training_batch_is_larger_than_its_pictures() -> None:
                 assert any(height <= size[1] and width <= size[2] for size in kind)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_continues_and_starts_from_given_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_every_row(reference_dir, convert, device):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_published_rows_of_vifb(reference_dir, device):
     folder = reference_dir / "reference" / "metrics"
     tables = read_tables(folder, "VIFB_", "VIFB published (5 significant digits)")

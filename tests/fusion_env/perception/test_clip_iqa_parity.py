@@ -105,6 +105,7 @@ def test_torchmetrics_with_one_pair(
     assert score.std() > 1e-3
 
 
+@pytest.mark.slow
 def test_torchmetrics_with_several_pairs(
     rn50: open_clip.CLIP, torchmetrics_iqa: Callable[..., Tensor], images: Tensor
 ) -> None:

@@ -173,6 +173,7 @@ class TestErrors:
             teachers.load("exported", write(copy.deepcopy(network).eval(), tmp_path / "x.ts"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the exporters
 def test_weights_in_a_file_beside_the_graph_are_in_the_fingerprint(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
