@@ -1,12 +1,13 @@
-"""Banks of crops: infrared, visible and what the teacher makes of them, computed once and kept on the device.
+"""Banks of crops: infrared, visible and what the teacher makes of them, computed once and kept in memory.
 
 The networks normalise over their whole input, so that a crop of the teacher's fused image is not what the teacher makes
 of the crop. With ``context="crop"`` the teacher therefore sees each crop by itself; with ``"image"`` the targets are
 cut from its fused whole images. Training reads banks only: it never runs the teacher, nor decodes an image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from torch import Tensor
 from fusion_env.cache import arithmetic, content_key, load_or_compute
 from fusion_env.config import TeacherSettings
 from fusion_env.data import PairSource, Progress, joint_error, load_pair, luma_levels, no_progress, rgb_to_ycbcr
+from fusion_env.errors import TeacherError
+from fusion_env.stored_images import Batch, StoredImages
 from fusion_env.teachers import Teacher
 
 __all__ = [
@@ -31,7 +34,10 @@ __all__ = [
     "plan_crops",
 ]
 
-_VERSION = 2
+_VERSION = 3
+
+_PIXELS_AT_ONCE = 2**20
+"""Pixels of crops that the teacher is given at once: no more than a large image has."""
 
 NOT_IN_KEY = frozenset(
     {
@@ -44,16 +50,6 @@ NOT_IN_KEY = frozenset(
     }
 )
 """Settings of the teacher that are left out of a bank's key."""
-
-
-class Batch(NamedTuple):
-    """Images of one size, float32 [B, 1, H, W] in 0..1."""
-
-    ir: Tensor
-    vis: Tensor
-    """Visible luma."""
-    target: Tensor
-    """The teacher's fused luma."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +70,17 @@ class CropPlan:
     flip: np.ndarray
     size: int
 
-    def of_image(self, index: int) -> np.ndarray:
-        """Return the positions in the plan that lie on one image."""
-        return np.flatnonzero(self.image == index)
+    def by_image(self) -> list[tuple[int, np.ndarray]]:
+        """Return the images in ascending order, each with the positions in the plan that lie on it."""
+        order = np.argsort(self.image, kind="stable")
+        images, starts = np.unique(self.image[order], return_index=True)
+        return list(zip(images.tolist(), np.split(order, starts[1:]), strict=True))
 
     def cut(self, position: int, image: Tensor) -> Tensor:
         """Cut one crop, [C, size, size], out of its image [C, H, W]."""
         top, left = int(self.top[position]), int(self.left[position])
         crop = image[:, top : top + self.size, left : left + self.size]
         return crop.flip(-1) if self.flip[position] else crop
-
-    def cut_all(self, positions: np.ndarray, image: Tensor) -> Tensor:
-        """Cut several crops of one image, [B, C, size, size]."""
-        return torch.stack([self.cut(position, image) for position in positions])
 
 
 def plan_crops(
@@ -125,39 +119,6 @@ def plan_crops(
 
 
 @dataclass(frozen=True)
-class StoredImages:
-    """N registered images of one size on one device.
-
-    Attributes:
-        ir: Infrared, uint8 [N, 1, H, W].
-        vis: Visible luma, uint8 [N, 1, H, W].
-        target: The teacher's fused luma, float16 [N, 1, H, W] in 0..1 (finer than the 8 bits of a file).
-        chroma: Cb and Cr of the visible image, uint8 [N, 2, H, W]; None where nobody needs them.
-    """
-
-    ir: Tensor
-    vis: Tensor
-    target: Tensor
-    chroma: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.ir)
-
-    def batch(self, index: Tensor) -> Batch:
-        """Return some of them."""
-        ir = self.ir[index].float().div_(255)
-        vis = self.vis[index].float().div_(255)
-        return Batch(ir, vis, self.target[index].float())
-
-    @staticmethod
-    def together(images: Sequence["StoredImages"]) -> "StoredImages":
-        """Join images of one size, all with chroma."""
-        return StoredImages(
-            *(torch.cat([getattr(image, name) for image in images]) for name in ("ir", "vis", "target", "chroma"))
-        )
-
-
-@dataclass(frozen=True)
 class CropBank(StoredImages):
     """N square crops.
 
@@ -182,6 +143,7 @@ def build_bank(
     chroma: bool = False,
     folder: Path,
     device: str | torch.device,
+    streamed: bool = False,
     progress: Progress = no_progress,
 ) -> CropBank:
     """Cut a plan's crops and run the teacher on them, or read the result of an earlier time.
@@ -193,7 +155,8 @@ def build_bank(
         settings: What the teacher sees.
         chroma: Keep the visible crops' chroma as well.
         folder: Cache folder.
-        device: Where the bank shall live.
+        device: What trains on the bank, and where it lives.
+        streamed: Let it live on the host; mini-batches are brought to `device`.
         progress: Progress display over the images.
 
     Returns:
@@ -205,6 +168,8 @@ def build_bank(
         folder / "banks" / f"{key}.safetensors",
         lambda: _cut_and_fuse(source, plan, teacher, whole_images, chroma, device, progress),
     )
+    if streamed:
+        return CropBank(**tensors, streamed_to=torch.device(device), key=key)
     return CropBank(**{name: tensor.to(device) for name, tensor in tensors.items()}, key=key)
 
 
@@ -232,6 +197,18 @@ def bank_key(
     )
 
 
+class _Crop(NamedTuple):
+    """One crop on its way into a bank."""
+
+    number: int
+    pair: str
+    ir: Tensor
+    vis: Tensor
+    """RGB."""
+    target: Tensor | None
+    """Cut from the teacher's whole image; None where the teacher is to see the crop."""
+
+
 @torch.inference_mode()
 def _cut_and_fuse(
     source: PairSource,
@@ -242,26 +219,40 @@ def _cut_and_fuse(
     device: str | torch.device,
     progress: Progress,
 ) -> dict[str, Tensor]:
-    luma_shape = (len(plan.image), 1, plan.size, plan.size)
-    tensors = {
-        "ir": torch.empty(luma_shape, dtype=torch.uint8),
-        "vis": torch.empty(luma_shape, dtype=torch.uint8),
-        "target": torch.empty(luma_shape, dtype=torch.float16),
-    }
-    if chroma:
-        tensors["chroma"] = torch.empty((len(plan.image), 2, plan.size, plan.size), dtype=torch.uint8)
-    for index in progress(sorted(set(plan.image.tolist())), f"teacher {teacher.name}"):
+    bank = StoredImages.empty(len(plan.image), (plan.size, plan.size), chroma=chroma, device=torch.device("cpu"))
+    crops = _cut(source, plan, teacher if whole_images else None, progress, f"teacher {teacher.name}")
+    while part := list(islice(crops, max(1, _PIXELS_AT_ONCE // plan.size**2))):
+        where = torch.tensor([crop.number for crop in part])
+        ir, vis = torch.stack([crop.ir for crop in part]), torch.stack([crop.vis for crop in part])
+        bank.ir[where] = ir
+        bank.vis[where] = luma_levels(vis)
+        if bank.chroma is not None:
+            bank.chroma[where] = chroma_levels(vis)
+        targets = [crop.target for crop in part if crop.target is not None]
+        if not targets:
+            names = [crop.pair for crop in part]
+            targets = _fuse(teacher, names, ir=ir.to(device).float() / 255, vis=vis.to(device).float() / 255)
+        bank.target[where] = torch.stack(list(targets)).half().cpu()
+    return bank.tensors()
+
+
+def _cut(
+    source: PairSource, plan: CropPlan, fuses_whole: Teacher | None, progress: Progress, title: str
+) -> Iterator[_Crop]:
+    """Yield all crops, those of one image after the other."""
+    for index, positions in progress(plan.by_image(), title):
         pair = load_pair(source, index)
-        positions = plan.of_image(index)
-        where = torch.from_numpy(positions)
-        ir, vis = plan.cut_all(positions, pair.ir), plan.cut_all(positions, pair.vis)
-        tensors["ir"][where] = ir
-        tensors["vis"][where] = luma_levels(vis)
-        if chroma:
-            tensors["chroma"][where] = chroma_levels(vis)
-        if whole_images:
-            target = plan.cut_all(positions, teacher.fuse_pair(pair))
-        else:
-            target = teacher.fuse_named(pair.name, ir=ir.to(device).float() / 255, vis=vis.to(device).float() / 255)
-        tensors["target"][where] = target.half().cpu()
-    return tensors
+        fused = None if fuses_whole is None else fuses_whole.fuse_pair(pair)
+        for number in positions.tolist():
+            target = None if fused is None else plan.cut(number, fused)
+            yield _Crop(number, pair.name, plan.cut(number, pair.ir), plan.cut(number, pair.vis), target)
+
+
+def _fuse(teacher: Teacher, names: Sequence[str], *, ir: Tensor, vis: Tensor) -> Tensor:
+    """Fuse crops of several pairs; an error names the pair that it comes from."""
+    try:
+        return teacher.fuse_named(names[0], ir=ir, vis=vis)
+    except TeacherError:
+        for name, one_ir, one_vis in zip(names, ir.split(1), vis.split(1), strict=True):
+            teacher.fuse_named(name, ir=one_ir, vis=one_vis)
+        raise

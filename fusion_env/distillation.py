@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from fusion_env.action import LossWeights
 from fusion_env.captured import CudaGraphs, Replayed, StandInGraph, captures
 from fusion_env.config import DataSettings, MachineSettings, TrainingSettings
-from fusion_env.crop_bank import Batch, CropBank
+from fusion_env.crop_bank import CropBank
 from fusion_env.degradation import Degradation, DegradationTensors, degrade, degrade_by_tensors, draw_noise
 from fusion_env.errors import SnapshotError
 from fusion_env.losses import LossScales, guidance_loss, self_learning_loss
 from fusion_env.round_tensors import RoundTensors
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_version, read_generator, to_cpu, write_generator
+from fusion_env.stored_images import Batch, Feed
 from fusion_env.target_features import TargetFeatures
 from fusion_env.updates import Moments, Schedule, give_gradients, new_optimizer, norm_of, restore, to_unit_norm
 from student import FusionStudent
@@ -159,10 +160,11 @@ class Distillation:
         self._bank = bank
         self._features = features
         self._targets = targets or TargetFeatures(bank, features, autocast=settings.autocast, limit_mib=0)
+        self._feed = Feed(bank, settings.batch_size)
         self._iterations = iterations
         self._scales = scales
         self._schedule = schedule
-        self._device = bank.ir.device
+        self._device = bank.device
         with torch.device("meta"):  # no first weights are drawn: the global random state stays as it is
             self.student = FusionStudent()
         self.student.to_empty(device=self._device)
@@ -197,9 +199,11 @@ class Distillation:
             Mean losses and whether training diverged.
         """
         self.student.train().requires_grad_(True)  # a caller may have frozen it to look at it
-        self._prepare(weights, degradation)
+        order = self._prepare(weights, degradation)
         guidance, self_learning = weights.guidance > 0, self._has_pair(weights, degradation)
-        for iteration in range(self._iterations):
+        for iteration, numbers in enumerate(order):
+            with self.timed("data"):
+                self._feed.bring(numbers)
             kind = _Kind(guidance, self_learning, measured=iteration == 0 and guidance and self_learning)
             if self._replayed is None:
                 self._iterate(kind)
@@ -222,13 +226,13 @@ class Distillation:
         )
 
     @torch.no_grad()
-    def _prepare(self, weights: LossWeights, degradation: Degradation) -> None:
-        """Hand a round to its iterations."""
+    def _prepare(self, weights: LossWeights, degradation: Degradation) -> NDArray[np.int64]:
+        """Hand a round to its iterations; return the crops of each mini-batch."""
         tensors, count = self._round, self._iterations
         torch._foreach_copy_(tensors.weights, self._parameters())
         with self.timed("data"):
-            order = self._order.take(tensors.index.numel())
-            tensors.index.copy_(torch.from_numpy(order).view_as(tensors.index))
+            order = self._order.take(tensors.index.numel()).reshape(tensors.index.shape)
+            tensors.index.copy_(torch.from_numpy(order))
         factors = [self._schedule.factor(self._rounds + iteration / count) for iteration in range(count)]
         tensors.rates.copy_(self.learning_rate * torch.tensor(factors))
         scales = self._scales
@@ -242,6 +246,7 @@ class Distillation:
         if self._replayed is not None:
             tensors.degradation.set(degradation)
             self._degradation = tensors.degradation
+        return order
 
     @torch.no_grad()
     def _outcome(self) -> list[float]:
@@ -257,9 +262,10 @@ class Distillation:
         tensors = self._round
         with self.timed("data"):
             index = tensors.now(tensors.index)
-            ir, vis, _ = self._bank.batch(index)
+            ir, vis, target = self._feed.batch(index)
         bad_ir, bad_vis = self.degraded_batch(self._degradation, ir=ir, vis=vis)
-        losses = self._losses(kind, ir, vis, bad_ir, bad_vis, partial(self._targets, index))
+        wanted = partial(self._targets, index) if self._targets.kept else partial(self._features, target)
+        losses = self._losses(kind, ir, vis, bad_ir, bad_vis, wanted)
         with self.timed("backward"):
             weighted = [loss * factor for loss, factor in zip(losses, tensors.factors, strict=True)]
             gradients = self._gradients(kind, weighted)

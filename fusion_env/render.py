@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fusion_env.crop_bank import StoredImages
 from fusion_env.degradation import Degradation, degrade, draw_noise
+from fusion_env.stored_images import StoredImages
 
 __all__ = ["draw_round", "has_display", "show"]
 
@@ -49,7 +49,7 @@ def draw_round(
     Returns:
         uint8 [480, 640, 3], whatever the content.
     """
-    ir, vis, target = images.batch(torch.tensor([number], device=images.ir.device))
+    ir, vis, target = images.batch(torch.tensor([number], device=images.device))
     noise = draw_noise(vis.shape, torch.Generator().manual_seed(0), vis.device)
     tiles = {
         "infrared": ir,

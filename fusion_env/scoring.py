@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from fusion_env import metrics
 from fusion_env.config import INDICATORS, ScoringSettings
-from fusion_env.crop_bank import StoredImages
-from fusion_env.data import ycbcr_to_rgb
+from fusion_env.data import Progress, no_progress, ycbcr_to_rgb
 from fusion_env.errors import ConfigError
 from fusion_env.metrics import ssim_pair
 from fusion_env.metrics.levels import to_levels
+from fusion_env.stored_images import StoredImages
 from student.numerics import own_numerics
 
 __all__ = [
@@ -128,7 +128,7 @@ def image_values(
     """
     ir, vis, target = images.batch(index)
     fused = fuse(ir, vis, target)
-    chroma = images.chroma[index].float() / 255 if colour and images.chroma is not None else None
+    chroma = images.chroma_batch(index) if colour and images.chroma is not None else None
     indicators = [name for name in names if name not in _OF_FUSED]
     values = indicator_values(indicators, fused, ir=ir, vis=vis, quality=quality, chroma=chroma)
     values |= {name: of_fused(fused, target) for name, of_fused in _OF_FUSED.items() if name in names}
@@ -154,13 +154,20 @@ class Scorer:
         settings: Score, normalisation and observation.
         images: What is scored, with the teacher's fused luma: images of one size together, whatever sizes there are.
         quality: Quality score (IQA*), on the images' device.
+        progress: Progress display over the teacher's images.
 
     Raises:
         ConfigError: A mean of the teacher is too small to divide by, or there are too few images to draw from.
     """
 
     @own_numerics()
-    def __init__(self, settings: ScoringSettings, images: Sequence[StoredImages], quality: nn.Module) -> None:
+    def __init__(
+        self,
+        settings: ScoringSettings,
+        images: Sequence[StoredImages],
+        quality: nn.Module,
+        progress: Progress = no_progress,
+    ) -> None:
         self._settings = settings
         self._images = images
         self._quality = quality
@@ -171,7 +178,7 @@ class Scorer:
                 "lower it, or leave it out to score all of them"
             )
         self.names = tuple(dict.fromkeys((*INDICATORS, *settings.score_metrics)))
-        self._teacher = self._values(None, lambda ir, vis, target: target)
+        self._teacher = self._values(None, lambda ir, vis, target: target, progress, "scores of the teacher")
         self.teacher_means = _means({name: self._teacher[name] for name in self.names})
         if settings.normalisation == "teacher":
             for name, mean in self.teacher_means.items():
@@ -188,18 +195,21 @@ class Scorer:
         return np.sort(rng.choice(self._count, self._settings.score_images, replace=False))
 
     @own_numerics()
-    def score(self, student: nn.Module, chosen: NDArray[np.int64] | None = None) -> tuple[Scores, Scores, float]:
+    def score(
+        self, student: nn.Module, chosen: NDArray[np.int64] | None = None, progress: Progress = no_progress
+    ) -> tuple[Scores, Scores, float]:
         """Score a student.
 
         Args:
             student: In any mode; called as ``student(ir=ir, vis=luma)``.
             chosen: Images from `draw`.
+            progress: Progress display over them.
 
         Returns:
             The student's and the teacher's raw means over the same images, and the standard deviation of the student's
             fused luma within an image (0..1; near 0 means that the student has collapsed to constant images).
         """
-        values = self._values(chosen, lambda ir, vis, _: student(ir=ir, vis=vis))
+        values = self._values(chosen, lambda ir, vis, _: student(ir=ir, vis=vis), progress, "scores of the student")
         own = _means(values)
         spread = own.pop("spread")
         if chosen is None:
@@ -207,25 +217,29 @@ class Scorer:
         return own, _means({name: self._teacher[name][chosen] for name in self.names}), spread
 
     @torch.inference_mode()
-    def _values(self, chosen: NDArray[np.int64] | None, fuse: Fuse) -> dict[str, Tensor]:
+    def _values(
+        self, chosen: NDArray[np.int64] | None, fuse: Fuse, progress: Progress, title: str
+    ) -> dict[str, Tensor]:
         """Score ``fuse(ir, vis, target)`` of some images: [B] for each metric, and the images' `spread`."""
         names = (*self.names, "spread")
         colour = self._settings.iqa_colour
         results = [
             image_values(names, images, index, fuse, quality=self._quality, colour=colour)
-            for images, index in self._pieces(np.arange(self._count) if chosen is None else chosen)
+            for images, index in progress(list(self._pieces(chosen)), title)
         ]
         return {name: torch.cat([result[name] for result in results]) for name in names}
 
-    def _pieces(self, chosen: NDArray[np.int64]) -> Iterator[tuple[StoredImages, Tensor]]:
+    def _pieces(self, chosen: NDArray[np.int64] | None) -> Iterator[tuple[StoredImages, Tensor]]:
         """Yield the chosen images in their order, so many of one size at once as memory allows."""
+        if chosen is None:
+            chosen = np.arange(self._count)
         first = 0
         for images in self._images:
             index = chosen[(chosen >= first) & (chosen < first + len(images))] - first
             first += len(images)
             if len(index):
                 at_once = max(1, CHUNK_PIXELS // images.ir[0].numel())
-                for piece in torch.from_numpy(index).to(images.ir.device).split(at_once):
+                for piece in torch.from_numpy(index).to(images.device).split(at_once):
                     yield images, piece
 
     def normalised(self, scores: Scores) -> dict[str, float]:

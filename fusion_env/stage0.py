@@ -223,6 +223,6 @@ def stage0_key(
             "features": features.fingerprint(),
             "start": fingerprint("", start),
             "iterations": iterations,
-            "arithmetic": arithmetic(bank.ir.device),
+            "arithmetic": arithmetic(bank.device),
         }
     )

@@ -31,7 +31,7 @@ class TargetFeatures:
         self._features = features
         self._autocast = autocast
         self._stored: list[Tensor] | None = None
-        first = torch.zeros(1, dtype=torch.int64, device=bank.ir.device)
+        first = torch.zeros(1, dtype=torch.int64, device=bank.device)
         self.mib = sum(tap.nbytes for tap in self._compute(first)) * len(bank) / 2**20
         self.kept = self.mib <= limit_mib
 
@@ -45,7 +45,7 @@ class TargetFeatures:
 
     @torch.no_grad()
     def _compute(self, index: Tensor) -> list[Tensor]:
-        kind = self._bank.ir.device.type
+        kind = self._bank.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=self._autocast, cache_enabled=False):
             return list(self._features(self._bank.batch(index).target))
 
@@ -55,6 +55,6 @@ class TargetFeatures:
         return f"the teacher's features of {len(self._bank)} crops ({self.mib:.0f} MiB) {done}"
 
     def _compute_all(self) -> list[Tensor]:
-        count, device = len(self._bank), self._bank.ir.device
+        count, device = len(self._bank), self._bank.device
         parts = [self._compute(index) for index in torch.arange(count, device=device).split(_AT_ONCE)]
         return [torch.cat(taps) for taps in zip(*parts, strict=True)]

@@ -1,7 +1,9 @@
 """Everything about a configuration that no run changes: data, teacher targets, scorer, stage-0 student."""
 
 import logging
+import math
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from fusion_env.action import even_degradation
 from fusion_env.cache import arithmetic, cache_folder, load_or_compute
 from fusion_env.captured import describe_capture
 from fusion_env.config import INDICATORS, SMALLEST_SCORED, DistillConfig, ScoringSettings, TeacherSettings
-from fusion_env.crop_bank import CropBank, CropPlan, StoredImages, build_bank, plan_crops
+from fusion_env.crop_bank import CropBank, CropPlan, build_bank, plan_crops
 from fusion_env.data import (
     PairSource,
     Progress,
@@ -35,10 +37,12 @@ from fusion_env.identity import Fingerprints, absolute_paths, differences, file_
 from fusion_env.losses import LossScales
 from fusion_env.observation import Observer
 from fusion_env.perception import FrozenNetwork, load_features, load_quality
+from fusion_env.places import Places, choose_places
 from fusion_env.report import ReportSplit
 from fusion_env.scoring import Scorer
 from fusion_env.settings import shown
 from fusion_env.stage0 import Stage0Settings, initial_student, stage0_start
+from fusion_env.stored_images import StoredImages, stored_bytes
 from fusion_env.target_features import TargetFeatures
 from fusion_env.threads import set_threads
 from fusion_env.updates import Moments, Schedule
@@ -62,6 +66,9 @@ _tasks: "weakref.WeakValueDictionary[tuple, DistillationTask]" = weakref.WeakVal
 _TRAINING, _SCORING = 0, 1
 _SCALE_BATCHES = 4
 _SMALLEST_SCALE = 1e-8
+
+# What a task keeps in memory.
+_CROPS, _SCORED = "training crops", "scored images"
 
 
 def resolve_device(setting: str) -> torch.device:
@@ -188,6 +195,7 @@ class DistillationTask:
         bank: Training crops with targets.
         targets: The teacher's features of the crops.
         scored: What is scored of the reward split, with the teacher's results: images of one size together.
+        places: Where these are kept.
         scorer: Scores students on them.
         observer: Makes observations of the scores.
         report: The report split.
@@ -208,6 +216,7 @@ class DistillationTask:
     bank: CropBank
     targets: TargetFeatures
     scored: list[StoredImages]
+    places: Places
     scorer: Scorer
     observer: Observer
     report: ReportSplit
@@ -271,9 +280,10 @@ class DistillationTask:
             "scored": self._describe_scored(),
             "teacher": f"{self.teacher.describe()}, targets per {context}",
             "student": f"stage 0: {stage0}",
-            "perception": f"{self.features.description}; {self.targets.describe()}",
+            "perception": self.features.description,
             "iqa": self.quality.description,
             "device": f"{self.device}, {torch.get_num_threads()} CPU threads",
+            "memory": f"{self.places.describe()}; {self.targets.describe()}",
             "iterations": describe_capture(config.capture, self.device),
         }
 
@@ -342,13 +352,17 @@ def _assemble(
     _verify(source, folder, progress)
     teacher.check(source.names)
     whole = WholeImages(source, teacher, folder, device)
+    whole_scored = _scored_indices(config, splits)
+    places = _choose_places(config, source, device, whole_scored)
     new_bank = partial(build_bank, source, folder=folder, device=device, progress=progress)
-    bank = new_bank(train_plan, teacher, config.group(TeacherSettings))
+    context = config.group(TeacherSettings)
+    bank = new_bank(train_plan, teacher, context, streamed=places.kinds[_CROPS].streamed)
+    streamed = places.kinds[_SCORED].streamed
     if score_plan is None:
-        scored = whole.by_size(_scored_indices(config, splits), progress)
+        scored = whole.by_size(whole_scored, streamed=streamed, progress=progress)
     else:
-        scored = [new_bank(score_plan, teacher, config.group(TeacherSettings), chroma=config.iqa_colour)]
-    scorer = Scorer(config.group(ScoringSettings), scored, quality)
+        scored = [new_bank(score_plan, teacher, context, chroma=config.iqa_colour, streamed=streamed)]
+    scorer = Scorer(config.group(ScoringSettings), scored, quality, progress)
     report = ReportSplit(whole, splits.report, quality, scorer, config.iqa_colour, progress)
     iterations = config.iterations or epoch_iterations(len(splits.train), config.batch_size)
     start = initial_student(config.student_init, teacher, config.stage0_seed)
@@ -368,6 +382,7 @@ def _assemble(
         order_seed=config.data_seed,
         noise_seed=config.data_seed,
     )
+    first_scores, _, _ = scorer.score(engine().student, progress=progress)
     stage0_losses = _scales("stage0" if config.observation == "rich" else "none", engine())
     return DistillationTask(
         config=config,
@@ -380,8 +395,9 @@ def _assemble(
         bank=bank,
         targets=targets,
         scored=scored,
+        places=places,
         scorer=scorer,
-        observer=Observer(config.group(ScoringSettings), scorer, scorer.score(engine().student)[0], stage0_losses),
+        observer=Observer(config.group(ScoringSettings), scorer, first_scores, stage0_losses),
         report=report,
         iterations=iterations,
         stage0=stage0.student,
@@ -438,6 +454,20 @@ def _scored_indices(config: DistillConfig, splits: Splits) -> list[int]:
         return list(splits.reward)
     rng = np.random.default_rng([config.data_seed, _SCORING])
     return sorted(rng.choice(splits.reward, config.score_limit, replace=False).tolist())
+
+
+def _choose_places(
+    config: DistillConfig, source: PairSource, device: torch.device, whole_scored: Sequence[int]
+) -> Places:
+    """Decide where crops and scored images are kept, and say so before any work where the device has no room."""
+    crops = stored_bytes(config.bank_size, config.crop_size**2, chroma=False)
+    if config.score_size is not None and config.score_crops is not None:
+        scored = stored_bytes(config.score_crops, config.score_size**2, chroma=config.iqa_colour)
+    else:
+        scored = sum(stored_bytes(1, math.prod(source.sizes[index]), chroma=True) for index in whole_scored)
+    places = choose_places(device, {_CROPS: crops, _SCORED: scored})
+    _logger.log(logging.WARNING if places.any_streamed else logging.INFO, "memory: %s", places.describe())
+    return places
 
 
 def _verify(source: PairSource, folder: Path, progress: Progress) -> None:

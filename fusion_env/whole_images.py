@@ -1,8 +1,8 @@
 """Whole images and what the teacher makes of them: what is scored, for the reward as for the report."""
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from fusion_env.cache import arithmetic, content_key, load_or_compute
-from fusion_env.crop_bank import StoredImages, chroma_levels
-from fusion_env.data import PairSource, Progress, load_pair, luma_levels, no_progress
+from fusion_env.crop_bank import chroma_levels
+from fusion_env.data import ImagePair, PairSource, Progress, load_pair, luma_levels, no_progress
+from fusion_env.stored_images import StoredImages
 from fusion_env.teachers import Teacher
 
 __all__ = ["WholeImages"]
@@ -41,19 +42,35 @@ class WholeImages:
         """Return one pair with the teacher's fused luma and the visible chroma."""
         with self._turn:  # sources and teachers of others need not know of threads
             pair = load_pair(self.source, index)
-            target = self.teacher_image(index).half()
+            target = self._fused(index, lambda: pair).half()
         vis = pair.vis.to(self.device)[None]
         return StoredImages(pair.ir.to(self.device)[None], luma_levels(vis), target, chroma_levels(vis))
 
-    def by_size(self, indices: Sequence[int], progress: Progress = no_progress) -> list[StoredImages]:
-        """Return some pairs, those of one size together; sizes in the order of their first pair."""
-        groups: dict[tuple[int, ...], list[StoredImages]] = defaultdict(list)
+    def by_size(
+        self, indices: Sequence[int], *, streamed: bool = False, progress: Progress = no_progress
+    ) -> list[StoredImages]:
+        """Return some pairs, those of one size together; sizes in the order of their first pair.
+
+        Args:
+            indices: Which of them.
+            streamed: Let them live on the host; mini-batches are brought to the device.
+            progress: Progress display over the pairs.
+        """
+        home = torch.device("cpu") if streamed else self.device
+        counts = Counter(tuple(self.source.sizes[index]) for index in indices)
+        stored = {size: StoredImages.empty(count, size, chroma=True, device=home) for size, count in counts.items()}
+        filled: Counter[tuple[int, int]] = Counter()
         for index in progress(indices, f"teacher {self.network.name}, whole images"):
-            groups[tuple(self.source.sizes[index])].append(self.load(index))
-        return [StoredImages.together(images) for images in groups.values()]
+            size = tuple(self.source.sizes[index])
+            stored[size].fill(filled[size], self.load(index))
+            filled[size] += 1
+        return [replace(images, streamed_to=self.device if streamed else None) for images in stored.values()]
 
     def teacher_image(self, index: int) -> Tensor:
         """Return the teacher's fused luma of a pair, float32 [1, 1, H, W] in 0..1."""
+        return self._fused(index, lambda: load_pair(self.source, index))
+
+    def _fused(self, index: int, pair: Callable[[], ImagePair]) -> Tensor:
         key = content_key(
             {
                 "version": _VERSION,
@@ -64,7 +81,7 @@ class WholeImages:
             }
         )
         path = self.folder / "whole" / f"{key}.safetensors"
-        stored = load_or_compute(path, lambda: {"fused": self.network.fuse_pair(load_pair(self.source, index)).half()})
+        stored = load_or_compute(path, lambda: {"fused": self.network.fuse_pair(pair()).half()})
         return stored["fused"].to(self.device).float()[None]
 
     @cached_property

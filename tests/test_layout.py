@@ -40,8 +40,8 @@ FLOORS = {
         *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads"),
         *("data", "perception", "metrics", "teachers"),
         *("settings", "config", "identity", "cache", "jpeg", "degradation", "action", "losses", "updates"),
-        *("crop_bank", "snapshot", "whole_images", "target_features", "captured", "round_tensors"),
-        *("distillation", "scoring", "observation", "report", "stage0", "task"),
+        *("stored_images", "places", "crop_bank", "snapshot", "whole_images", "target_features"),
+        *("captured", "round_tensors", "distillation", "scoring", "observation", "report", "stage0", "task"),
         *("run", "info", "render", "env", "workers", "sb3_vec_env", "vector_env", "surrogate"),
     ),
     "experiments": (

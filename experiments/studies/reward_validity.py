@@ -30,10 +30,11 @@ from experiments.output import markdown_table, save_figure, write_csv, write_tex
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE, decode_action
 from fusion_env.cache import cache_folder, content_key
 from fusion_env.config import MACHINE_ONLY, TeacherSettings, preset
-from fusion_env.crop_bank import StoredImages, build_bank, plan_crops
+from fusion_env.crop_bank import build_bank, plan_crops
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError
 from fusion_env.scoring import image_values
+from fusion_env.stored_images import StoredImages
 from fusion_env.task import DistillationTask, build_task
 from student.weights import build_student
 
@@ -86,7 +87,7 @@ class _Study:
             image_values(
                 self.metrics,
                 images,
-                torch.tensor([number], device=images.ir.device),
+                torch.tensor([number], device=images.device),
                 lambda ir, vis, target: target if fuse is _teacher else fuse(ir=ir, vis=vis),
                 quality=self.task.quality,
                 colour=False,

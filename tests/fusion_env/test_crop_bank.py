@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion_env import teachers
+from fusion_env import crop_bank, teachers
 from fusion_env.config import TeacherSettings
 from fusion_env.crop_bank import CropPlan, bank_key, build_bank, plan_crops
 from fusion_env.data import ImagePair, ProceduralScenes, luma_levels, write_png
@@ -88,6 +88,37 @@ def test_both_contexts_of_ldfusion(scenes: ProceduralScenes, tmp_path: Path) -> 
         assert torch.allclose(banks["image"].target[n].float(), made.cut(n, whole), atol=1e-3)
         assert torch.allclose(banks["crop"].target[n].float(), alone, atol=1e-3)
     assert (banks["crop"].target.float() - banks["image"].target.float()).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 100])
+def test_the_teacher_is_given_crops_of_several_images_and_no_more_than_allowed(
+    at_once: int, scenes: ProceduralScenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crop_bank, "_PIXELS_AT_ONCE", at_once * 48**2)
+    teacher, given = teachers.load("laplacian"), []
+
+    def fuse(ir: torch.Tensor, vis: torch.Tensor) -> torch.Tensor:
+        given.append(len(ir))
+        return (ir + vis) / 2
+
+    teacher.fuse_luma = fuse
+    bank = build_bank(scenes, plan(scenes), teacher, TeacherSettings(), folder=tmp_path, device="cpu")
+    assert given == {1: [1] * 6, 4: [4, 2], 100: [6]}[at_once]
+    assert torch.allclose(bank.target.float() * 255, (bank.ir.float() + bank.vis.float()) / 2, atol=0.6)
+
+
+def test_of_several_pairs_the_one_at_fault_is_named(scenes: ProceduralScenes, tmp_path: Path) -> None:
+    teacher, dark = teachers.load("laplacian"), scenes.load(2).ir.float() / 255
+
+    def fuse(ir: torch.Tensor, vis: torch.Tensor) -> torch.Tensor:
+        of_it = torch.stack([(one.unsqueeze(0) == dark[..., :48, :48]).all() for one in ir])
+        return torch.where(of_it.view(-1, 1, 1, 1), torch.nan, ir)
+
+    teacher.fuse_luma = fuse
+    zeros = np.zeros(4, int)
+    made = CropPlan(np.array([3, 0, 2, 1]), zeros, zeros, zeros.astype(bool), 48)
+    with pytest.raises(TeacherError, match="pair 'scene_00002': teacher 'laplacian' returned NaN or infinite"):
+        build_bank(scenes, made, teacher, TeacherSettings(), folder=tmp_path, device="cpu")
 
 
 def test_the_teacher_runs_once(scenes: ProceduralScenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,6 @@ def test_the_setting_is_said_and_changes_no_result(tiny_config: MakeConfig) -> N
     results = []
     for limit, told in ((512, "kept"), (0, "computed for each mini-batch")):
         task = build_task(tiny_config(stage0_rounds=0, feature_cache_mib=limit))
-        assert told in task.describe()["perception"]
+        assert told in task.describe()["memory"]
         results.append(task.new_engine(1, 2).run_round(GUIDANCE_ONLY, Degradation()).guidance)
     assert results[0] == pytest.approx(results[1], rel=1e-5)
