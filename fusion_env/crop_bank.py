@@ -168,9 +168,8 @@ def build_bank(
         folder / "banks" / f"{key}.safetensors",
         lambda: _cut_and_fuse(source, plan, teacher, whole_images, chroma, device, progress),
     )
-    if streamed:
-        return CropBank(**tensors, streamed_to=torch.device(device), key=key)
-    return CropBank(**{name: tensor.to(device) for name, tensor in tensors.items()}, key=key)
+    images = {name: tensor.to("cpu" if streamed else device) for name, tensor in tensors.items()}
+    return CropBank(**images, streamed_to=torch.device(device) if streamed else None, key=key)
 
 
 def bank_key(
@@ -228,11 +227,12 @@ def _cut_and_fuse(
         bank.vis[where] = luma_levels(vis)
         if bank.chroma is not None:
             bank.chroma[where] = chroma_levels(vis)
-        targets = [crop.target for crop in part if crop.target is not None]
-        if not targets:
+        if whole_images:
+            target = torch.stack([crop.target for crop in part if crop.target is not None])
+        else:
             names = [crop.pair for crop in part]
-            targets = _fuse(teacher, names, ir=ir.to(device).float() / 255, vis=vis.to(device).float() / 255)
-        bank.target[where] = torch.stack(list(targets)).half().cpu()
+            target = _fuse(teacher, names, ir=ir.to(device).float() / 255, vis=vis.to(device).float() / 255)
+        bank.target[where] = target.half().cpu()
     return bank.tensors()
 
 

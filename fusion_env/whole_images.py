@@ -57,11 +57,12 @@ class WholeImages:
             progress: Progress display over the pairs.
         """
         home = torch.device("cpu") if streamed else self.device
-        counts = Counter(tuple(self.source.sizes[index]) for index in indices)
+        sizes = {index: (height, width) for index in indices for height, width in [self.source.sizes[index]]}
+        counts = Counter(sizes.values())
         stored = {size: StoredImages.empty(count, size, chroma=True, device=home) for size, count in counts.items()}
         filled: Counter[tuple[int, int]] = Counter()
         for index in progress(indices, f"teacher {self.network.name}, whole images"):
-            size = tuple(self.source.sizes[index])
+            size = sizes[index]
             stored[size].fill(filled[size], self.load(index))
             filled[size] += 1
         return [replace(images, streamed_to=self.device if streamed else None) for images in stored.values()]

@@ -6,16 +6,20 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-__all__ = ["median_seconds", "seconds"]
+__all__ = ["Clock", "median_seconds", "seconds", "wait_for"]
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
+Clock = Callable[[], float]
+"""Seconds since whenever: `time.perf_counter`, or `time.process_time`, which other programs do not make go on."""
+
+
+def seconds(work: Callable[[], object], device: torch.device, clock: Clock = time.perf_counter) -> float:
     """Time one call."""
-    _wait_for(device)
-    start = time.perf_counter()
+    wait_for(device)
+    start = clock()
     work()
-    _wait_for(device)
-    return time.perf_counter() - start
+    wait_for(device)
+    return clock() - start
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
@@ -23,6 +27,7 @@ def median_seconds(work: Callable[[], object], device: torch.device, repeats: in
     return float(np.median([seconds(work, device) for _ in range(repeats + 1)][1:]))
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that was asked of it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fusion_env.config import DistillConfig
+from fusion_env.data import ImagePair, PairSource
 from fusion_env.metrics import ag, ssim_pair, vif
 from fusion_env.report import ReportSplit, model_input
 from fusion_env.task import build_task
@@ -48,6 +49,26 @@ def test_the_teacher_is_hashed_once(tiny_config: MakeConfig, tiny_cache: Path, m
     report.teacher()
     report.score(Average())
     assert (len(task.splits.report), len(calls)) == (2, 1)
+
+
+def test_a_pair_is_decoded_once_for_its_images_and_the_teachers(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    task, decoded = build_task(tiny_config(scenes=20)), []
+
+    class Counted(PairSource):
+        name, names, sizes = task.source.name, task.source.names, task.source.sizes
+
+        def load(self, index: int) -> ImagePair:
+            decoded.append(index)
+            return task.source.load(index)
+
+        def fingerprint(self) -> str:
+            return task.source.fingerprint()
+
+    images = WholeImages(Counted(), task.teacher, tmp_path, torch.device("cpu"))
+    (stored,) = images.by_size([3, 1])
+    assert decoded == [3, 1]
+    assert torch.equal(stored.ir[1], task.source.load(1).ir)
+    assert torch.equal(stored.target[1].float(), images.teacher_image(1)[0])
 
 
 def test_e_is_normalised_by_the_reward_split(tiny_config: MakeConfig) -> None:
