@@ -64,6 +64,11 @@ class Row:
     settings: dict[str, Any]
     compared: bool = True
 
+    def config(self, **machine: Any) -> DistillConfig:
+        """Return the configuration. The student's start does not matter for time: it needs no stage 0."""
+        start = {"student_init": "random", "stage0_rounds": 0, "rounds": 10_000, "moments": "fresh"}
+        return preset(self.preset, **{**PRESETS[self.preset], **self.settings, **start, **machine})
+
 
 _FEW = {"scenes": 240, "bank_size": 48}  # as many scored images as in the paper, and no more crops than must be
 ROWS = {
@@ -170,9 +175,7 @@ def measure(
     Returns:
         Lines of the table.
     """
-    # The student's start does not matter for time; this one needs no stage 0.
-    start = {"student_init": "random", "stage0_rounds": 0, "cache_dir": cache, "rounds": 10_000, "moments": "fresh"}
-    config = preset(row.preset, **{**PRESETS[row.preset], **row.settings, **start, "device": str(device)})
+    config = row.config(device=str(device), cache_dir=cache)
     env = FusionDistillEnv(config=config)
     env.reset(seed=0)
     other = env.fork()

@@ -12,9 +12,11 @@ from experiments.measurements import growth, performance
 from experiments.measurements.plain_pipeline import PlainPipeline, degrade_by_opencv
 from fusion_env.action import decode_action
 from fusion_env.config import preset
+from fusion_env.data import make_splits
 from fusion_env.degradation import Degradation, degrade, draw_noise
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import FusionEnvError
+from fusion_env.task import open_pairs
 
 
 @pytest.mark.parametrize(
@@ -85,6 +87,12 @@ def test_the_order_of_growth_is_told() -> None:
     for on_cuda, order in ((False, "1.50"), (True, "1.00")):
         lines = growth.table("mini-batch", values, costs, on_cuda=on_cuda).splitlines()
         assert [line.split(" | ")[3] for line in lines[4:]] == ["", order, order]
+
+
+@pytest.mark.parametrize("row", performance.ROWS.values(), ids=performance.ROWS)
+def test_every_row_has_as_many_images_as_it_scores(row: performance.Row) -> None:
+    config = row.config(device="cpu")
+    assert len(make_splits(open_pairs(config), config.data_seed).reward) >= (config.score_images or 1)
 
 
 @pytest.mark.slow
