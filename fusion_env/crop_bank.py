@@ -242,10 +242,10 @@ def _cut(
     """Yield all crops, those of one image after the other."""
     for index, positions in progress(plan.by_image(), title):
         pair = load_pair(source, index)
-        fused = None if fuses_whole is None else fuses_whole.fuse_pair(pair)
+        whole = [pair.ir, pair.vis, *([] if fuses_whole is None else [fuses_whole.fuse_pair(pair)])]
         for number in positions.tolist():
-            target = None if fused is None else plan.cut(number, fused)
-            yield _Crop(number, pair.name, plan.cut(number, pair.ir), plan.cut(number, pair.vis), target)
+            ir, vis, *target = (plan.cut(number, image).clone() for image in whole)  # a view would hold its image
+            yield _Crop(number, pair.name, ir, vis, target[0] if target else None)
 
 
 def _fuse(teacher: Teacher, names: Sequence[str], *, ir: Tensor, vis: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fusion_env import crop_bank, teachers
 from fusion_env.config import TeacherSettings
 from fusion_env.crop_bank import CropPlan, bank_key, build_bank, plan_crops
-from fusion_env.data import ImagePair, ProceduralScenes, luma_levels, write_png
+from fusion_env.data import ImagePair, ProceduralScenes, luma_levels, no_progress, write_png
 from fusion_env.errors import DataError, TeacherError
 from fusion_env.teachers.ldfusion import LDFusion
 
@@ -105,6 +105,12 @@ def test_the_teacher_is_given_crops_of_several_images_and_no_more_than_allowed(
     bank = build_bank(scenes, plan(scenes), teacher, TeacherSettings(), folder=tmp_path, device="cpu")
     assert given == {1: [1] * 6, 4: [4, 2], 100: [6]}[at_once]
     assert torch.allclose(bank.target.float() * 255, (bank.ir.float() + bank.vis.float()) / 2, atol=0.6)
+
+
+def test_crops_that_wait_do_not_hold_their_images(scenes: ProceduralScenes) -> None:
+    crops = list(crop_bank._cut(scenes, plan(scenes), None, no_progress, ""))
+    assert all(crop.ir.untyped_storage().nbytes() == 48**2 for crop in crops)
+    assert all(crop.vis.untyped_storage().nbytes() == 3 * 48**2 for crop in crops)
 
 
 def test_of_several_pairs_the_one_at_fault_is_named(scenes: ProceduralScenes, tmp_path: Path) -> None:
