@@ -7,7 +7,7 @@ Each row is a process of its own, which begins with everything imported. `start-
 of pairs of 64x64, with an empty cache: as many training crops as pairs, a tenth of the pairs scored whole. The other
 tables time one round. *order* is the exponent between a row and the one before, on a CPU of its own seconds, which do
 not depend on what else the machine does: 1 is linear, less is better. Memory is what the process took at most beyond
-its beginning, on CUDA what PyTorch allocated at most.
+what it had before task and round, on CUDA what PyTorch allocated at most.
 """
 
 import math
@@ -80,15 +80,15 @@ def _measure(axis: str, device: str, value: int) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
         start = {"student_init": "random", "stage0_rounds": 0, "cache_dir": f"{folder}/cache", "rounds": 10_000}
         settings: dict[str, Any] = {**start, "threads": 1, "device": device}
+        _warm_up(settings)
         work: Callable[[], object]
         if axis == "start-up":
             write_pairs(Path(folder), value)
             settings |= {"data": folder, "bank_size": value, "score_size": None, "score_crops": None}
-            work, repeats = partial(build_task, preset("tiny", **settings)), 0
-            _warm_up(device, settings)
+            before, work, repeats = _peak_mib(target), partial(build_task, preset("tiny", **settings)), 0
         else:
-            work, repeats = _round_of(axis, value, settings), _REPEATS
-        before, began, began_cpu = _peak_mib(target), time.perf_counter(), time.process_time()
+            before, work, repeats = _peak_mib(target), _round_of(axis, value, settings), _REPEATS
+        began, began_cpu = time.perf_counter(), time.process_time()
         if repeats:
             taken = median_seconds(work, target, repeats)
         else:
@@ -99,9 +99,9 @@ def _measure(axis: str, device: str, value: int) -> Cost:
         return Cost(taken, cpu, _peak_mib(target) - (0 if target.type == "cuda" else before))
 
 
-def _warm_up(device: str, settings: dict[str, Any]) -> None:
+def _warm_up(settings: dict[str, Any]) -> None:
     """Build another task first, so that what is loaded and set up at the first use does not count."""
-    other = settings | {"data": "procedural", "bank_size": 4, "cache_dir": f"{settings['cache_dir']}-other"}
+    other = settings | {"bank_size": 4, "cache_dir": f"{settings['cache_dir']}-other"}
     build_task(preset("tiny", **other))
 
 
