@@ -143,7 +143,8 @@ def test_paper_lists_everything_missing_at_once() -> None:
 
 def test_description_names_every_part(tiny_config: MakeConfig) -> None:
     used = build_task(tiny_config()).describe()
-    assert set(used) == {"data", "scored", "teacher", "student", "perception", "iqa", "device", "iterations"}
+    parts = {"data", "scored", "teacher", "student", "perception", "iqa", "device", "memory", "iterations"}
+    assert set(used) == parts
     assert "laplacian" in used["teacher"]
 
 
