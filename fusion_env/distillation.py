@@ -26,6 +26,7 @@ from fusion_env.target_features import TargetFeatures
 from fusion_env.updates import Moments, Schedule, give_gradients, new_optimizer, norm_of, restore, to_unit_norm
 from student import FusionStudent
 from student.numerics import own_numerics
+from student.on_cpu import quickest
 
 __all__ = ["GUIDANCE_ONLY", "BankOrder", "Distillation", "EngineSettings", "RoundResult", "epoch_iterations"]
 
@@ -355,14 +356,15 @@ class Distillation:
     ) -> tuple[Tensor, Tensor]:
         guidance = self_learning = torch.zeros((), device=self._device)
         with self.timed("student"), self._autocast():
+            student = self.student if self._settings.autocast else quickest(self.student)
             if kind.self_learning and kind.measured:
                 # One after the other, so that each loss has a graph of its own to go back through.
-                fused, fused_bad = self.student(ir=ir, vis=vis).float(), self.student(ir=bad_ir, vis=bad_vis).float()
+                fused, fused_bad = student(ir=ir, vis=vis).float(), student(ir=bad_ir, vis=bad_vis).float()
             elif kind.self_learning:
-                both = self.student(ir=torch.cat([ir, bad_ir]), vis=torch.cat([vis, bad_vis]))
+                both = student(ir=torch.cat([ir, bad_ir]), vis=torch.cat([vis, bad_vis]))
                 fused, fused_bad = both.float().chunk(2)
             else:
-                fused = fused_bad = self.student(ir=ir, vis=vis).float()
+                fused = fused_bad = student(ir=ir, vis=vis).float()
         if kind.guidance:
             with self.timed("perception"), self._autocast():
                 with torch.no_grad():

@@ -11,6 +11,7 @@ from fusion_env.data import ImagePair, Progress, luma_levels, no_progress, rgb_t
 from fusion_env.scoring import Fuse, Scorer, image_values
 from fusion_env.whole_images import WholeImages
 from student.numerics import own_numerics
+from student.on_cpu import quickest
 
 __all__ = ["REPORT_METRICS", "Report", "ReportSplit", "model_input"]
 
@@ -69,7 +70,8 @@ class ReportSplit:
     @own_numerics()
     def score(self, student: Callable[..., Tensor]) -> Report:
         """Score a student, or anything else that fuses, called as ``student(ir=ir, vis=luma)``."""
-        return self._score(self.indices, lambda ir, vis, _: student(ir=ir, vis=vis))
+        fuse = quickest(student)
+        return self._score(self.indices, lambda ir, vis, _: fuse(ir=ir, vis=vis))
 
     @torch.inference_mode()
     def _score(self, indices: Iterable[int], fuse: Fuse) -> Report:

@@ -15,6 +15,7 @@ from fusion_env.metrics import ssim_pair
 from fusion_env.metrics.levels import to_levels
 from fusion_env.stored_images import StoredImages
 from student.numerics import own_numerics
+from student.on_cpu import quickest
 
 __all__ = [
     "CHUNK_PIXELS",
@@ -209,7 +210,8 @@ class Scorer:
             The student's and the teacher's raw means over the same images, and the standard deviation of the student's
             fused luma within an image (0..1; near 0 means that the student has collapsed to constant images).
         """
-        values = self._values(chosen, lambda ir, vis, _: student(ir=ir, vis=vis), progress, "scores of the student")
+        fuse = quickest(student)
+        values = self._values(chosen, lambda ir, vis, _: fuse(ir=ir, vis=vis), progress, "scores of the student")
         own = _means(values)
         spread = own.pop("spread")
         if chosen is None:

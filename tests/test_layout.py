@@ -27,6 +27,7 @@ FLOORS = {
         "images",
         "listing",
         "network",
+        "on_cpu",
         "weights",
         "embedded",
         "pruning",

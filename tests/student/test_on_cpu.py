@@ -1,0 +1,75 @@
+"""The student as a CPU runs it is the student: output and gradients, exactly but for rounding."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from student.network import FusionStudent
+from student.on_cpu import fuse_on_cpu, quickest
+
+SHAPES = [(2, 40, 56), (1, 16, 16), (3, 17, 45)]
+
+
+def drawn_student() -> FusionStudent:
+    """A student of which no parameter is at its start, so that none of them could be left out unseen."""
+    generator = torch.Generator().manual_seed(0)
+    student = FusionStudent(2).double()
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return student
+
+
+def pair(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(height)
+    ir, vis = torch.rand(2, batch, 1, height, width, generator=generator, dtype=torch.float64)
+    return ir, vis
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_output_and_gradients_are_the_students(shape: tuple[int, int, int], layout: torch.memory_format) -> None:
+    student = drawn_student()
+    ours = copy.deepcopy(student).to(memory_format=layout)
+    ir, vis = pair(*shape)
+    weight = torch.rand(ir.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    # The plain student stays contiguous: PyTorch's own gradient of instance normalisation is wrong for a channels-last
+    # map of one sample, on which so small a mini-batch would be trained.
+    plain, fused = student(ir=ir, vis=vis), fuse_on_cpu(ours, ir=ir, vis=vis)
+    torch.testing.assert_close(fused, plain, rtol=0, atol=1e-11)
+    wanted = torch.autograd.grad((plain * weight).sum(), [*student.parameters()])
+    gradients = torch.autograd.grad((fused * weight).sum(), [*ours.parameters()])
+    for (name, _), mine, theirs in zip(student.named_parameters(), gradients, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_single_precision_and_no_gradients() -> None:
+    student = drawn_student().float().to(memory_format=torch.channels_last)
+    ir, vis = (image.float() for image in pair(2, 64, 48))
+    expected = student(ir=ir, vis=vis)
+    torch.testing.assert_close(fuse_on_cpu(student, ir=ir, vis=vis), expected, rtol=0, atol=2e-6)
+    with torch.inference_mode():
+        torch.testing.assert_close(fuse_on_cpu(student, ir=ir, vis=vis), expected, rtol=0, atol=2e-6)
+
+
+def test_a_flat_image_has_finite_gradients() -> None:
+    student = drawn_student()
+    flat = torch.full((1, 1, 24, 24), 0.5, dtype=torch.float64)
+    gradients = torch.autograd.grad(fuse_on_cpu(student, ir=flat, vis=flat).sum(), [*student.parameters()])
+    assert all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+
+
+def test_wrong_shapes_are_refused_as_by_the_student() -> None:
+    with pytest.raises(ValueError, match="at least 16 pixels"):
+        fuse_on_cpu(FusionStudent(1), ir=torch.zeros(1, 1, 8, 8), vis=torch.zeros(1, 1, 8, 8))
+
+
+def test_only_a_student_on_a_cpu_is_called_otherwise() -> None:
+    other, elsewhere = nn.Identity(), FusionStudent(1).to("meta")
+    assert quickest(other) is other
+    assert quickest(elsewhere) is elsewhere
+    student = drawn_student()
+    ir, vis = pair(1, 16, 16)
+    assert torch.equal(quickest(student)(ir=ir, vis=vis), fuse_on_cpu(student, ir=ir, vis=vis))
