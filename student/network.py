@@ -7,6 +7,7 @@ LDFusion), biases included, so that official weights load strictly. No module ke
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
@@ -148,12 +149,27 @@ class _ParallelNorm(_SampleNorm):
         return of_x, products.sum((0, 2, 3)), sums.sum((0, 2, 3)), None
 
 
+class _Layers(nn.Sequential):
+    """Layers one after the other, among them instance normalisations, whose gradient is right for one sample, too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers."""
+        for layer in self:
+            if isinstance(layer, nn.InstanceNorm2d) and len(x) == 1 and x.requires_grad:
+                # PyTorch (2.14) sends the one sample through a view, after which its gradient of a channels-last map
+                # is wrong on a CPU. Batch normalisation of one sample is the same, and needs no view.
+                x = F.batch_norm(x, None, None, training=True, eps=layer.eps)
+            else:
+                x = layer(x)
+        return x
+
+
 class _ResidualBlock(nn.Module):
     """Two 3x3 convolutions with instance normalisation around an identity path, no activation after the sum."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.block = nn.Sequential(
+        self.block = _Layers(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
             nn.InstanceNorm2d(channels),
@@ -185,7 +201,7 @@ class ContentEncoder(nn.Module):
             layers += _conv_block(width, 2 * width, kernel=4, stride=2, padding=1)
             width *= 2
         layers += [_ResidualBlock(width) for _ in range(_RESIDUAL_BLOCKS)]
-        self.model = nn.Sequential(*layers)
+        self.model = _Layers(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode ``image`` [B, 1, H, W] to [B, 8 * width, H // 8, W // 8]."""

@@ -6,8 +6,9 @@ A profile of the plain layers on a CPU shows three that take several times as lo
   which runs inside.
 - The last convolution has one output channel, so that 15 of 16 lanes of a vector unit idle. Its seven columns become
   seven channels, which are then added, each shifted; what the final crop drops is not computed.
-- Instance normalisation copies channels-last maps to and fro, and its gradient is wrong for one such map alone
-  (PyTorch 2.14). Here it is sums, then one scale and shift.
+- Normalisations copy channels-last maps to and fro. Here they centre a map where it lies, then scale it.
+
+It cannot be differentiated twice, nor mapped over by ``torch.func``; the student itself can.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from student.network import FusionStudent, _ResidualBlock, check_pair
+from student.network import ContentEncoder, FusionStudent, SampleLayerNorm, UpsamplingDecoder, _ResidualBlock, check_pair
 
-__all__ = ["fuse_on_cpu", "quickest"]
+__all__ = ["decode_on_cpu", "encode_on_cpu", "fuse_on_cpu", "quickest"]
 
 _LAST = torch.channels_last
 _KERNEL = 7
@@ -42,10 +43,28 @@ def fuse_on_cpu(student: FusionStudent, *, ir: Tensor, vis: Tensor) -> Tensor:
         ValueError: If the shapes are wrong; see `student.network.check_pair`.
     """
     check_pair(ir=ir, vis=vis)
-    encoder, (*ups, _, last) = student.encoder, student.decoder.model_up
-    codes = [_run(encoder.content_encoder1.model, vis), _run(encoder.content_encoder2.model, ir)]
-    x = _run(ups, torch.cat(codes, dim=1))
-    return torch.sigmoid(_LastConvolution.apply(x, last.weight, *ir.shape[-2:]) + last.bias)
+    encoder = student.encoder
+    codes = [encode_on_cpu(encoder.content_encoder1, vis), encode_on_cpu(encoder.content_encoder2, ir)]
+    return torch.sigmoid(decode_on_cpu(student.decoder, torch.cat(codes, dim=1), *ir.shape[-2:]))
+
+
+def encode_on_cpu(encoder: ContentEncoder, image: Tensor) -> Tensor:
+    """Encode like ``encoder(image)``."""
+    return _run(encoder.model, image)
+
+
+def decode_on_cpu(decoder: UpsamplingDecoder, content: Tensor, height: int, width: int) -> Tensor:
+    """Decode like ``decoder(content)[..., :height, :width]``."""
+    *stages, _, last = decoder.model_up
+    x = content
+    for index in range(0, len(stages), 3):
+        up, norm, _ = stages[index : index + 3]
+        x = _Transposed.apply(x, up.weight, up.bias)
+        if index + 3 < len(stages):
+            x = _SampleNorm.apply(x, norm.gamma, norm.beta, norm.eps, x.shape[-2:], 0)
+        else:
+            x = _SampleNorm.apply(x, norm.gamma, norm.beta, norm.eps, (height + _MARGIN, width + _MARGIN), _MARGIN)
+    return _LastConvolution.apply(x, last.weight) + last.bias
 
 
 def quickest(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -62,8 +81,6 @@ def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     for layer in layers:
         if isinstance(layer, nn.InstanceNorm2d):
             x = _InstanceNorm.apply(x, layer.eps)
-        elif isinstance(layer, nn.ConvTranspose2d):
-            x = _Transposed.apply(x, layer.weight, layer.bias)
         elif isinstance(layer, _ResidualBlock):
             x = x + _run(layer.block, x)
         else:
@@ -101,73 +118,107 @@ class _Transposed(torch.autograd.Function):
 
 
 class _InstanceNorm(torch.autograd.Function):
-    """y = (x - mean) / sqrt(variance + eps), sample by sample and channel by channel.
+    """y = (x - mean) / sqrt(variance + eps), sample by sample and channel by channel; ``x`` is overwritten.
 
-    With s the inverse of the divisor and g the gradient of y, that of x is s (g - mean(g) - y mean(g y)).
+    With s the inverse of the divisor, c = x - mean and g the gradient of y, that of x is
+    s (g - mean(g) - s^2 c mean(g c)).
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        mean = _mean(x)
-        scale = (_mean(x * x) - mean.square()).clamp_min(0).add(eps).rsqrt()
-        ctx.save_for_backward(x, mean, scale)
-        return torch.addcmul(_as_map(-mean * scale, x), x, _as_map(scale, x))
+        centred = x.sub_(_mean(x))
+        out = centred.square()
+        scale = (_mean(out) + eps).rsqrt()
+        ctx.save_for_backward(centred, scale)
+        return torch.mul(centred, scale, out=out)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        x, mean, scale = ctx.saved_tensors
-        mean_gradient = _mean(gradient)
-        slope = -(scale**3) * (_mean(gradient * x) - mean * mean_gradient)
-        constant = -scale * mean_gradient - slope * mean
-        of_x = torch.addcmul(_as_map(constant, x), x, _as_map(slope, x))
-        return of_x.addcmul_(gradient, _as_map(scale, x)), None
+        centred, scale = ctx.saved_tensors
+        of_centred = _mean(gradient * centred) * -(scale**3)
+        return torch.addcmul(_mean(gradient) * -scale, centred, of_centred).addcmul_(gradient, scale), None
+
+
+class _SampleNorm(torch.autograd.Function):
+    """The top left of relu(`SampleLayerNorm`(x)), continued above and to the left by reflection; ``x`` is overwritten.
+
+    With d = std + eps, c = x - mean and g the gradient of y times gamma, that of x is, sample by sample,
+    (g - mean(g)) / d - c sum(g c) / ((n - 1) std d^2). The last term is 0 for a flat sample, whose c is 0.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float, corner: tuple[int, int], margin: int
+    ) -> Tensor:
+        centred = x.sub_(x.mean((1, 2, 3), keepdim=True))
+        # Row by row: a plain sum over a megapixel has lost four digits by its end.
+        rows = torch.linalg.vector_norm(centred, dim=(1, 3), keepdim=True)
+        std = (rows.square().sum(2, keepdim=True) / (x[0].numel() - 1)).sqrt()
+        (batch, channels, *_), (height, width) = x.shape, corner
+        size = (batch, channels, height + margin, width + margin)
+        out = torch.empty(size, dtype=x.dtype, memory_format=_LAST)
+        inside, scale = out[:, :, margin:, margin:], gamma.view(1, -1, 1, 1) / (std + eps)
+        torch.addcmul(beta.view(1, -1, 1, 1), centred[:, :, :height, :width], scale, out=inside).relu_()
+        for dim in (2, 3):
+            lines = out.movedim(dim, 0)
+            for step in range(1, margin + 1):
+                lines[margin - step] = lines[margin + step]
+        ctx.save_for_backward(centred, out, gamma, std)
+        ctx.eps, ctx.margin = eps, margin
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        centred, out, gamma, std = ctx.saved_tensors
+        margin, count, gamma = ctx.margin, centred[0].numel(), gamma.view(1, -1, 1, 1)
+        gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
+        for dim in (3, 2):
+            lines = gradient.movedim(dim, 0)
+            for step in range(1, margin + 1):
+                lines[margin + step] += lines[margin - step]
+        gradient = gradient[:, :, margin:, margin:]
+        height, width = gradient.shape[2:]
+        divisor = std + ctx.eps
+        sums = gradient.sum((2, 3), keepdim=True)
+        products = (gradient * centred[:, :, :height, :width]).sum((2, 3), keepdim=True) / divisor
+        constant = (gamma * sums).sum(1, keepdim=True) / (-count * divisor)
+        last = (gamma * products).sum(1, keepdim=True) / ((1 - count) * std * divisor)
+        of_x = torch.addcmul(constant, centred, torch.where(std > 0, last, 0))
+        of_x[:, :, :height, :width].addcmul_(gradient, gamma / divisor)
+        return of_x, products.sum((0, 2, 3)), sums.sum((0, 2, 3)), None, None, None
 
 
 def _mean(x: Tensor) -> Tensor:
-    """Return each channel's mean, float64 [B, C]; channels-last maps are quickest."""
-    return x.permute(0, 2, 3, 1).sum(2).double().sum(1) / (x.shape[2] * x.shape[3])
-
-
-def _as_map(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like.dtype)[:, :, None, None]
+    return x.mean((2, 3), keepdim=True)
 
 
 class _LastConvolution(torch.autograd.Function):
-    """Reflection by three, a 7x7 convolution to one channel without bias, and the top-left corner of that."""
+    """A 7x7 convolution to one channel, without bias."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, height: int, width: int) -> Tensor:
-        seen = x[:, :, : height + _MARGIN, : width + _MARGIN]
-        bordered = F.pad(seen, (_MARGIN, 0, _MARGIN, 0), mode="reflect").contiguous(memory_format=_LAST)
-        ctx.save_for_backward(bordered, weight)
-        ctx.shape = x.shape
-        parts = F.conv2d(bordered, _columns(weight))
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        width = x.shape[3] - _KERNEL + 1
+        parts = F.conv2d(x, _columns(weight))
         out = parts[:, :1, :, :width].clone(memory_format=torch.contiguous_format)
         for shift in range(1, _KERNEL):
             out += parts[:, shift : shift + 1, :, shift : shift + width]
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        bordered, weight = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        if torch.is_grad_enabled():  # every backward pass begins here
+            raise RuntimeError("fuse_on_cpu cannot be differentiated twice: call the student itself")
+        x, weight = ctx.saved_tensors
         batch, _, height, width = gradient.shape
-        parts = _zeros((batch, _KERNEL, height, bordered.shape[3]), gradient)
+        size = (batch, _KERNEL, height, x.shape[3])
+        parts = torch.empty(size, dtype=x.dtype, memory_format=_LAST).zero_()
         for shift in range(_KERNEL):
             parts[:, shift : shift + 1, :, shift : shift + width] = gradient
-        of_bordered, of_columns = _gradients(parts, bordered, _columns(weight), 1, (True, True))
-        for dim in (2, 3):
-            lines = of_bordered.movedim(dim, 0)
-            for step in range(1, _MARGIN + 1):
-                lines[_MARGIN + step] += lines[_MARGIN - step]
-        of_x = _zeros(ctx.shape, gradient)
-        of_x[:, :, : height + _MARGIN, : width + _MARGIN] = of_bordered[:, :, _MARGIN:, _MARGIN:]
-        return of_x, of_columns.permute(3, 1, 2, 0), None, None
+        of_x, of_columns = _gradients(parts, x, _columns(weight), 1, (True, True))
+        return of_x, of_columns.permute(3, 1, 2, 0)
 
 
 def _columns(weight: Tensor) -> Tensor:
     """Turn a weight [1, C, rows, columns] into [columns, C, rows, 1]."""
     return weight.permute(3, 1, 2, 0).contiguous(memory_format=_LAST)
-
-
-def _zeros(size: tuple[int, ...], like: Tensor) -> Tensor:
-    return torch.empty(size, dtype=like.dtype, memory_format=_LAST).zero_()

@@ -51,10 +51,11 @@ class AdaptiveInstanceNorm(nn.Module):
         Returns:
             [B, C, H, W], the dtype of ``x``.
         """
-        # Batch normalisation in training mode on a (1, B * C, H, W) view treats every sample's channel by itself.
-        flat = x.reshape(1, -1, *x.shape[2:])
+        # Batch normalisation in training mode on a (1, B * C, H, W) view treats every sample's channel by itself. One
+        # sample needs no view, after which its gradient of a channels-last map would be wrong on a CPU (PyTorch 2.14).
+        flat = x if len(x) == 1 else x.reshape(1, -1, *x.shape[2:])
         out = F.batch_norm(flat, None, None, scale.reshape(-1).float(), shift.reshape(-1).float(), training=True)
-        return out.view(x.shape)
+        return out if len(x) == 1 else out.view(x.shape)
 
 
 class _AdaptiveResidualBlock(nn.Module):

@@ -157,6 +157,21 @@ class TestForward:
 
 
 class TestAdaptiveInstanceNorm:
+    @pytest.mark.parametrize("batch", [1, 2])
+    def test_gradients_in_channels_last_order(self, batch: int, device: str) -> None:
+        # PyTorch's own gradient is another one for a view of one sample on a CPU.
+        x, weight = (draw(batch, 3, 5, 6, seed=seed).to(device) for seed in (0, 1))
+        shift, scale = (draw(batch, 3, seed=seed).to(device) for seed in (2, 3))
+
+        def gradient(layout: torch.memory_format) -> Tensor:
+            start = x.clone().requires_grad_()
+            out = AdaptiveInstanceNorm(3)(start.to(memory_format=layout), shift, scale)
+            out.backward(weight.to(memory_format=layout))
+            return start.grad
+
+        wanted, ours = gradient(torch.contiguous_format), gradient(torch.channels_last)
+        torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-5)
+
     def test_by_hand(self) -> None:
         x = torch.tensor([[1.0, 3.0], [5.0, 5.0]]).view(2, 1, 1, 2)
         out = AdaptiveInstanceNorm(1)(x, torch.tensor([[0.5], [0.25]]), torch.tensor([[2.0], [3.0]]))
