@@ -19,7 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from student.network import ContentEncoder, FusionStudent, SampleLayerNorm, UpsamplingDecoder, _ResidualBlock, check_pair
+from student.network import (
+    ContentEncoder,
+    FusionStudent,
+    SampleLayerNorm,
+    UpsamplingDecoder,
+    _ResidualBlock,
+    check_pair,
+)
 
 __all__ = ["decode_on_cpu", "encode_on_cpu", "fuse_on_cpu", "quickest"]
 

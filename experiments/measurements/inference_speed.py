@@ -3,8 +3,8 @@
     python experiments/measurements/inference_speed.py --threads 1 --out runs/inference
 
 LDFusion as PyTorch runs it is the yardstick, the student in float64 the truth. ``student.fuse`` uses the first of the
-student's rows that is marked: the network rearranged on the CPU, channels-last on CUDA. Ways that need onnxruntime or
-OpenVINO are left out, and named, where those are not installed.
+student's rows that is marked: channels-last, on the CPU in the layers of `student.on_cpu`. Ways that need onnxruntime
+or OpenVINO are left out, and named, where those are not installed.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from fusion_env.data import ProceduralScenes, rgb_to_luma
 from fusion_env.task import resolve_device
 from fusion_env.teachers.ldfusion import LDFusion
 from student.export import export_onnx
-from student.fuse.fast import FastStudent
 from student.network import FusionStudent
+from student.on_cpu import quickest
 from student.origin import open_student
 
 __all__ = ["main"]
@@ -87,7 +87,7 @@ def _ways(student: FusionStudent, device: torch.device, threads: int, folder: Pa
         ways["compiled, float16 (student.fuse, half, compiled)"] = _on_luma(compiled, device)
         return ways, []
     ways["channels-last"] = _on_luma(last, device)
-    ways["rearranged (student.fuse)"] = _on_luma(FastStudent(student), device)
+    ways["layers for a CPU (student.fuse)"] = _on_luma(last, device, quickest(last))
     absent = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name) is None]
     file = folder / "student.onnx"
     if len(absent) < 2:
@@ -99,12 +99,13 @@ def _ways(student: FusionStudent, device: torch.device, threads: int, folder: Pa
     return ways, absent
 
 
-def _on_luma(network: nn.Module, device: torch.device) -> Way:
+def _on_luma(network: nn.Module, device: torch.device, call: Callable[..., Tensor] | None = None) -> Way:
     network = network.to(device)
     kind = next(network.parameters()).dtype
+    fuse = call or network
 
     def run(ir: Tensor, vis: Tensor) -> Tensor:
-        return network(ir=ir.to(kind), vis=rgb_to_luma(vis).to(kind)).float()
+        return fuse(ir=ir.to(kind), vis=rgb_to_luma(vis).to(kind)).float()
 
     return run
 

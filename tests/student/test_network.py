@@ -165,7 +165,9 @@ class TestTraining:
             for student in (plain, last)
         )
         for (name, _), ours, theirs in zip(plain.named_parameters(), gradients, wanted, strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(
+                ours, theirs, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
+            )
 
     def test_bfloat16_autocast(self, device: str) -> None:
         student = FusionStudent(4).to(device)
