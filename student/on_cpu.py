@@ -11,7 +11,7 @@ A profile of the plain layers on a CPU shows three that take several times as lo
 It cannot be differentiated twice, nor mapped over by ``torch.func``; the student itself can.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,14 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from student.network import (
-    ContentEncoder,
-    FusionStudent,
-    SampleLayerNorm,
-    UpsamplingDecoder,
-    _ResidualBlock,
-    check_pair,
-)
+from student.network import FusionStudent, PairEncoder, UpsamplingDecoder, _ResidualBlock, check_pair
 
 __all__ = ["decode_on_cpu", "encode_on_cpu", "fuse_on_cpu", "quickest"]
 
@@ -50,27 +43,26 @@ def fuse_on_cpu(student: FusionStudent, *, ir: Tensor, vis: Tensor) -> Tensor:
         ValueError: If the shapes are wrong; see `student.network.check_pair`.
     """
     check_pair(ir=ir, vis=vis)
-    encoder = student.encoder
-    codes = [encode_on_cpu(encoder.content_encoder1, vis), encode_on_cpu(encoder.content_encoder2, ir)]
-    return torch.sigmoid(decode_on_cpu(student.decoder, torch.cat(codes, dim=1), *ir.shape[-2:]))
+    content = encode_on_cpu(student.encoder, ir=ir, vis=vis)
+    return torch.sigmoid(decode_on_cpu(student.decoder, content, ir.shape[-2:]))
 
 
-def encode_on_cpu(encoder: ContentEncoder, image: Tensor) -> Tensor:
-    """Encode like ``encoder(image)``."""
-    return _run(encoder.model, image)
+def encode_on_cpu(encoder: PairEncoder, *, ir: Tensor, vis: Tensor) -> Tensor:
+    """Encode like ``encoder(ir=ir, vis=vis)``."""
+    codes = [_run(encoder.content_encoder1.model, vis), _run(encoder.content_encoder2.model, ir)]
+    return torch.cat(codes, dim=1)
 
 
-def decode_on_cpu(decoder: UpsamplingDecoder, content: Tensor, height: int, width: int) -> Tensor:
-    """Decode like ``decoder(content)[..., :height, :width]``."""
+def decode_on_cpu(decoder: UpsamplingDecoder, content: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    """Decode like ``decoder(content)``; with a height and a width only the top left of it."""
     *stages, _, last = decoder.model_up
+    ups, norms = stages[::3], stages[1::3]
     x = content
-    for index in range(0, len(stages), 3):
-        up, norm, _ = stages[index : index + 3]
+    for up, norm in zip(ups, norms, strict=True):
         x = _Transposed.apply(x, up.weight, up.bias)
-        if index + 3 < len(stages):
-            x = _SampleNorm.apply(x, norm.gamma, norm.beta, norm.eps, x.shape[-2:], 0)
-        else:
-            x = _SampleNorm.apply(x, norm.gamma, norm.beta, norm.eps, (height + _MARGIN, width + _MARGIN), _MARGIN)
+        margin = _MARGIN if up is ups[-1] else 0
+        height, width = size if margin and size else x.shape[-2:]
+        x = _SampleNorm.apply(x, norm.gamma, norm.beta, norm.eps, (height + margin, width + margin), margin)
     return _LastConvolution.apply(x, last.weight) + last.bias
 
 
@@ -147,7 +139,7 @@ class _InstanceNorm(torch.autograd.Function):
 
 
 class _SampleNorm(torch.autograd.Function):
-    """The top left of relu(`SampleLayerNorm`(x)), continued above and to the left by reflection; ``x`` is overwritten.
+    """The top left of relu(`SampleLayerNorm`(x)), with a border by reflection; ``x`` is overwritten.
 
     With d = std + eps, c = x - mean and g the gradient of y times gamma, that of x is, sample by sample,
     (g - mean(g)) / d - c sum(g c) / ((n - 1) std d^2). The last term is 0 for a flat sample, whose c is 0.
@@ -155,21 +147,20 @@ class _SampleNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float, corner: tuple[int, int], margin: int
+        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float, end: tuple[int, int], margin: int
     ) -> Tensor:
+        """Normalise ``x``, from ``margin`` pixels before the top left one to ``end``, counted from that."""
         centred = x.sub_(x.mean((1, 2, 3), keepdim=True))
         # Row by row: a plain sum over a megapixel has lost four digits by its end.
         rows = torch.linalg.vector_norm(centred, dim=(1, 3), keepdim=True)
         std = (rows.square().sum(2, keepdim=True) / (x[0].numel() - 1)).sqrt()
-        (batch, channels, *_), (height, width) = x.shape, corner
-        size = (batch, channels, height + margin, width + margin)
-        out = torch.empty(size, dtype=x.dtype, memory_format=_LAST)
-        inside, scale = out[:, :, margin:, margin:], gamma.view(1, -1, 1, 1) / (std + eps)
-        torch.addcmul(beta.view(1, -1, 1, 1), centred[:, :, :height, :width], scale, out=inside).relu_()
-        for dim in (2, 3):
-            lines = out.movedim(dim, 0)
-            for step in range(1, margin + 1):
-                lines[margin - step] = lines[margin + step]
+        out = torch.empty((*x.shape[:2], end[0] + margin, end[1] + margin), dtype=x.dtype, memory_format=_LAST)
+        ctx.ends = [min(side, stop) for side, stop in zip(x.shape[2:], end, strict=True)]
+        scale = gamma.view(1, -1, 1, 1) / (std + eps)
+        inside = _inside(out, margin, ctx.ends)
+        torch.addcmul(beta.view(1, -1, 1, 1), _inside(centred, 0, ctx.ends), scale, out=inside).relu_()
+        for lines, line, source in _reflections(out, margin, ctx.ends):
+            lines[line] = lines[source]
         ctx.save_for_backward(centred, out, gamma, std)
         ctx.eps, ctx.margin = eps, margin
         return out
@@ -177,22 +168,33 @@ class _SampleNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         centred, out, gamma, std = ctx.saved_tensors
-        margin, count, gamma = ctx.margin, centred[0].numel(), gamma.view(1, -1, 1, 1)
+        count, gamma = centred[0].numel(), gamma.view(1, -1, 1, 1)
         gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
-        for dim in (3, 2):
-            lines = gradient.movedim(dim, 0)
-            for step in range(1, margin + 1):
-                lines[margin + step] += lines[margin - step]
-        gradient = gradient[:, :, margin:, margin:]
-        height, width = gradient.shape[2:]
+        for lines, line, source in reversed([*_reflections(gradient, ctx.margin, ctx.ends)]):
+            lines[source] += lines[line]
+        gradient = _inside(gradient, ctx.margin, ctx.ends)
         divisor = std + ctx.eps
         sums = gradient.sum((2, 3), keepdim=True)
-        products = (gradient * centred[:, :, :height, :width]).sum((2, 3), keepdim=True) / divisor
+        products = (gradient * _inside(centred, 0, ctx.ends)).sum((2, 3), keepdim=True) / divisor
         constant = (gamma * sums).sum(1, keepdim=True) / (-count * divisor)
         last = (gamma * products).sum(1, keepdim=True) / ((1 - count) * std * divisor)
         of_x = torch.addcmul(constant, centred, torch.where(std > 0, last, 0))
-        of_x[:, :, :height, :width].addcmul_(gradient, gamma / divisor)
+        _inside(of_x, 0, ctx.ends).addcmul_(gradient, gamma / divisor)
         return of_x, products.sum((0, 2, 3)), sums.sum((0, 2, 3)), None, None, None
+
+
+def _inside(x: Tensor, margin: int, ends: Sequence[int]) -> Tensor:
+    return x[:, :, margin : margin + ends[0], margin : margin + ends[1]]
+
+
+def _reflections(x: Tensor, margin: int, ends: Sequence[int]) -> Iterator[tuple[Tensor, int, int]]:
+    """Yield all rows, then all columns, with the number of each in the border and of the one that it repeats."""
+    for dim, end in zip((2, 3), ends, strict=True):
+        lines = x.movedim(dim, 0)
+        for line in range(margin):
+            yield lines, line, 2 * margin - line
+        for line in range(margin + end, len(lines)):
+            yield lines, line, 2 * (margin + end - 1) - line
 
 
 def _mean(x: Tensor) -> Tensor:

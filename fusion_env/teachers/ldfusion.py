@@ -16,6 +16,7 @@ from fusion_env.teachers.base import Published, Teacher
 from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_part
 from fusion_env.teachers.registry import register
 from student.network import PairEncoder, UpsamplingDecoder, check_pair
+from student.on_cpu import decode_on_cpu, encode_on_cpu
 from student.weights import load_into, load_state
 
 __all__ = ["AdaptiveInstanceNorm", "EmbeddedLDFusion", "LDFusion", "LDFusionNetwork"]
@@ -170,8 +171,12 @@ class LDFusionNetwork(Teacher):
     def forward_signed(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse without crop and clamp: values in -1..1, for training (the clamp has no gradient below 0)."""
         check_pair(ir=ir, vis=vis)
-        content, style = self.Enc(ir=ir, vis=vis), self.Enc.style(ir=ir, vis=vis)
-        return torch.tanh(self.Dec(self.Dec.steer(content, style)))
+        style = self.Enc.style(ir=ir, vis=vis)
+        if ir.is_cpu and torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu"):
+            # Elsewhere layer by layer, as counters of operations and the teacher's own training want it.
+            content = encode_on_cpu(self.Enc, ir=ir, vis=vis)
+            return torch.tanh(decode_on_cpu(self.Dec, self.Dec.steer(content, style)))
+        return torch.tanh(self.Dec(self.Dec.steer(self.Enc(ir=ir, vis=vis), style)))
 
 
 @register("ldfusion")

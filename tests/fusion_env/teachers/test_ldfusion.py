@@ -52,6 +52,16 @@ class TestAgainstThePublishedNetwork:
             teacher.fuse_luma(ir=ir, vis=vis), cropped, rtol=0, atol=0 if device == "cpu" else 2e-5
         )
 
+    @pytest.mark.parametrize("shape", [(1, 64, 48), (2, 35, 61), (1, 16, 16)])
+    def test_inference_mode_changes_nothing(self, shape: tuple[int, int, int]) -> None:
+        teacher = teachers.load("embedded")
+        batch, height, width = shape
+        ir, vis = draw(batch, 1, height, width), draw(batch, 1, height, width, seed=1)
+        with torch.no_grad():
+            expected = teacher.forward_signed(ir=ir, vis=vis)
+        with torch.inference_mode():
+            torch.testing.assert_close(teacher.forward_signed(ir=ir, vis=vis), expected, rtol=0, atol=1e-5)
+
     def test_keys_and_shapes(self, teacher: LDFusion, reference_dir: Path) -> None:
         manifest = json.loads((reference_dir / "reference/teachers/ldfusion.json").read_text())
         published = {f"{g['name']}.{key}": tuple(shape) for g in manifest["groups"] for key, shape, _ in g["keys"]}
