@@ -2,6 +2,8 @@
 
     python experiments/measurements/inference_speed.py --threads 1 --out runs/inference
 
+With one thread on a CPU, its own seconds are counted, which other programs do not lengthen.
+
 LDFusion as PyTorch runs it is the yardstick, the student in float64 the truth. ``student.fuse`` uses the first of the
 student's rows that is marked: channels-last, on the CPU in the layers of `student.on_cpu`. Ways that need onnxruntime
 or OpenVINO are left out, and named, where those are not installed.
@@ -10,7 +12,9 @@ or OpenVINO are left out, and named, where those are not installed.
 import argparse
 import copy
 import importlib.util
+import os
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -53,20 +57,25 @@ def main(arguments: list[str] | None = None) -> int:
         images = ir.to(device), vis.to(device)
         errors = {name: float((way(*images).cpu() - truth).abs().max()) for name, way in ways.items()}
         taken: dict[str, list[float]] = {name: [] for name in ways}
+        alone = device.type == "cpu" and args.threads == 1
+        clock = time.process_time if alone else time.perf_counter
         for name in progress_bar([*ways] * args.repeats, f"{width}x{height}"):
-            taken[name].append(seconds(partial(ways[name], *images), device))
+            taken[name].append(seconds(partial(ways[name], *images), device, clock))
     medians = {name: float(np.median(values)) for name, values in taken.items()}
     rows = [
         {
             "way": name,
             "ms": 1e3 * median,
             "times LDFusion": medians[YARDSTICK] / median,
-            "largest error": "" if name == YARDSTICK else f"{errors[name]:.1e}",
+            "largest error": "" if name.startswith("LDFusion") else f"{errors[name]:.1e}",
         }
         for name, median in medians.items()
     ]
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} thread(s)"
-    heading = f"{width}x{height}, batch 1, {machine}, torch {torch.__version__}; median of {args.repeats} turns."
+    heading = (
+        f"{width}x{height}, batch 1, {machine}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}; median of "
+        f"{args.repeats} turns{', in ms of the CPU' if alone else ''}."
+    )
     notes = [f"Not installed, so not measured: {', '.join(absent)}."] if absent else []
     text = "\n\n".join([heading, markdown_table(list(rows[0]), [row.values() for row in rows], decimals=2), *notes])
     print(f"\n{text}")
@@ -78,7 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _ways(student: FusionStudent, device: torch.device, threads: int, folder: Path) -> tuple[dict[str, Way], list[str]]:
     """Return the ways to run the student by name, and the packages that others need."""
     last = copy.deepcopy(student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ways = {YARDSTICK: _ldfusion(device), "eager": _on_luma(student, device)}
+    teacher = LDFusion().eval().to(device)
+    ways = {YARDSTICK: _eager(teacher), "eager": _on_luma(student, device)}
     if device.type == "cuda":
         ways["channels-last (student.fuse)"] = _on_luma(last, device)
         ways["channels-last, float16 (student.fuse, half)"] = _on_luma(copy.deepcopy(last).half(), device)
@@ -87,6 +97,7 @@ def _ways(student: FusionStudent, device: torch.device, threads: int, folder: Pa
         ways["compiled, float16 (student.fuse, half, compiled)"] = _on_luma(compiled, device)
         return ways, []
     ways["channels-last"] = _on_luma(last, device)
+    ways["LDFusion, layers for a CPU (as a teacher)"] = lambda ir, vis: teacher(ir, vis)
     ways["layers for a CPU (student.fuse)"] = _on_luma(last, device, quickest(last))
     absent = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name) is None]
     file = folder / "student.onnx"
@@ -110,9 +121,14 @@ def _on_luma(network: nn.Module, device: torch.device, call: Callable[..., Tenso
     return run
 
 
-def _ldfusion(device: torch.device) -> Way:
-    network = LDFusion().eval().to(device)
-    return lambda ir, vis: network(ir, vis)
+def _eager(teacher: LDFusion) -> Way:
+    """Run the network layer by layer, as it does outside inference mode."""
+
+    def run(ir: Tensor, vis: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():
+            return teacher(ir, vis)
+
+    return run
 
 
 def _onnxruntime(file: Path, threads: int) -> Way:
