@@ -4,8 +4,8 @@ A profile of the plain layers on a CPU shows three that take several times as lo
 
 - A transposed convolution runs outside oneDNN. Its output is also the gradient of an ordinary convolution by its input,
   which runs inside.
-- The last convolution has one output channel, so that 15 of 16 lanes of a vector unit idle. Its seven columns become
-  seven channels, which are then added, each shifted; what the final crop drops is not computed.
+- The last convolution has one output channel, so that 15 of 16 lanes of a vector unit idle. The pixels of a square of
+  4x4 become 16 channels, at twice the multiplications; what the final crop drops is not computed.
 - Normalisations copy channels-last maps to and fro. Here they centre a map where it lies, then scale it.
 
 It cannot be differentiated twice, nor mapped over by ``torch.func``; the student itself can.
@@ -24,8 +24,9 @@ from student.network import FusionStudent, PairEncoder, UpsamplingDecoder, _Resi
 __all__ = ["decode_on_cpu", "encode_on_cpu", "fuse_on_cpu", "quickest"]
 
 _LAST = torch.channels_last
-_KERNEL = 7
-_MARGIN = _KERNEL // 2
+_MARGIN = 3
+"""Half the kernel of the last convolution."""
+_SQUARE = 4
 
 
 def fuse_on_cpu(student: FusionStudent, *, ir: Tensor, vis: Tensor) -> Tensor:
@@ -59,11 +60,13 @@ def decode_on_cpu(decoder: UpsamplingDecoder, content: Tensor, size: Sequence[in
     ups, norms = stages[::3], stages[1::3]
     x = content
     for up, norm in zip(ups, norms, strict=True):
-        x = _Transposed.apply(x, up.weight, up.bias)
-        margin = _MARGIN if up is ups[-1] else 0
-        height, width = size if margin and size else x.shape[-2:]
-        x = _SampleNorm.apply(x, norm.gamma, norm.beta, norm.eps, (height + margin, width + margin), margin)
-    return _LastConvolution.apply(x, last.weight) + last.bias
+        x = _Transposed.apply(x, up.weight)
+        margin, end = 0, x.shape[-2:]
+        if up is ups[-1]:
+            height, width = size or end
+            margin, end = _MARGIN, [-(-side // _SQUARE) * _SQUARE + _MARGIN for side in (height, width)]
+        x = _SampleNorm.apply(x, up.bias, norm.gamma, norm.beta, norm.eps, end, margin)
+    return _convolve_to_one(x, last.weight, last.bias)[..., :height, :width]
 
 
 def quickest(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -87,33 +90,30 @@ def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     return x
 
 
-def _gradients(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: int, wanted: tuple[bool, bool]
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients of a convolution without bias and padding by its input and by its weight, where wanted."""
+def _gradients(gradient: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
+    """Return the gradients of a convolution with stride 2 by its input and by its weight, where wanted."""
     of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, [stride] * 2, [0, 0], [1, 1], False, [0, 0], 1, [*wanted, False]
+        gradient, x, weight, None, [2, 2], [0, 0], [1, 1], False, [0, 0], 1, [*wanted, False]
     )
     return of_x, of_weight
 
 
 class _Transposed(torch.autograd.Function):
-    """A 5x5 transposed convolution with stride 2."""
+    """A 5x5 transposed convolution with stride 2, without bias."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         batch, _, height, width = x.shape
-        size = (batch, len(bias), 2 * height + 3, 2 * width + 3)
+        size = (batch, weight.shape[1], 2 * height + 3, 2 * width + 3)
         only_its_shape = torch.empty(size, dtype=x.dtype, memory_format=_LAST)
-        out, _ = _gradients(x, only_its_shape, weight, 2, (True, False))
-        return out.add_(bias.view(1, -1, 1, 1))
+        return _gradients(x, only_its_shape, weight, (True, False))[0]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        _, of_weight = _gradients(x, gradient, weight, 2, (False, True))
-        return F.conv2d(gradient, weight, stride=2), of_weight, gradient.sum((0, 2, 3))
+        _, of_weight = _gradients(x, gradient, weight, (False, True))
+        return F.conv2d(gradient, weight, stride=2), of_weight
 
 
 class _InstanceNorm(torch.autograd.Function):
@@ -139,18 +139,18 @@ class _InstanceNorm(torch.autograd.Function):
 
 
 class _SampleNorm(torch.autograd.Function):
-    """The top left of relu(`SampleLayerNorm`(x)), with a border by reflection; ``x`` is overwritten.
+    """The top left of relu(`SampleLayerNorm`(x + bias)), with a border by reflection; ``x`` is overwritten.
 
-    With d = std + eps, c = x - mean and g the gradient of y times gamma, that of x is, sample by sample,
+    With d = std + eps, c = x + bias - mean and g the gradient of y times gamma, that of x is, sample by sample,
     (g - mean(g)) / d - c sum(g c) / ((n - 1) std d^2). The last term is 0 for a flat sample, whose c is 0.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, eps: float, end: tuple[int, int], margin: int
+        ctx: Any, x: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float, end: Sequence[int], margin: int
     ) -> Tensor:
         """Normalise ``x``, from ``margin`` pixels before the top left one to ``end``, counted from that."""
-        centred = x.sub_(x.mean((1, 2, 3), keepdim=True))
+        centred = x.sub_(x.mean((1, 2, 3), keepdim=True) + (bias.mean() - bias).view(1, -1, 1, 1))
         # Row by row: a plain sum over a megapixel has lost four digits by its end.
         rows = torch.linalg.vector_norm(centred, dim=(1, 3), keepdim=True)
         std = (rows.square().sum(2, keepdim=True) / (x[0].numel() - 1)).sqrt()
@@ -167,6 +167,8 @@ class _SampleNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("fuse_on_cpu cannot be differentiated twice: call the student itself")
         centred, out, gamma, std = ctx.saved_tensors
         count, gamma = centred[0].numel(), gamma.view(1, -1, 1, 1)
         gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
@@ -180,7 +182,7 @@ class _SampleNorm(torch.autograd.Function):
         last = (gamma * products).sum(1, keepdim=True) / ((1 - count) * std * divisor)
         of_x = torch.addcmul(constant, centred, torch.where(std > 0, last, 0))
         _inside(of_x, 0, ctx.ends).addcmul_(gradient, gamma / divisor)
-        return of_x, products.sum((0, 2, 3)), sums.sum((0, 2, 3)), None, None, None
+        return of_x, of_x.sum((0, 2, 3)), products.sum((0, 2, 3)), sums.sum((0, 2, 3)), None, None, None
 
 
 def _inside(x: Tensor, margin: int, ends: Sequence[int]) -> Tensor:
@@ -201,33 +203,11 @@ def _mean(x: Tensor) -> Tensor:
     return x.mean((2, 3), keepdim=True)
 
 
-class _LastConvolution(torch.autograd.Function):
-    """A 7x7 convolution to one channel, without bias."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        width = x.shape[3] - _KERNEL + 1
-        parts = F.conv2d(x, _columns(weight))
-        out = parts[:, :1, :, :width].clone(memory_format=torch.contiguous_format)
-        for shift in range(1, _KERNEL):
-            out += parts[:, shift : shift + 1, :, shift : shift + width]
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        if torch.is_grad_enabled():  # every backward pass begins here
-            raise RuntimeError("fuse_on_cpu cannot be differentiated twice: call the student itself")
-        x, weight = ctx.saved_tensors
-        batch, _, height, width = gradient.shape
-        size = (batch, _KERNEL, height, x.shape[3])
-        parts = torch.empty(size, dtype=x.dtype, memory_format=_LAST).zero_()
-        for shift in range(_KERNEL):
-            parts[:, shift : shift + 1, :, shift : shift + width] = gradient
-        of_x, of_columns = _gradients(parts, x, _columns(weight), 1, (True, True))
-        return of_x, of_columns.permute(3, 1, 2, 0)
-
-
-def _columns(weight: Tensor) -> Tensor:
-    """Turn a weight [1, C, rows, columns] into [columns, C, rows, 1]."""
-    return weight.permute(3, 1, 2, 0).contiguous(memory_format=_LAST)
+def _convolve_to_one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve to one channel; height and width of the result must be multiples of `_SQUARE`."""
+    rest = _SQUARE - 1
+    side = weight.shape[-1] + rest
+    # Each pixel of a square has the same kernel, at its place among zeros: [rows, columns, C, side, side].
+    places = F.pad(weight[0], (rest,) * 4).unfold(1, side, 1).unfold(2, side, 1).flip(1, 2).permute(1, 2, 0, 3, 4)
+    places = places.flatten(0, 1).contiguous(memory_format=_LAST)
+    return F.pixel_shuffle(F.conv2d(x, places, bias.expand(len(places)), stride=_SQUARE), _SQUARE)
