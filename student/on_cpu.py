@@ -57,6 +57,8 @@ def encode_on_cpu(encoder: PairEncoder, *, ir: Tensor, vis: Tensor) -> Tensor:
 def decode_on_cpu(decoder: UpsamplingDecoder, content: Tensor, size: Sequence[int] | None = None) -> Tensor:
     """Decode like ``decoder(content)``; with a height and a width only the top left of it."""
     *stages, _, last = decoder.model_up
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
     ups, norms = stages[::3], stages[1::3]
     x = content
     for up, norm in zip(ups, norms, strict=True):

@@ -70,9 +70,11 @@ class Row:
         return preset(self.preset, **{**PRESETS[self.preset], **self.settings, **start, **machine})
 
 
+_QUICK = ["tiny", "bench", "demo"]
 _FEW = {"scenes": 240, "bank_size": 48}  # as many scored images as in the paper, and no more crops than must be
 ROWS = {
     "tiny": Row("tiny", {}),
+    "bench": Row("bench", {}),
     "demo": Row("demo", {}),
     "demo, uncaptured": Row("demo", {"capture": "off"}, compared=False),
     "paper": Row("paper", {"iterations": 8, **_FEW}),
@@ -264,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each row that are timed (default: 5)")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), help="default: all, with --quick tiny and demo")
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), help=f"default: all, with --quick {' '.join(_QUICK)}")
     parser.add_argument("--only-rounds", action="store_true", help="leave out growth, images and students")
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
@@ -282,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines: list[list[object]] = []
     workers = min(8, args.threads) if on_cuda else 0
     with tempfile.TemporaryDirectory() as cache:
-        for name in args.rows or (["tiny", "demo"] if args.quick else list(ROWS)):
+        for name in args.rows or (_QUICK if args.quick else list(ROWS)):
             lines += measure(name, ROWS[name], device, args.rounds, workers=workers, clock=clock, cache=cache)
     print(markdown_table(["row", "way", *COLUMNS], lines, right_from=2), flush=True)
     if not args.only_rounds:
