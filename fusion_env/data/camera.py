@@ -41,9 +41,10 @@ class Camera:
 
     def see(self, levels: Tensor, rng: np.random.Generator) -> Tensor:
         """Return what the camera makes of a picture, uint8 [C, H, W] for uint8 [C, H, W]."""
-        picture = levels.permute(1, 2, 0).numpy().astype(np.float32) / 255
+        picture: NDArray[np.float32] = levels.permute(1, 2, 0).numpy().astype(np.float32) / 255
         if self.blur_sigma_px > 0:
-            picture = cv2.GaussianBlur(picture, (0, 0), self.blur_sigma_px).reshape(picture.shape)
+            blurred = cv2.GaussianBlur(picture, (0, 0), self.blur_sigma_px).reshape(picture.shape)
+            picture = blurred.astype(np.float32, copy=False)
         picture = self.gain * np.power(picture, np.float32(self.gamma))
         height, width, _ = picture.shape
         noise = rng.standard_normal(picture.shape, np.float32)
