@@ -94,7 +94,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     E(student) - E(teacher), where E is the mean of normalised VIF and IQA (`score_metrics`) over the whole images of
     the reward split, or crops of them (Eq. 6); no less than `divergence_reward`. With `reward="gap_delta"` the change
-    of that difference.
+    of that difference. With `camera="rough"` student and teacher see these images through bad cameras, while metrics
+    compare with the clean ones.
 
     ## Starting state
 
