@@ -113,7 +113,7 @@ def test_reward_is_equation_6(tiny_env: MakeEnv) -> None:
     env.reset(seed=0)
     _, reward, _, _, info = env.step(np.zeros(ACTION_SIZE))
     means = env.task.scorer.teacher_means
-    own = np.mean([info["student"][name] / means[name] for name in ("vif", "iqa")])
+    own = np.mean([info["student"][name] / means[name] for name in ("vif", "iqa", "ssim")])
     assert type(reward) is float
     assert reward == pytest.approx(own - 1.0, abs=1e-6)
 
