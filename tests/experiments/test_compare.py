@@ -1,5 +1,7 @@
 """Students fused and compared by one command, for two images as for two folders."""
 
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,9 @@ def test_two_images(pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.Capt
     assert (tmp_path / "out" / "fused" / "mine" / "light.png").exists()
     table = capsys.readouterr().out
     assert all(f"| {name} |" in table for name in ("mine", "embedded"))
+    assert "Values of 1 image. **Best**" in table
+    page = (tmp_path / "out" / "summary.md").read_text()
+    assert f" {shlex.join([*map(str, pair), '--out', str(tmp_path / 'out'), *students])} --metrics en`" in page
 
 
 def test_faults_are_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -35,8 +40,13 @@ def test_faults_are_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
         main([str(pair[0]), "nowhere", "--out", str(tmp_path / "out")])
     with pytest.raises(DataError, match="must be two images or two folders"):
         main([str(pair[0]), str(tmp_path), "--out", str(tmp_path / "out")])
+    for path in pair:
+        Image.open(path).crop((0, 0, 40, 30)).save(path)
+    too_small = f"(1 problem):\n  {pair[1]}: 30 x 40 pixels; the metrics need sides of 41 or more"
+    with pytest.raises(DataError, match=re.escape(too_small) + "$"):
+        main([*map(str, pair), "--out", str(tmp_path / "out")])
     pair[0].write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"light\.png: not an image"):
+    with pytest.raises(DataError, match=re.escape(f"{pair[0]}: not an image")):
         main([*map(str, pair), "--out", str(tmp_path / "out")])
 
 
