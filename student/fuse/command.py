@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
         start = time.perf_counter()
         outcome = _RUNS[kind](fuser, options)
         taken = time.perf_counter() - start
-    except (ValueError, WeightsError, OSError, MemoryError) as error:
+    except (ValueError, WeightsError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         _logger.error("%s", printable(str(error)))
         return 2
     for failure in outcome.failures:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from student import command_line
@@ -81,6 +82,16 @@ class TestFuse:
         save_state(FusionStudent(1).state_dict(), weights)
         assert main(["fuse", *pair, "-o", str(weights), "--weights", str(weights)]) == 2
         assert "is an input" in caplog.text
+
+    def test_a_full_gpu(
+        self, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        monkeypatch.setattr("student.fuse.command.load", fail)
+        assert main(["fuse", *pair, "-o", "out.png"]) == 2
+        assert "CUDA out of memory" in caplog.text
 
     def test_other_ending(self, pair: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
         assert main(["fuse", *pair, "-o", "out.gif"]) == 2
