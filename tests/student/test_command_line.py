@@ -89,7 +89,7 @@ class TestFuse:
         def fail(*_: object, **__: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-        monkeypatch.setattr("student.fuse.command.load", fail)
+        monkeypatch.setattr(command_line.fuse_command, "load", fail)
         assert main(["fuse", *pair, "-o", "out.png"]) == 2
         assert "CUDA out of memory" in caplog.text
 
