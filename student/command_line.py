@@ -6,15 +6,13 @@ import hashlib
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from student.console import accept_any_console, printable
-from student.embedded import EMBEDDED, embedded_file
 from student.export import FORMATS, OPSET
 from student.fuse import command as fuse_command
 from student.network import MIN_SIZE
-from student.origin import open_student
+from student.origin import open_student, weights_file
 from student.weights import WeightsError, build_student, load_metadata, load_state
 
 __all__ = ["command", "main"]
@@ -43,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    logging.getLogger("huggingface_hub").propagate = False  # it shows its messages itself
     try:
         return options.run(options)
     except (WeightsError, ValueError, OSError) as error:
@@ -73,12 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     fuse_command.add_options(fuse)
     fuse.set_defaults(run=fuse_command.run)
     info = commands.add_parser("info", help="say what a weights file holds")
-    text = "file of weights (default: the embedded student)"
-    info.add_argument("weights", type=Path, nargs="?", metavar="WEIGHTS", help=text)
+    origin = "file, folder or OWNER/NAME on the Hugging Face hub (default: the embedded student)"
+    info.add_argument("weights", nargs="?", metavar="WEIGHTS", help=origin)
     info.set_defaults(run=_info)
     export = commands.add_parser("export", help="write ONNX, a torch.export program, or a folder for the hub")
-    text = "file, folder or OWNER/NAME on the Hugging Face hub (default: the embedded student)"
-    export.add_argument("weights", nargs="?", metavar="WEIGHTS", help=text)
+    export.add_argument("weights", nargs="?", metavar="WEIGHTS", help=origin)
     text = f"file that ends in {' or '.join(FORMATS)}, or a folder for the hub (weights, config, card)"
     export.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=text)
     export.add_argument("--half", action="store_true", help="convolve in float16")
@@ -93,10 +91,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(options: argparse.Namespace) -> int:
-    with embedded_file() if options.weights is None else nullcontext(options.weights) as path:
-        state = load_state(path)
-        name = EMBEDDED if options.weights is None else str(path)
-        student = build_student(state, name)
+    with weights_file(options.weights) as (path, name):
+        student = build_student(load_state(path), name)
         content = path.read_bytes()
         metadata = load_metadata(path) if content[8:9] == b"{" else {}
     parameters = sum(parameter.numel() for parameter in student.parameters())
