@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from student.console import accept_any_console, printable
 from student.fuse.alignment import Alignment, align
-from student.fuse.files import Aligner, Outcome, PairingError, fuse_files, fuse_folders, refuse_inputs
+from student.fuse.files import Aligner, Interrupted, Outcome, PairingError, fuse_files, fuse_folders, refuse_inputs
 from student.fuse.fuser import Fuser, load
 from student.fuse.video import SIDES, VIDEOS, WRITTEN, fuse_video
 from student.fuse.writing import FORMATS, make_folder
@@ -66,23 +66,35 @@ def run(options: argparse.Namespace) -> int:
         start = time.perf_counter()
         outcome = _RUNS[kind](fuser, options)
         taken = time.perf_counter() - start
+    except Interrupted as stop:
+        _tell(stop.outcome, len(stop.left), "pairs", options.out)
+        if stop.left:
+            _logger.info(
+                "stopped at %s: the pairs before it, by name, are fused, but for those above", printable(stop.left[0])
+            )
+        raise
     except (ValueError, WeightsError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         _logger.error("%s", printable(str(error)))
         return 2
-    for failure in outcome.failures:
-        _logger.error("%s", printable(failure))
+    unit = "frames" if kind == "video" else "pairs"
+    _tell(outcome, 0, unit, options.out)
     scale = Scale(options.bit_depth, options.stretch)
     if scale.describe():
         _logger.info("%s", scale.describe())
-    total = outcome.fused + len(outcome.failures)
-    unit = "frames" if kind == "video" else "pairs"
-    _logger.info("%d of %d %s fused into %s", outcome.fused, total, unit, printable(str(options.out)))
     if outcome.fused:
         rates = outcome.fused / taken, outcome.pixels / taken / 1e6
         _logger.info(
             "%.2f %s a second, %.2f megapixels a second, reading and writing included", rates[0], unit, rates[1]
         )
     return 1 if outcome.failures else 0
+
+
+def _tell(outcome: Outcome, left: int, unit: str, out: Path) -> None:
+    """Say what failed and how much is done; so many were left."""
+    for failure in outcome.failures:
+        _logger.error("%s", printable(failure))
+    total = outcome.fused + len(outcome.failures) + left
+    _logger.info("%d of %d %s fused into %s", outcome.fused, total, unit, printable(str(out)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
