@@ -65,7 +65,8 @@ def fuse(ir: AnyImage, vis: T, *, device: str = "auto") -> T:
 
     Args:
         ir: Infrared. numpy: (H, W), (H, W, C), (B, H, W) or (B, H, W, C); torch: [H, W], [C, H, W] or [B, C, H, W];
-            PIL: "L", "RGB" or "I;16". C is 1 or 3, H and W are at least 16. Values are uint8, uint16 (65535 is white:
+            PIL: "L", "RGB" or "I;16", pixels as stored (first ``ImageOps.exif_transpose``, if a camera turned them). C is
+            1 or 3, H and W are at least 16. Values are uint8, uint16 (65535 is white:
             divide counts of 12 or 14 bits by their largest value), or floating-point in 0..1. Of a colour image the
             luma counts.
         vis: Visible image of the same height and width, in any of these forms. Its colours are kept.
@@ -147,7 +148,6 @@ class Fuser:
         return f"{self.name} on {self.device}, {str(self.dtype).removeprefix('torch.')}{tiles}"
 
     @own_numerics()
-    @torch.inference_mode()
     def __call__(self, *, ir: AnyImage, vis: T) -> T:
         """Fuse registered images; arguments, result and errors are those of `student.fuse`."""
         ir_unit, ir_form = as_unit("ir", ir)
@@ -157,8 +157,10 @@ class Fuser:
             ir_unit = luma_levels(ir_unit) if ir_form.dtype == torch.uint8 else luma_of(ir_unit)
         at_once = len(vis_unit) if self.device.type == "cuda" else 1  # on CPUs more only takes more memory
         parts = zip(ir_unit.split(at_once), vis_unit.split(at_once), strict=True)
+        # Put together outside inference mode, so that the result is a tensor like any other.
         return form.restore(torch.cat([self._fuse_unit(*part) for part in parts]))
 
+    @torch.inference_mode()
     def _fuse_unit(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse pictures in 0..1, [B, 1, H, W] and [B, C, H, W]."""
         try:

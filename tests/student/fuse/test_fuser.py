@@ -130,6 +130,17 @@ def test_the_callers_state_does_not_matter() -> None:
         assert np.array_equal(student.fuse(ir, vis, device="cpu"), expected)
 
 
+def test_a_tensor_can_be_used_in_training() -> None:
+    picture = torch.rand(1, 32, 40, generator=torch.Generator().manual_seed(0))
+    for mode in (torch.inference_mode, torch.no_grad, torch.enable_grad):
+        with mode():
+            fused = student.fuse(picture, picture, device="cpu")
+        weight = torch.ones((), requires_grad=True)
+        (weight * fused).sum().backward()
+        assert weight.grad == fused.sum()
+        fused.add_(1)
+
+
 def test_importing_from_the_package_keeps_the_function() -> None:
     import student.fuse.files
 
