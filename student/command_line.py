@@ -5,7 +5,8 @@ import csv
 import hashlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from student.console import accept_any_console, printable
@@ -117,7 +118,8 @@ def _export(options: argparse.Namespace) -> int:
     if write is not None and for_card:
         raise ValueError(f"{', '.join(for_card)}: only a folder for the hub has a card. Got {options.out}.")
     if write is not None:
-        write(student, options.out, half=options.half)
+        with _named(options.out):
+            write(student, options.out, half=options.half)
         opset = f" (opset {OPSET})" if options.out.suffix.lower() == ".onnx" else ""
         _logger.info("%s written to %s%s", name, options.out, opset)
         return 0
@@ -132,9 +134,19 @@ def _export(options: argparse.Namespace) -> int:
     if metrics and not options.dataset:
         raise ValueError("--metrics needs --dataset: what they were measured on.")
     card = {"repo": repo, "metrics": metrics, "dataset": options.dataset}
-    HubStudent.of(student).save_pretrained(options.out, model_card_kwargs=card)
+    with _named(options.out):
+        HubStudent.of(student).save_pretrained(options.out, model_card_kwargs=card)
     _logger.info("%s written to %s; `hf upload %s %s` puts it on the hub", name, options.out, repo, options.out)
     return 0
+
+
+@contextmanager
+def _named(out: Path) -> Iterator[None]:
+    """Let errors of writing name what was to be written."""
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(f"{out}: cannot be written, {error.strerror or error}") from error
 
 
 def _means(path: Path, method: str) -> dict[str, float]:

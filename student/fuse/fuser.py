@@ -65,9 +65,9 @@ def fuse(ir: AnyImage, vis: T, *, device: str = "auto") -> T:
 
     Args:
         ir: Infrared. numpy: (H, W), (H, W, C), (B, H, W) or (B, H, W, C); torch: [H, W], [C, H, W] or [B, C, H, W];
-            PIL: "L", "RGB" or "I;16", pixels as stored (if a camera turned them, ``ImageOps.exif_transpose`` first). C is
-            1 or 3, H and W are at least 16. Values are uint8, uint16 (65535 is white: divide counts of 12 or 14 bits by
-            their largest value), or floating-point in 0..1. Of a colour image the luma counts.
+            PIL: "L", "RGB" or "I;16", pixels as stored (if a camera turned them, ``ImageOps.exif_transpose`` first).
+            C is 1 or 3, H and W are at least 16. Values are uint8, uint16 (65535 is white: divide counts of 12 or 14
+            bits by their largest value), or floating-point in 0..1. Of a colour image the luma counts.
         vis: Visible image of the same height and width, in any of these forms. Its colours are kept.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``; ``"auto"`` for CUDA if it is there.
 

@@ -176,8 +176,8 @@ def _encode(av: Any, out: Any, frames: Iterable[tuple[Any, NDArray[Any]]], visib
                 stream.codec_context.sample_aspect_ratio = 1 / shape if source.rotation % 180 else shape
         if out.format.name == "avi" and _uneven(before, source.time, visible.average_rate):
             raise ImageError(
-                f"frame {count + 1} of {path} is not one even step after the one before, and AVI has one rate only: let "
-                "the result end in .mp4, .mkv or .mov"
+                f"frame {count + 1} of {path} is not one even step after the one before, and AVI has one rate only: "
+                "let the result end in .mp4, .mkv or .mov"
             )
         before = source.time
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24" if picture.ndim == 3 else "gray")

@@ -158,6 +158,18 @@ class TestExport:
         assert message in caplog.text
         assert sorted(path.name for path in tmp_path.iterdir()) == ["good.csv", "x.csv"]
 
+    @pytest.mark.parametrize("name", ["x.pt2", "hub"])
+    def test_a_place_that_cannot_be_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setitem(command_line.FORMATS, ".pt2", fail)
+        monkeypatch.setattr(pytest.importorskip("student.hub"), "save_state", fail)
+        assert main(["export", "-o", str(tmp_path / name)]) == 2
+        assert f"{tmp_path / name}: cannot be written, No space left on device" in caplog.text
+
     def test_other_ending(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert main(["export", "-o", str(tmp_path / "x.txt")]) == 2
         assert "OUT must end in .onnx or .pt2, or be a folder" in caplog.text
