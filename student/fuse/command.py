@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,15 +166,23 @@ def _fuse_image(fuser: Fuser, options: argparse.Namespace) -> Outcome:
 
 
 def _fuse_folder(fuser: Fuser, options: argparse.Namespace) -> Outcome:
+    current = ""
+
+    def progress(names: list[str]) -> Iterator[str]:
+        nonlocal current
+        for name in _bar(names, "pair", len(names)):
+            current = name
+            yield name
+
     return fuse_folders(
         fuser,
         ir_dir=options.ir,
         vis_dir=options.vis,
         out_dir=options.out,
         scale=Scale(options.bit_depth, options.stretch),
-        aligner=_aligner(options, once=False),
+        aligner=_aligner(options, once=False, place=lambda: f"{current} "),
         other_inputs=_weights(options),
-        progress=lambda names: _bar(names, "pair", len(names)),
+        progress=progress,
     )
 
 
@@ -205,14 +213,14 @@ def _bar(items: Iterable[Any], unit: str, count: int) -> Iterable[Any]:
     return tqdm(items, unit=unit, total=count or None, disable=not sys.stderr.isatty())
 
 
-def _aligner(options: argparse.Namespace, once: bool) -> Aligner | None:
-    """Return what aligns and tells how good it is; with ``once`` the first picture decides for all."""
+def _aligner(options: argparse.Namespace, once: bool, place: Callable[[], str] = lambda: "") -> Aligner | None:
+    """Return what aligns and tells how good it is, and where; with ``once`` the first picture decides for all."""
     found: list[Alignment] = []
 
     def aligner(*, ir: NDArray[Any], vis: NDArray[Any]) -> NDArray[np.generic]:
         if not (once and found):
             found.append(align(ir=ir, vis=vis))
-            _logger.info("aligned: %s", found[-1].describe())
+            _logger.info("%saligned: %s", printable(place()), found[-1].describe())
         return found[-1].apply(ir=ir, vis=vis)
 
     return aligner if options.align else None

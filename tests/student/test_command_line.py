@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from student import command_line
-from student.command_line import main
+from student.command_line import fuse_command, main
 from student.network import FusionStudent
 from student.weights import save_state
 
@@ -41,6 +41,24 @@ class TestFuse:
         places = [str(tmp_path / "ir"), str(tmp_path / "vi"), "-o", str(tmp_path / "out")]
         assert main(["fuse", *places, "--weights", str(tmp_path / "own.safetensors"), "--tile", "64"]) == 0
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+
+    def test_how_well_each_pair_of_folders_is_aligned(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Found:
+            def describe(self) -> str:
+                return "well"
+
+            def apply(self, *, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
+                return ir
+
+        caplog.set_level(logging.INFO)
+        for name in ("a", "b"):
+            save(tmp_path / "ir" / f"{name}.png", 40, 50)
+            save(tmp_path / "vi" / f"{name}.png", 40, 50, 3)
+        monkeypatch.setattr(fuse_command, "align", lambda **_: Found())
+        assert main(["fuse", str(tmp_path / "ir"), str(tmp_path / "vi"), "-o", str(tmp_path / "out"), "--align"]) == 0
+        assert [line for line in caplog.messages if "aligned" in line] == ["a aligned: well", "b aligned: well"]
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -89,7 +107,7 @@ class TestFuse:
         def fail(*_: object, **__: object) -> None:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-        monkeypatch.setattr(command_line.fuse_command, "load", fail)
+        monkeypatch.setattr(fuse_command, "load", fail)
         assert main(["fuse", *pair, "-o", "out.png"]) == 2
         assert "CUDA out of memory" in caplog.text
 
