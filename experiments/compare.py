@@ -19,9 +19,11 @@ from pathlib import Path
 
 from experiments import evaluate
 from experiments.command_line import as_started, exit_on_error, make_parser, progress_bar
+from experiments.evaluation.folders import refuse_as_output
 from fusion_env.data.images import as_data_error
 from fusion_env.errors import ConfigError, DataError
 from student.fuse import PairingError, fuse_files, fuse_folders, load
+from student.fuse.files import refuse_inputs
 from student.sixteen_bit import Scale, add_scale_options
 
 __all__ = ["command", "main"]
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     students = dict(args.students)
     if len(students) < len(args.students):
         raise ConfigError(f"--students must name each once. Got {', '.join(name for name, _ in args.students)}")
-    _check_inputs(args.ir, args.vis)
+    _check_places(args.ir, args.vis, args.out)
     fused = {name: args.out / "fused" / name for name in students}
     for name, weights in students.items():
         _fuse(name, None if weights == _EMBEDDED else weights, fused[name], args)
@@ -67,12 +69,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _named(text: str) -> tuple[str, str]:
     name, _, weights = text.partition("=")
-    if not name or not weights:
-        raise argparse.ArgumentTypeError(f"must be NAME=WEIGHTS. Got {text!r}")
+    if name in ("", "..") or name != Path(name).name or not weights:
+        raise argparse.ArgumentTypeError(f"must be NAME=WEIGHTS, NAME a folder's. Got {text!r}")
     return name, weights
 
 
-def _check_inputs(ir: Path, vis: Path) -> None:
+def _check_places(ir: Path, vis: Path, out: Path) -> None:
     for path in (ir, vis):
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
@@ -80,6 +82,11 @@ def _check_inputs(ir: Path, vis: Path) -> None:
         raise DataError(f"{ir} and {vis} are the same; name the infrared and the visible one")
     if ir.is_dir() != vis.is_dir():
         raise DataError(f"{ir} and {vis} must be two images or two folders")
+    refuse_as_output(out, [ir, vis])
+    try:
+        refuse_inputs([out / "grid.png"], [ir, vis])
+    except PairingError as error:
+        raise DataError(str(error)) from error
 
 
 @contextmanager

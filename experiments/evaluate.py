@@ -22,7 +22,7 @@ import pandas as pd
 from experiments.command_line import as_started, exit_on_error, make_parser, progress_bar
 from experiments.evaluation.baselines import SMALLEST
 from experiments.evaluation.chosen_scores import DEFAULT_METRICS, PRESETS, add_score_options, chosen_scores
-from experiments.evaluation.folders import ComparedImages, find_images
+from experiments.evaluation.folders import ComparedImages, find_images, refuse_as_output
 from experiments.evaluation.scoring import Score, resolve_scores, score_images
 from experiments.evaluation.side_by_side import draw_grid
 from experiments.evaluation.summary import LEVEL, RESAMPLES, summarise, summary_table
@@ -127,10 +127,12 @@ def main(arguments: Sequence[str] | None = None, made_by: str | None = None) -> 
     """
     args = _parser().parse_args(arguments)
     _check_bootstrap(args.resamples, args.seed)
+    methods = _methods(args.fused)
+    refuse_as_output(args.out, [args.ir, args.vi, *methods.values()])
     device = str(resolve_device(args.device))
     scores = chosen_scores(args, device)
     images = find_images(
-        _methods(args.fused),
+        methods,
         ir=args.ir,
         vis=args.vi,
         minimum_size=max(_minimum_size(scores), SMALLEST if args.baselines else 1),

@@ -1,6 +1,6 @@
 """Find the fused images of several methods and their sources, and check every one before anything is scored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from student.images import Pixels
 from student.listing import by_stem, match_names, match_sides
 from student.sixteen_bit import Scale
 
-__all__ = ["ComparedImages", "ImageFiles", "find_images"]
+__all__ = ["ComparedImages", "ImageFiles", "find_images", "refuse_as_output"]
 
 _AS_STATED = Scale()
 _SHOWN_NAMES = 3
@@ -103,6 +103,17 @@ def find_images(
     if not files:
         raise DataError(_message("no pair is usable for all methods", problems, unused))
     return ComparedImages(tuple(fused), files, problems, unused, scale)
+
+
+def refuse_as_output(out: Path, folders: Iterable[Path]) -> None:
+    """Refuse to write results between images, of which they would soon be one, or replace one.
+
+    Raises:
+        ConfigError: The folder for results is one of these.
+    """
+    for folder in folders:
+        if out.exists() and folder.exists() and out.samefile(folder):
+            raise ConfigError(f"{out} is a folder of images to compare; choose another --out")
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,28 @@ def test_faults_are_named(pair: tuple[Path, Path], tmp_path: Path) -> None:
     pair[0].write_bytes(b"no image")
     with pytest.raises(DataError, match=re.escape(f"{pair[0]}: not an image")):
         main([*map(str, pair), "--out", str(tmp_path / "out")])
+
+
+def test_inputs_are_never_replaced(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    for side, file in zip(("ir", "vi"), pair, strict=True):
+        (tmp_path / side).mkdir()
+        shutil.copy(file, tmp_path / side / f"a{file.suffix}")
+    for side, file in zip(("ir", "vi"), pair, strict=True):
+        with pytest.raises(ConfigError, match=f"{side} is a folder of images to compare; choose another --out"):
+            main([str(tmp_path / "ir"), str(tmp_path / "vi"), "--out", str(tmp_path / side)])
+        assert [path.name for path in (tmp_path / side).iterdir()] == [f"a{file.suffix}"]
+    montage = shutil.copy(pair[1], tmp_path / "grid.png")
+    with pytest.raises(DataError, match=r"grid\.png is an input"):
+        main([str(pair[0]), str(montage), "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", ["../a", "a/b", "..", ""])
+def test_names_are_names_of_folders(
+    pair: tuple[Path, Path], tmp_path: Path, name: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*map(str, pair), "--out", str(tmp_path / "out"), "--students", f"{name}=embedded"])
+    assert "must be NAME=WEIGHTS, NAME a folder's" in capsys.readouterr().err
 
 
 def test_settings_are_checked(pair: tuple[Path, Path], tmp_path: Path) -> None:

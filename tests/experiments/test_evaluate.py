@@ -225,6 +225,14 @@ def test_the_folder_for_results_is_tried_before_scoring(folders: Path, command: 
         main(command())
 
 
+@pytest.mark.parametrize("side", ["ir", "vi", "one"])
+def test_results_never_come_between_images(folders: Path, command: Callable[..., list[str]], side: str) -> None:
+    before = sorted((folders / side).iterdir())
+    with pytest.raises(ConfigError, match=f"{side} is a folder of images to compare; choose another --out"):
+        main(command("--out", str(folders / side)))
+    assert sorted((folders / side).iterdir()) == before
+
+
 def test_values_that_are_not_finite_are_named(folders: Path, command: Callable[..., list[str]]) -> None:
     for side in ("ir", "one"):
         shutil.copy(folders / "vi/a.PNG", folders / side / "a.png")
