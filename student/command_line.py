@@ -14,7 +14,7 @@ from student.export import FORMATS, OPSET
 from student.fuse import command as fuse_command
 from student.network import MIN_SIZE
 from student.origin import open_student, weights_file
-from student.weights import WeightsError, build_student, load_metadata, load_state
+from student.weights import PRETRAINED, WeightsError, build_student, load_metadata, load_state
 
 __all__ = ["command", "main"]
 
@@ -133,11 +133,21 @@ def _export(options: argparse.Namespace) -> int:
     metrics = _means(options.metrics, options.method) if options.metrics else None
     if metrics and not options.dataset:
         raise ValueError("--metrics needs --dataset: what they were measured on.")
+    _refuse_other_folder(options.out)
     card = {"repo": repo, "metrics": metrics, "dataset": options.dataset}
     with _named(options.out):
         HubStudent.of(student).save_pretrained(options.out, model_card_kwargs=card)
     _logger.info("%s written to %s; `hf upload %s %s` puts it on the hub", name, options.out, repo, options.out)
     return 0
+
+
+def _refuse_other_folder(out: Path) -> None:
+    """Refuse a folder whose files would be replaced, such as a run's, unless it is one of a student already."""
+    others = [name for name in ("config.json", "README.md") if (out / name).exists()]
+    if others and not (out / PRETRAINED).exists():
+        raise ValueError(
+            f"{out} holds {' and '.join(others)} of something else; choose another folder for the student."
+        )
 
 
 @contextmanager

@@ -176,6 +176,18 @@ class TestExport:
         assert message in caplog.text
         assert sorted(path.name for path in tmp_path.iterdir()) == ["good.csv", "x.csv"]
 
+    @pytest.mark.parametrize("name", ["config.json", "README.md"])
+    def test_a_folder_of_something_else_stays_as_it_is(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        pytest.importorskip("huggingface_hub")
+        (tmp_path / name).write_text("of a run")
+        assert main(["export", "-o", str(tmp_path)]) == 2
+        assert f"{tmp_path} holds {name} of something else" in caplog.text
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["of a run"]
+        assert main(["export", "-o", str(tmp_path / "hub")]) == 0
+        assert main(["export", "-o", str(tmp_path / "hub")]) == 0  # of a student: written anew
+
     @pytest.mark.parametrize("name", ["x.pt2", "hub"])
     def test_a_place_that_cannot_be_written(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
