@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from student.console import accept_any_console, printable
@@ -26,9 +27,11 @@ fusion-student fuse IR_DIR VIS_DIR -o OUT_DIR --device cuda --half
 fusion-student fuse both.mp4 --side-by-side ir-left -o fused.mp4
 fusion-student info runs/NAME/student.safetensors
 fusion-student export -o student.onnx
-
-Students side by side, with metrics: fusion-env-compare.
+fusion-student compare IR_DIR VIS_DIR --out DIR --students NAME=WEIGHTS
 """
+
+_OTHERS = "fusion_student.commands"
+"""Entry points of packages that build on this one: each is a command that reads its arguments itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command() -> None:
     """Run the command as a program."""
     accept_any_console()
+    for other in entry_points(group=_OTHERS, name=sys.argv[1] if len(sys.argv) > 1 else ""):
+        sys.argv[:2] = [f"{sys.argv[0]} {other.name}"]
+        other.load()()
+        return
     try:
         status = main()
     except KeyboardInterrupt:

@@ -1,6 +1,8 @@
 """``fusion-student`` as a new user calls it."""
 
+import importlib
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -203,3 +205,15 @@ class TestExport:
     def test_other_ending(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert main(["export", "-o", str(tmp_path / "x.txt")]) == 2
         assert "OUT must end in .onnx or .pt2, or be a folder" in caplog.text
+
+
+def test_a_command_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fusion_student.commands]\nshout = my_shout:command\n")
+    (tmp_path / "my_shout.py").write_text("import sys\n\nseen = []\n\n\ndef command():\n    seen.extend(sys.argv)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fusion-student", "shout", "--loud"])
+    command_line.command()
+    assert importlib.import_module("my_shout").seen == ["fusion-student shout", "--loud"]
