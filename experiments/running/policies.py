@@ -114,7 +114,7 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
         raise ConfigError(f"policy {name!r}: {error}") from error
     if name == _GUIDANCE_ONLY:
         return PolicySetup("constant", settings, {"self_learning": False}, learns=False)
-    unlearned = (agents.Constant, agents.Linear, agents.Random, agents.Wrapped)
+    unlearned = (agents.Constant, agents.Linear, agents.Planner, agents.Random, agents.Wrapped)
     return PolicySetup(name, settings, learns=found not in unlearned)
 
 
