@@ -27,7 +27,7 @@ PlanState = tuple[NDArray[np.int64], NDArray[np.floating]]
 class Planner(Unlearned):
     """Plan with a rolling horizon on copies of the environment, which its method ``fork()`` makes.
 
-    Every `execute` steps, `candidates` actions are tried, each on a copy of its own and held there for `horizon` steps
+    Every `execute` steps, `candidates` actions are tried, each on a copy of its own and held there for `lookahead` steps
     or until the episode ends: the action so far, the `anchors`, draws around the action so far, and, half as many as
     are left over, uniform ones. The best is then done for `execute` steps; of equals the first, so that nothing changes
     without a reason. The draws are normal with a standard deviation of ``width / sqrt(number of the plan)``.
@@ -42,8 +42,8 @@ class Planner(Unlearned):
         policy: None.
         env: See :class:`Unlearned`, as for the other arguments. Its innermost environment must have ``fork(seed)``.
         candidates: Actions to try, the one so far and the anchors among them.
-        horizon: Steps for which each is tried.
-        execute: Steps for which the best is done; at most `horizon`.
+        lookahead: Steps for which each is tried.
+        execute: Steps for which the best is done; at most `lookahead`.
         objective: Judge a trial by the reward of its ``"last"`` step, or by the ``"sum"`` of its rewards.
         start: The first action so far: one number, or one per dimension, in the units of the action space; None is 0,
             or the bound nearest to it.
@@ -66,7 +66,7 @@ class Planner(Unlearned):
         policy: None = None,
         env: GymEnv | str | None = None,
         candidates: int = 8,
-        horizon: int = 5,
+        lookahead: int = 5,
         execute: int = 5,
         objective: str = "last",
         start: Vector | None = None,
@@ -75,7 +75,7 @@ class Planner(Unlearned):
         foresight: bool = True,
         **common: Any,
     ) -> None:
-        self.candidates, self.horizon, self.execute = candidates, horizon, execute
+        self.candidates, self.lookahead, self.execute = candidates, lookahead, execute
         self.objective, self.start, self.anchors = objective, start, anchors
         self.width, self.foresight = width, foresight
         self.planning_rounds = 0
@@ -88,11 +88,11 @@ class Planner(Unlearned):
         space = self.action_space
         self._start = vector_inside("start", self.start, space).astype(space.dtype)
         self._anchors = [vector_inside("anchors", anchor, space).astype(space.dtype) for anchor in self.anchors]
-        for name, low in {"candidates": 1 + len(self._anchors), "horizon": 1, "execute": 1}.items():
+        for name, low in {"candidates": 1 + len(self._anchors), "lookahead": 1, "execute": 1}.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be {low} or more. Got {getattr(self, name)}.")
-        if self.execute > self.horizon:
-            raise ValueError(f"execute must be at most horizon={self.horizon}, as far as is seen. Got {self.execute}.")
+        if self.execute > self.lookahead:
+            raise ValueError(f"execute must be at most lookahead={self.lookahead}, as far as is seen. Got {self.execute}.")
         if self.objective not in OBJECTIVES:
             known = ", ".join(OBJECTIVES)
             raise ValueError(f"no objective {self.objective!r}.{hint(self.objective, OBJECTIVES)} Known: {known}.")
@@ -129,9 +129,8 @@ class Planner(Unlearned):
             ValueError: A copy has other actions than the environment, or pays what is not finite.
         """
         if state is None:
-            steps, held = np.zeros(env.num_envs, np.int64), np.repeat(self._start[None], env.num_envs, axis=0)
-        else:
-            steps, held = (array.copy() for array in state)
+            state = np.zeros(env.num_envs, np.int64), np.repeat(self._start[None], env.num_envs, axis=0)
+        steps, held = state[0].copy(), state[1].copy()
         if episode_start is not None:
             begins = np.asarray(episode_start, bool)
             steps[begins], held[begins] = 0, self._start
@@ -162,7 +161,7 @@ class Planner(Unlearned):
                 f"fork() returns takes {fork.action_space}. Wrap it without them."
             )
         rewards = []
-        for _ in range(self.horizon):
+        for _ in range(self.lookahead):
             _, reward, terminated, truncated, _ = fork.step(action)
             rewards.append(float(reward))
             self.planning_rounds += 1

@@ -21,7 +21,7 @@ def returns(env: Target) -> float:
 def test_beats_a_bad_start(objective):
     bad, env = Target(length=20), Target(length=20)
     agents.make("constant", bad, action=[-1, 1]).learn(20)
-    agents.make("planner", env, seed=0, start=[-1, 1], execute=1, horizon=2, objective=objective).learn(20)
+    agents.make("planner", env, seed=0, start=[-1, 1], execute=1, lookahead=2, objective=objective).learn(20)
     assert returns(env) > 0.5 * returns(bad)
     assert env.rewards == sorted(env.rewards), "where nothing is random, no plan is worse than the action so far"
 
@@ -42,7 +42,7 @@ def test_an_action_is_held_and_the_last_step_or_the_sum_decides():
 
     for objective, best in {"last": 1, "sum": -1}.items():
         env = Late(length=6)
-        settings = {"start": -1, "anchors": [1], "candidates": 2, "horizon": 3, "execute": 3, "objective": objective}
+        settings = {"start": -1, "anchors": [1], "candidates": 2, "lookahead": 3, "execute": 3, "objective": objective}
         agents.make("planner", env, **settings).learn(6)
         np.testing.assert_array_equal(env.actions, np.full((6, 2), best))
 
@@ -132,9 +132,9 @@ def test_progress_can_be_watched():
     [
         ({"candidates": 0}, "candidates must be 1 or more. Got 0"),
         ({"candidates": 2, "anchors": [0, 1]}, "candidates must be 3 or more. Got 2"),
-        ({"horizon": 0}, "horizon must be 1 or more"),
+        ({"lookahead": 0}, "lookahead must be 1 or more"),
         ({"execute": 0}, "execute must be 1 or more"),
-        ({"execute": 6}, "execute must be at most horizon=5"),
+        ({"execute": 6}, "execute must be at most lookahead=5"),
         ({"objective": "lsat"}, "Did you mean 'last'"),
         ({"width": -1.0}, "width must be"),
         ({"start": 2}, "start must lie within"),
