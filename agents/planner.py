@@ -92,7 +92,9 @@ class Planner(Unlearned):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be {low} or more. Got {getattr(self, name)}.")
         if self.execute > self.lookahead:
-            raise ValueError(f"execute must be at most lookahead={self.lookahead}, as far as is seen. Got {self.execute}.")
+            raise ValueError(
+                f"execute must be at most lookahead={self.lookahead}, as far as is seen. Got {self.execute}."
+            )
         if self.objective not in OBJECTIVES:
             known = ", ".join(OBJECTIVES)
             raise ValueError(f"no objective {self.objective!r}.{hint(self.objective, OBJECTIVES)} Known: {known}.")

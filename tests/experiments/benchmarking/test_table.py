@@ -35,6 +35,7 @@ def rows(runs: int = 8) -> list[dict[str, Any]]:
             "stage0_mae": 0.25,
             "learning_rounds": 100,
             "judged_rounds": 100,
+            "planning_rounds": 0,
             "gradient_updates": 42,
             "diverged_runs": int(seed == 3 and policy == "good"),
             "seconds_training": 5.0,
