@@ -132,9 +132,7 @@ class Trials:
             foreign = any(row["task"] != _task_key(config, row_stratum(row)) for row in self.rows)
             self._known = {(row["kind"], row["name"], row_stratum(row)): row for row in self.rows}
         except KeyError as error:
-            raise ConfigError(
-                f"{self._path} has no column {error}: it is of something else, choose another --out"
-            ) from error
+            raise ConfigError(f"{self._path} has no column {error}: choose another --out") from error
         if foreign:
             raise ConfigError(f"{self._path} holds runs of other settings, data or networks: choose another --out")
         # Spawned, not forked: threads of PyTorch do not come along.
