@@ -1,5 +1,6 @@
 """The page and the figure of the headroom study, made of its rows."""
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ def difference(ours: Sequence[Row], theirs: Sequence[Row], column: str = JUDGED_
     return Difference(float(changes.mean()), error, student_quantile(len(changes) - 1) * error)
 
 
+@functools.cache
 def student_quantile(degrees: int) -> float:
     """Return what the absolute value of Student's t with so many degrees of freedom exceeds in 5 % of all cases."""
     angles = np.linspace(0, math.pi / 2, 1_000_001)  # t = sqrt(degrees) tan(angle) has the density cos^(degrees - 1)
