@@ -1,6 +1,6 @@
 """Measure what a curriculum can be worth on a task: the best that is found against guidance only.
 
-python experiments/studies/headroom.py --preset bench --threads 1 --workers 2
+python experiments/studies/headroom.py --task few --preset bench --threads 1 --workers 2
 
 Four kinds of curriculum: guidance only (no self-learning loss at all); the best of many constant actions; the best
 open-loop schedule, a straight line from one action to another, found by CMA-ES; and the planner, which tries its
@@ -34,6 +34,7 @@ from experiments.command_line import (
     make_parser,
     named_values,
     progress_bar,
+    start_label,
 )
 from experiments.output import write_text
 from experiments.studies.headroom_page import draw, page
@@ -52,8 +53,8 @@ from experiments.studies.trials import (
     Trials,
     row_stratum,
 )
+from fusion_env import tasks
 from fusion_env.action import STRENGTHS, encode_action, even_action
-from fusion_env.config import MACHINE_ONLY, preset
 from fusion_env.errors import ConfigError
 
 __all__ = ["Budget", "headroom", "main", "named_constants"]
@@ -190,18 +191,16 @@ def _searched(trials: Trials, constant: Trial, budget: Budget) -> list[Trial]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     args = _parser().parse_args(arguments)
-    changes = given_settings(args)
-    config = preset(args.preset, **changes)
+    config = tasks.config(args.task, args.preset, **given_settings(args))
     names = ("constants", "keep", "choice", "strata", "search", "schedules", "population")
     budget = Budget(**{name: getattr(args, name) for name in names}, planner=named_values(args.planner))
-    out = args.out or Path("runs") / f"headroom-{args.preset}"
+    out = args.out or Path("runs") / f"headroom-{start_label(args.preset, args.task)}"
     with Trials(config, out, args.workers, progress_bar) as trials:
         judged = headroom(trials, budget, config.logit_scale)
     chosen = [row for row in trials.rows if row_stratum(row) in budget.choice_strata]
-    changed = ", ".join(f"`{name}={value}`" for name, value in changes.items() if name not in MACHINE_ONLY)
     hours = sum(row["cpu_seconds"] for row in trials.rows) / 3600
     title = (
-        f"Preset `{args.preset}`{f' with {changed}' if changed else ''}, runs of {config.rounds} rounds; "
+        f"Settings of {tasks.described(config, args.task, args.preset)}; runs of {config.rounds} rounds; "
         f"{len(trials.rows)} runs, {hours:.1f} hours of CPU time without building and scoring."
     )
     text = page(title, judged, chosen, budget.keep)
@@ -229,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--search", choices=SEARCHES, default=usual.search, help=text)
     parser.add_argument("--planner", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the planner")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; with more than one give --threads 1")
-    parser.add_argument("--out", type=Path, help="directory for the results (default: runs/headroom-PRESET)")
+    parser.add_argument("--out", type=Path, help="directory for the results (default: runs/headroom-PRESET-TASK)")
     add_settings(parser, "bench", without=("stage0_seed", "data_seed", "self_learning", "guidance"))
     return parser
 

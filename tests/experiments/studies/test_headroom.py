@@ -233,7 +233,7 @@ def test_the_command(runs: Counter, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([*common, *small, "--planner", "width=0.2"]) == 0
     text = (tmp_path / "headroom.md").read_text()
     assert text in capsys.readouterr().out
-    assert "Preset `tiny` with `rounds=3`, runs of 3 rounds; 38 runs" in text
+    assert "Settings of preset tiny; runs of 3 rounds; 38 runs" in text
     assert "width=0.2, from " in text
     assert "**Fewer than 5 strata" in text
     assert (tmp_path / "headroom.png").exists()
