@@ -17,6 +17,8 @@ The same command goes on where it was stopped: the rows of runs.csv are read, th
 import argparse
 import functools
 import itertools
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,7 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
     hours = sum(row["cpu_seconds"] for row in trials.rows) / 3600
     title = (
         f"Settings of {tasks.described(config, args.task, args.preset)}; runs of {config.rounds} rounds; "
-        f"{len(trials.rows)} runs, {hours:.1f} hours of CPU time without building and scoring."
+        f"{len(trials.rows)} runs, {hours:.1f} hours of CPU time without building and scoring.\n\n"
+        f"    python experiments/studies/headroom.py {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
     )
     text = page(title, judged, chosen, budget.keep)
     write_text(out / "headroom.md", text)
