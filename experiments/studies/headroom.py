@@ -166,7 +166,7 @@ def headroom(trials: Trials, budget: Budget, logit_scale: float) -> dict[str, li
 def _best_of(trials: Trials, tried: Sequence[Trial], budget: Budget, title: str) -> Trial:
     """Return the best of some trials; those that do best with the first choice seed run with all of them."""
     once = [row[CHOSEN_BY] for row in trials.run(tried, f"{title}, one seed")]
-    kept = [tried[index] for index in np.argsort(once, kind="stable")[::-1][: budget.keep]]
+    kept = [tried[index] for index in np.argsort(-np.array(once), kind="stable")[: budget.keep]]
     repeated = [one.at(stratum) for stratum in budget.choice_strata for one in kept]
     rows = trials.run(repeated, f"the best {title}, all choice seeds")
     means = np.reshape([row[CHOSEN_BY] for row in rows], (budget.choice, len(kept))).mean(0)

@@ -77,6 +77,12 @@ def test_numbers_are_those_of_the_rows() -> None:
     assert [cell.split()[0] for cell in row[11:]] == ["0.200", "0.400", "0.500", "90"]
 
 
+def test_rounds_on_copies_stand_beside_the_others() -> None:
+    planned = [row | {"planning_rounds": 800 * (row["policy"] == "good")} for row in rows(runs=2)]
+    table = results_table(planned)
+    assert [cells(table, name)[7] for name in ("good", "random")] == ["100 / 100 (+ 800 to plan)", "100 / 100"]
+
+
 def test_best_first_rivals_not_against_themselves_and_the_start() -> None:
     lines = default_table().splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:5]] == ["good", "constant", "random"]

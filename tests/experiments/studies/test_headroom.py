@@ -47,7 +47,13 @@ def made_up(job: tuple[DistillConfig, Trial]) -> trials_module.Finished:
         **named,
         **{f"start_{name}": value for name, value in zip(ACTION_NAMES, trial.start, strict=True)},
         **{f"end_{name}": value for name, value in zip(ACTION_NAMES, trial.end, strict=True)},
-        **{"rounds": 3, "planning_rounds": 24 * (trial.kind == PLANNER), "cpu_seconds": 1.5, "diverged": False},
+        **{
+            "best_round": 2,
+            "rounds": 3,
+            "planning_rounds": 24 * (trial.kind == PLANNER),
+            "cpu_seconds": 1.5,
+            "diverged": False,
+        },
         **gaps,
         "last_report_gap": gap - 2.0,
         **{f"best_report_{name}": float(number) for number, name in enumerate(METRICS)},
@@ -101,7 +107,7 @@ def test_everything_follows_from_the_rows(runs: Counter, tmp_path: Path) -> None
     assert f"standard errors**: {best} minus guidance only" in text
     changing = table[SCHEDULE] - table[CONSTANT]
     assert f"| schedule minus constant | {changing.mean():+.4f} ± {changing.sem():.4f} [" in text
-    assert "| 3 | 24 | 1.5 | 0 |" in text
+    assert "| 2 | 3 | 24 | 1.5 | 0 |" in text
     assert "Fewer than" not in text
 
 
