@@ -17,6 +17,7 @@ The same command goes on where it was stopped: the rows of runs.csv are read, th
 import argparse
 import functools
 import itertools
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,7 @@ from fusion_env.errors import ConfigError
 
 __all__ = ["Budget", "headroom", "main", "named_constants"]
 
+_PLANS = 5
 _FIRST_CHOICE_SEED = 1000  # as for tuning in benchmarks: those below are for reporting
 
 
@@ -76,7 +78,8 @@ class Budget:
         search: One of `SEARCHES`.
         schedules: Schedules that it tries.
         population: Schedules that it tries at a time.
-        planner: Settings of the planner.
+        planner: Settings of the planner. Unless they say otherwise it looks for the best gap in the rest of the run,
+            `_PLANS` times in a run.
 
     Raises:
         ConfigError: A number is out of range.
@@ -129,29 +132,33 @@ def _numbers(action: NDArray[np.floating]) -> tuple[float, ...]:
     return tuple(action.astype(np.float32).tolist())
 
 
-def headroom(trials: Trials, budget: Budget, logit_scale: float) -> dict[str, list[Row]]:
+def headroom(trials: Trials, budget: Budget) -> dict[str, list[Row]]:
     """Choose the best constant and the best schedule, and judge them beside guidance only and the planner.
 
     Args:
         trials: The trials of the task.
         budget: How much is tried.
-        logit_scale: The task's.
 
     Returns:
         The rows that count, by kind: one for each of `Budget.judged_strata`, in this order.
 
     Raises:
-        ConfigError: The directory of the trials holds others of the same names.
+        ConfigError: The directory of the trials holds others of the same names, or the task pays something else.
         MissingRequirementsError: The search needs a package that is not there.
     """
-    first, planner = budget.choice_strata[0], budget.planner
-    constants = named_constants(logit_scale)
+    first, config = budget.choice_strata[0], trials.config
+    if config.reward != "gap":
+        raise ConfigError(
+            f"the planner is to look for the best gap, which it is paid: set reward=gap. Got {config.reward}"
+        )
+    constants = named_constants(config.logit_scale)
     if budget.constants:
         constants |= {f"even {number}": _numbers(action) for number, action in enumerate(actions(budget.constants, 0))}
     screened = [Trial(CONSTANT, name, action, action, first) for name, action in constants.items()]
     constant = _best_of(trials, screened, budget, "constants")
     schedule = _best_of(trials, _searched(trials, constant, budget), budget, "schedules")
-    named = ", ".join(f"{name}={value}" for name, value in sorted(planner.items())) or "as shipped"
+    planner = {"lookahead": None, "objective": "best", "execute": math.ceil(config.rounds / _PLANS)} | budget.planner
+    named = ", ".join(f"{name}={value}" for name, value in planner.items())
     begin = constant.start
     judged = [
         Trial(GUIDANCE_ONLY, GUIDANCE_ONLY, MOST_GUIDANCE, MOST_GUIDANCE, first),
@@ -198,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     budget = Budget(**{name: getattr(args, name) for name in names}, planner=named_values(args.planner))
     out = args.out or Path("runs") / f"headroom-{start_label(args.preset, args.task)}"
     with Trials(config, out, args.workers, progress_bar) as trials:
-        judged = headroom(trials, budget, config.logit_scale)
+        judged = headroom(trials, budget)
     chosen = [row for row in trials.rows if row_stratum(row) in budget.choice_strata]
     hours = sum(row["cpu_seconds"] for row in trials.rows) / 3600
     title = (
@@ -229,7 +236,8 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default: {default})")
     text = f"how schedules are searched for (default: {usual.search})"
     parser.add_argument("--search", choices=SEARCHES, default=usual.search, help=text)
-    parser.add_argument("--planner", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the planner")
+    text = f"settings of the planner (default: lookahead=null objective=best, and {_PLANS} plans in a run)"
+    parser.add_argument("--planner", nargs="+", default=[], metavar="NAME=VALUE", help=text)
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; with more than one give --threads 1")
     parser.add_argument("--out", type=Path, help="directory for the results (default: runs/headroom-PRESET-TASK)")
     add_settings(parser, "bench", without=("stage0_seed", "data_seed", "self_learning", "guidance"))

@@ -78,7 +78,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
 def study(out: Path, budget: Budget = BUDGET, config: DistillConfig = CONFIG) -> tuple[dict, Trials]:
     with Trials(config, out) as trials:
-        return headroom(trials, budget, config.logit_scale), trials
+        return headroom(trials, budget), trials
 
 
 def test_everything_follows_from_the_rows(runs: Counter, tmp_path: Path) -> None:
@@ -199,6 +199,11 @@ def test_budgets_out_of_range(change: dict, message: str) -> None:
         Budget(**change)
 
 
+def test_another_reward(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="set reward=gap. Got gap_delta"):
+        study(tmp_path, config=CONFIG.replace(reward="gap_delta"))
+
+
 def test_no_workers(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers must be at least 1"):
         Trials(CONFIG, tmp_path, workers=0)
@@ -240,6 +245,6 @@ def test_the_command(runs: Counter, tmp_path: Path, capsys: pytest.CaptureFixtur
     text = (tmp_path / "headroom.md").read_text()
     assert text in capsys.readouterr().out
     assert "Settings of preset tiny; runs of 3 rounds; 38 runs" in text
-    assert "width=0.2, from " in text
+    assert "lookahead=None, objective=best, execute=1, width=0.2, from " in text
     assert "**Fewer than 5 strata" in text
     assert (tmp_path / "headroom.png").exists()
