@@ -18,6 +18,7 @@ import yaml
 
 from experiments.benchmarking.executors import end_with_parent
 from experiments.paper.detection_picture import Seen, draw_seen
+from experiments.paper.ledger import MEMORY, peak_gib
 from fusion_env.errors import MissingRequirementsError
 
 __all__ = ["ARCHITECTURE", "MEASURES", "Recipe", "Training", "check_installed", "train_detector"]
@@ -88,7 +89,7 @@ def train_detector(training: Training) -> dict[str, float]:
     """Train a detector and test it as it is after the last epoch, so that no image chooses when to stop.
 
     Returns:
-        `MEASURES` over the test images.
+        `MEASURES` over the test images, and the `MEMORY` of its process.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_watch_parent) as pool:
         return pool.submit(_train, training).result()
@@ -133,7 +134,7 @@ def _train(training: Training) -> dict[str, float]:
     detector = YOLO(folder / "training" / "weights" / "last.pt")
     box = detector.val(**common, name="test").box
     draw_seen(_seen(detector, training), folder / "boxes.png")
-    return {name: float(getattr(box, name)) for name in MEASURES}
+    return {name: float(getattr(box, name)) for name in MEASURES} | {MEMORY: peak_gib()}
 
 
 def _seen(detector: Any, training: Training) -> list[Seen]:

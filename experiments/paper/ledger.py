@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from experiments.command_line import progress_bar
 from fusion_env.errors import ConfigError
 from student.console import printable
 
-__all__ = ["Ledger", "Piece", "Row", "peak_gib", "work_through"]
+__all__ = ["MEMORY", "Ledger", "Piece", "Row", "peak_gib", "work_through"]
 
 Row = dict[str, Any]
-"""A row of raw results: numbers and texts by column."""
+"""A row of raw results: numbers and texts by column. `MEMORY` holds what a process of its own needed beside this one."""
+
+MEMORY = "memory_gib"
 
 _MINUTE = 60.0
 
@@ -97,7 +100,7 @@ class Ledger:
             self._path.write_text(whole, encoding="utf-8")
 
 
-def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], None] = print) -> list[Row]:
+def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], None] = tqdm.write) -> list[Row]:
     """Do what is not done yet.
 
     Once the first piece is done it is said how long the rest takes and how much memory, and again after a minute.
@@ -113,18 +116,18 @@ def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], N
     left = [piece for piece in pieces if piece.name not in ledger]
     if len(left) < len(pieces):
         say(f"{len(pieces) - len(left)} of {len(pieces)} pieces of work are done already")
-    taken, done, announce_at = 0.0, 0.0, 0.0
+    taken, done, announce_at, beside = 0.0, 0.0, 0.0, 0.0
     for place, piece in enumerate(progress_bar(left, "pieces"), start=1):
         start = time.perf_counter()
         rows = piece.work()
         seconds = time.perf_counter() - start
         ledger.add(piece.name, rows, seconds)
         taken, done = taken + seconds, done + piece.size
+        beside = max([beside, *(row.get(MEMORY, 0.0) for row in rows)])
         if taken >= announce_at and place < len(left):
             rest = taken / done * sum(other.size for other in left[place:])
-            say(
-                f"{_span(taken)} for {place} of {len(left)} pieces: {_span(rest)} to go, {peak_gib():.1f} GiB of memory"
-            )
+            memory = peak_gib() + beside
+            say(f"{_span(taken)} for {place} of {len(left)} pieces: {_span(rest)} to go, {memory:.1f} GiB of memory")
             announce_at = _MINUTE if announce_at == 0.0 else float("inf")
     return [row for piece in pieces for row in ledger[piece.name]]
 

@@ -1,11 +1,12 @@
 """Work in pieces: nothing twice, nothing of other settings, and a word on the time it takes."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from experiments.paper.ledger import Ledger, Piece, work_through
+from experiments.paper.ledger import MEMORY, Ledger, Piece, work_through
 from fusion_env.errors import ConfigError
 
 
@@ -68,3 +69,10 @@ def test_time_and_memory_are_told_once_the_first_piece_is_done(tmp_path: Path, p
     assert len(told) == 1
     assert "1 of 3 pieces" in told[0]
     assert "GiB" in told[0]
+
+
+def test_the_memory_of_other_processes_is_counted(tmp_path: Path) -> None:
+    told: list[str] = []
+    pieces = [Piece(name, lambda: [{MEMORY: 1000.0}]) for name in ("a", "b")]
+    work_through(pieces, Ledger(tmp_path / "ledger.jsonl", {}), say=told.append)
+    assert re.search(r", 100\d\.\d GiB of memory", told[0])
