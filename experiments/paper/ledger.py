@@ -19,9 +19,10 @@ from student.console import printable
 __all__ = ["MEMORY", "Ledger", "Piece", "Row", "peak_gib", "work_through"]
 
 Row = dict[str, Any]
-"""A row of raw results: numbers and texts by column. `MEMORY` holds what a process of its own needed beside this one."""
+"""A row of raw results: numbers and texts by column."""
 
 MEMORY = "memory_gib"
+"""Column for what a process of its own needed beside this one."""
 
 _MINUTE = 60.0
 

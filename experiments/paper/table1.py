@@ -109,7 +109,10 @@ def _page(
     for title, table in tables.items():
         data = sections[title][1]
         count = int(table["n"].iloc[0])
-        parts += [f"## {title} ({count} pair{'s' * (count > 1)})", _table(table, data, [method.name for method in methods])]
+        parts += [
+            f"## {title} ({count} pair{'s' * (count > 1)})",
+            _table(table, data, [method.name for method in methods]),
+        ]
     parts += ["## Methods", "\n".join(f"- {method.name}: {printable(method.origin)}" for method in methods)]
     legend = "\n".join(f"- {_COLUMNS[name]}: `{name}`, {metrics.get(name).summary}" for name in METRICS)
     parts += ["## Metrics", legend, "![fused images](pictures.png)"]
