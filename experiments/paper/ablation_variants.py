@@ -91,18 +91,19 @@ def best_action(grid: Grid, tried: int, out: Path) -> list[float]:
     return np.asarray(found.best_action).tolist()
 
 
-def variant_cells(grid: Grid, action: Sequence[float], out: Path) -> list[tuple[str, Cell]]:
+def variant_cells(grid: Grid, action: Sequence[float] | None, out: Path) -> list[tuple[str, Cell]]:
     """Return the runs of every row, with the row's name: the same seeds and stage-0 students for all.
 
     Args:
         grid: The full method.
-        action: For the row with a fixed action.
+        action: For the row with a fixed action; None: not known yet.
         out: Directory of the ablation.
     """
     cells = []
     for name, variant in VARIANTS.items():
         own = replace(grid, settings={**grid.settings, **variant.settings})
         if variant.fixed:
-            own = replace(own, policies=("constant",), agent_settings={"constant": {"action": list(action)}})
+            settings = {} if action is None else {"constant": {"action": list(action)}}
+            own = replace(own, policies=("constant",), agent_settings=settings)
         cells += [(name, cell) for cell in own.cells(out / RUNS / name)]
     return cells

@@ -24,7 +24,7 @@ from experiments.paper.methods import classical_methods
 from experiments.paper.order import Order
 from fusion_env.data import ProceduralScenes, named, read_boxes, write_png
 from fusion_env.data.split_scenes import SplitScenes
-from fusion_env.errors import ConfigError, MissingRequirementsError, UnknownNameError
+from fusion_env.errors import ConfigError, DataError, MissingRequirementsError, UnknownNameError
 
 SCENES = SplitScenes(10, 64, 80, seed=3)
 
@@ -62,6 +62,23 @@ def test_pairs_without_boxes_or_lists_are_refused(tmp_path: Path) -> None:
         parts_of(named("roadscene", tmp_path))
     with pytest.raises(ConfigError, match=r"no lists.*train\.txt"):
         parts_of(ProceduralScenes(3, 64, 80))
+
+
+def test_all_faults_are_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "check_installed", lambda: None)
+    for part, stems in (("train", ("010001", "010002")), ("test", ("190001",))):
+        for stem in stems:
+            for side, shape in (("infrared", (8, 9)), ("visible", (8, 9, 3))):
+                write_png(tmp_path / side / part / f"{stem}.png", np.zeros(shape, np.uint8))
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "010002.txt").write_text("7 0.5 0.5 0.2 0.2")
+    source = named("llvip", tmp_path)
+    with pytest.raises(DataError, match=r"no file of labels for 'train_010001'.*of class 7.*'test_190001'"):
+        tables.detection(classical_methods(), source, RECIPES["demo"], (0,), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "infrared" / "train" / "010001.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"llvip in .* faults that change the numbers: .*the file is empty"):
+        labelled_pairs("llvip", tmp_path)
 
 
 def test_images_and_boxes_lie_as_a_detector_reads_them(tmp_path: Path) -> None:
