@@ -119,7 +119,7 @@ def detection(
     machine = str(resolve_device(device)), threads or torch.get_num_threads()
     made_of = ", ".join(f"{method.name}: {method.origin}" for method in methods)
     fusing = [
-        Piece(f"{part} {source.names[i]}, {made_of}", partial(_fused, source, part, i, methods, images), len(methods))
+        Piece(f"{part} {source.names[i]}, {made_of}", partial(_fused, source, part, i, methods, images), kind="pairs")
         for part, indices in parts.items()
         for i in indices
     ]
@@ -128,8 +128,7 @@ def detection(
         for method in methods:
             data, folder = images / method.name / "data.yaml", out / "detectors" / f"{method.name}-{seed}"
             work = partial(_tested, method.name, Training(data, folder, recipe, seed, *machine))
-            size = recipe.epochs * len(parts["train"])
-            detecting.append(Piece(f"{method.name}, seed {seed}: {method.origin}", work, size))
+            detecting.append(Piece(f"{method.name}, seed {seed}: {method.origin}", work, kind="detectors"))
     done = work_through([*fusing, *detecting], ledger)
     fused, rows = done[: len(fusing)], done[len(fusing) :]
     write_csv(out / "raw.csv", rows)

@@ -4,6 +4,7 @@ import json
 import resource
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,13 @@ class Piece:
         name: Unique among those of its ledger.
         work: Does it and returns its rows.
         size: How much work it is, in any unit: the time of the rest is estimated by it.
+        kind: What it is one of, in the plural: sizes of two kinds do not compare.
     """
 
     name: str
     work: Callable[[], list[Row]]
     size: float = 1.0
+    kind: str = "pieces"
 
 
 class Ledger:
@@ -104,7 +107,8 @@ class Ledger:
 def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], None] = tqdm.write) -> list[Row]:
     """Do what is not done yet.
 
-    Once the first piece is done it is said how long the rest takes and how much memory, and again after a minute.
+    Once the first piece of a kind is done it is said how long the rest takes and how much memory, and again after a
+    minute.
 
     Args:
         pieces: All of the work, in order.
@@ -117,20 +121,33 @@ def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], N
     left = [piece for piece in pieces if piece.name not in ledger]
     if len(left) < len(pieces):
         say(f"{len(pieces) - len(left)} of {len(pieces)} pieces of work are done already")
-    taken, done, announce_at, beside = 0.0, 0.0, 0.0, 0.0
+    taken, done = defaultdict[str, float](float), defaultdict[str, float](float)
+    beside, is_refined = 0.0, False
     for place, piece in enumerate(progress_bar(left, "pieces"), start=1):
         start = time.perf_counter()
         rows = piece.work()
         seconds = time.perf_counter() - start
         ledger.add(piece.name, rows, seconds)
-        taken, done = taken + seconds, done + piece.size
+        is_first = piece.kind not in done
+        taken[piece.kind] += seconds
+        done[piece.kind] += piece.size
         beside = max([beside, *(row.get(MEMORY, 0.0) for row in rows)])
-        if taken >= announce_at and place < len(left):
-            rest = taken / done * sum(other.size for other in left[place:])
-            memory = peak_gib() + beside
-            say(f"{_span(taken)} for {place} of {len(left)} pieces: {_span(rest)} to go, {memory:.1f} GiB of memory")
-            announce_at = _MINUTE if announce_at == 0.0 else float("inf")
+        spent = sum(taken.values())
+        if place < len(left) and (is_first or (spent >= _MINUTE and not is_refined)):
+            is_refined = spent >= _MINUTE
+            say(
+                f"{_span(spent)} for {place} of {len(left)} pieces: {_rest(left[place:], taken, done)}, "
+                f"{peak_gib() + beside:.1f} GiB of memory"
+            )
     return [row for piece in pieces for row in ledger[piece.name]]
+
+
+def _rest(left: Sequence[Piece], taken: Mapping[str, float], done: Mapping[str, float]) -> str:
+    """Say how long the rest takes, each kind by what its own pieces have taken."""
+    seconds = sum(taken[piece.kind] / done[piece.kind] * piece.size for piece in left if piece.kind in done)
+    unknown = Counter(piece.kind for piece in left if piece.kind not in done)
+    later = "".join(f", without {count} {kind}, whose time is told after the first" for kind, count in unknown.items())
+    return f"{_span(seconds)} to go{later}"
 
 
 def peak_gib() -> float:
