@@ -26,6 +26,7 @@ from experiments.command_line import (
     exit_on_error,
     given_settings,
     make_parser,
+    results_folder,
 )
 from experiments.paper.ablation import TRIED, ablation
 from experiments.paper.pair_sets import open_set
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     tested.add_argument("--test", nargs="+", default=["procedural"], metavar="NAME[=DIR]", help=text)
     text = "at most so many pairs of each, evenly spaced (default: all; procedural 10)"
     tested.add_argument("--most", type=int, metavar="N", help=text)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the ablation")
+    parser.add_argument("--out", type=results_folder, required=True, metavar="DIR", help="directory of the ablation")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--executor", choices=sorted(EXECUTORS), default="inline", help="where the runs take place")
     machine.add_argument("--workers", type=int, default=1, help="processes of the executor pool")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.benchmarking.grid import parse_seeds
-from experiments.command_line import add_device, as_started, exit_on_error, make_parser
+from experiments.command_line import add_device, as_started, exit_on_error, make_parser, results_folder
 from experiments.paper.chosen_methods import add_method_options, chosen_methods
 from experiments.paper.detection import DATA, RECIPES, detection, labelled_pairs
 from experiments.paper.detection_images import LabelledSource
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--image-size", type=int, default=usual.image_size, help=text)
     how.add_argument("--batch", type=int, default=usual.batch, help="images in a mini-batch (default: %(default)s)")
     how.add_argument("--seeds", nargs="+", default=["0-2"], help="such as 0-4 (default: 0-2)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--out", type=results_folder, required=True, metavar="DIR", help="folder for the results")
     add_device(parser)
     return parser
 

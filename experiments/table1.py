@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.command_line import add_device, as_started, exit_on_error, make_parser
+from experiments.command_line import add_device, as_started, exit_on_error, make_parser, results_folder
 from experiments.paper.chosen_methods import add_method_options, chosen_methods
 from experiments.paper.pair_sets import PairSet, open_set
 from experiments.paper.table1 import compare
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "at most so many pairs of each, evenly spaced (default: all; procedural 10)"
     parser.add_argument("--most", type=int, metavar="N", help=text)
     add_method_options(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--out", type=results_folder, required=True, metavar="DIR", help="folder for the results")
     add_device(parser)
     return parser
 

@@ -103,7 +103,8 @@ def detection(
 
     Raises:
         MissingRequirementsError: Ultralytics is missing.
-        ConfigError: The source has no boxes or lists, two methods share a name, or `out` is of other settings.
+        ConfigError: The source has no boxes or lists, two methods share a name, a seed is given twice, or `out` is of
+            other settings.
     """
     check_installed()
     parts = parts_of(source)
@@ -112,6 +113,8 @@ def detection(
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         raise ConfigError(f"methods must have different names. Got {', '.join(names)}")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds must name each once. Got {tuple(seeds)}")
     settings = {"pairs": f"{source.name} ({source.fingerprint()})", "recipe": vars(recipe)}
     ledger = Ledger(out / "ledger.jsonl", settings)
     images = out / "images"

@@ -64,6 +64,13 @@ def test_pairs_without_boxes_or_lists_are_refused(tmp_path: Path) -> None:
         parts_of(ProceduralScenes(3, 64, 80))
 
 
+def test_a_seed_that_is_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "check_installed", lambda: None)
+    with pytest.raises(ConfigError, match=r"seeds must name each once. Got \(0, 1, 0\)"):
+        tables.detection(classical_methods(), SCENES, RECIPES["demo"], (0, 1, 0), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_all_faults_are_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "check_installed", lambda: None)
     for part, stems in (("train", ("010001", "010002")), ("test", ("190001",))):
