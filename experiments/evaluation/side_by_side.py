@@ -71,8 +71,8 @@ def _fitting(text: str, space: float, points: float) -> float:
 
 def _label(figure: Figure, x: float, y: float, text: str, points: float, rotation: float = 0) -> None:
     # A dollar sign in a name is no formula.
-    options = {"ha": "center", "va": "center", "fontsize": points, "rotation": rotation, "parse_math": False}
-    figure.text(x, y, without_surrogates(text), **options)
+    told = without_surrogates(text)
+    figure.text(x, y, told, ha="center", va="center", fontsize=points, rotation=rotation, parse_math=False)
 
 
 def _pictures(images: ComparedImages, name: str) -> list[Pixels]:
