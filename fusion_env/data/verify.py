@@ -179,9 +179,9 @@ def _pictures(
             yield Fault("damaged", file, str(error).removeprefix(f"{file}: "))
             continue
         shapes[is_infrared] = pixels.shape[:2]
-        channels = pixels.reshape(-1, 3).astype(np.int16)
         if data_set.coloured:
-            spread = float((channels.max(1) - channels.min(1)).mean())
+            planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))  # a tenth of the time of strided ones
+            spread = float((planes.max(0) - planes.min(0)).mean())
             if is_infrared and spread > _COLOUR_LEVELS:
                 yield Fault("colour", file, f"its channels differ by {spread:.0f} levels: a visible image?")
             if not is_infrared and spread == 0:
