@@ -16,6 +16,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -23,8 +24,8 @@ import torch
 
 from experiments.command_line import add_device, as_started, exit_on_error, make_parser, results_folder
 from experiments.paper.order import PRESETS, Order
+from experiments.paper.stoppable import make_and_show
 from fusion_env.errors import ConfigError
-from student.console import printable
 
 __all__ = ["MODULES", "command", "main"]
 
@@ -75,9 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seeds=None if args.seeds is None else tuple(args.seeds),
         command=f"{as_started('python experiments/reproduce.py')} {shlex.join(arguments)}",
     )
-    page = module.make(order)
-    print(f"\n{page.read_text(encoding='utf-8')}\nWritten to {printable(str(page))}")
-    return 0
+    return make_and_show(partial(module.make, order), order.command)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -25,7 +25,7 @@ from experiments.running.config import RunConfig
 from experiments.running.interruption import Interrupted
 from fusion_env.errors import ConfigError, FusionEnvError, MissingRequirementsError, unknown_name
 
-__all__ = ["EXECUTORS", "Job", "Resources", "end_with_parent", "map_runs"]
+__all__ = ["EXECUTORS", "Job", "Resources", "end_with_parent", "map_runs", "stop_pool"]
 
 _logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def _pool_once(jobs: Sequence[Job], resources: Resources) -> Finished:
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
-        _stop(pool)
+        stop_pool(pool)
 
 
 def _work(job: Job) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _work(job: Job) -> dict[str, Any]:
         os._exit(1)  # otherwise the worker would take the next job from its queue
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
+def stop_pool(pool: ProcessPoolExecutor) -> None:
     """End what still runs, and wait: a run's directory has one writer at a time."""
     processes = list(pool._processes.values())  # shutdown forgets them
     pool.shutdown(wait=False, cancel_futures=True)

@@ -11,7 +11,7 @@ from experiments.benchmarking.executors import Resources, map_runs
 from experiments.benchmarking.grid import Cell, Grid
 from experiments.output import write_csv, write_text
 from experiments.paper.ablation_page import ablation_page
-from experiments.paper.ablation_variants import TEACHER, VARIANTS, best_action, check_grid, variant_cells
+from experiments.paper.ablation_variants import EQUATION_6, TEACHER, VARIANTS, best_action, check_grid, variant_cells
 from experiments.paper.ledger import Ledger, Piece, Row, work_through
 from experiments.paper.methods import PUBLISHED, Method, student_method, teacher_method
 from experiments.paper.order import Order
@@ -41,14 +41,14 @@ def make(order: Order) -> Path:
     """
     seeds = order.seeds or _SEEDS
     is_paper = order.preset == "paper"
-    machine = {"device": order.device, "threads": order.threads or 1}
+    settings = EQUATION_6 | {"device": order.device, "threads": order.threads or 1}
     grid = Grid(
         protocol="online",
         policies=("reinforce-paper" if is_paper else "reinforce",),
         seeds=seeds,
         stage0_seeds=seeds,
         preset="paper" if is_paper else "bench",
-        settings=machine | (_paper_task(order) if is_paper else {"rounds": _DEMO_ROUNDS}),
+        settings=settings | (_paper_task(order) if is_paper else {"rounds": _DEMO_ROUNDS}),
     )
     return ablation(grid, ordered_sets(order), order.folder("table4"), tried=TRIED, command=order.command)
 

@@ -13,7 +13,7 @@ from experiments.benchmarking.grid import TUNING_SEEDS_FROM, Cell, Grid
 from experiments.running.directory import RunDirectory
 from fusion_env.errors import ConfigError
 
-__all__ = ["FULL", "RUNS", "TEACHER", "VARIANTS", "Variant", "best_action", "check_grid", "variant_cells"]
+__all__ = ["EQUATION_6", "FULL", "RUNS", "TEACHER", "VARIANTS", "Variant", "best_action", "check_grid", "variant_cells"]
 
 FULL = "full"
 """What the other rows are compared with."""
@@ -52,7 +52,10 @@ VARIANTS = {
 }
 """The rows by name: those of the paper in its order, then two of our own."""
 
-_WHOLE = {"observation": "vector", "score_metrics": ("vif", "iqa"), "guidance": True, "self_learning": True}
+EQUATION_6 = {"score_metrics": ("vif", "iqa")}
+"""E as the paper has it, whose parts the rows take away; other presets than ``paper`` may have more of them."""
+
+_WHOLE = {"observation": "vector", **EQUATION_6, "guidance": True, "self_learning": True}
 """What the full method has, so that a row can be without it."""
 
 

@@ -6,8 +6,10 @@ keeps settings in the user's home, none of which is ours to change.
 
 import multiprocessing
 import os
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +18,10 @@ from typing import Any
 import torch
 import yaml
 
-from experiments.benchmarking.executors import end_with_parent
+from experiments.benchmarking.executors import end_with_parent, stop_pool
 from experiments.paper.detection_picture import Seen, draw_seen
 from experiments.paper.ledger import MEMORY, peak_gib
-from fusion_env.errors import MissingRequirementsError
+from fusion_env.errors import FusionEnvError, MissingRequirementsError
 
 __all__ = ["ARCHITECTURE", "MEASURES", "Recipe", "Training", "check_installed", "train_detector"]
 
@@ -90,12 +92,24 @@ def train_detector(training: Training) -> dict[str, float]:
 
     Returns:
         `MEASURES` over the test images, and the `MEMORY` of its process.
+
+    Raises:
+        FusionEnvError: Its process died.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_watch_parent) as pool:
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_start_process)
+    try:
         return pool.submit(_train, training).result()
+    except BrokenProcessPool as error:
+        raise FusionEnvError(
+            f"the process of the detector in {training.folder} died, perhaps for want of memory. The same command goes "
+            "on where it was stopped"
+        ) from error
+    finally:
+        stop_pool(pool)  # after an interruption it would train on
 
 
-def _watch_parent() -> None:
+def _start_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one then ends this one
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 

@@ -16,7 +16,7 @@ from experiments.paper import ablation_page as pages
 from experiments.paper import figure5
 from experiments.paper.ablation import make
 from experiments.paper.ablation_page import COLUMNS, ablation_page, averaged, differences, sign_flip_probability
-from experiments.paper.ablation_variants import FULL, TEACHER, VARIANTS, check_grid, variant_cells
+from experiments.paper.ablation_variants import EQUATION_6, FULL, TEACHER, VARIANTS, check_grid, variant_cells
 from experiments.paper.ledger import Ledger, Piece
 from experiments.paper.order import Order
 from experiments.paper.table1 import METRICS
@@ -33,7 +33,7 @@ def grid(**changes: object) -> Grid:
             "seeds": (0, 1, 2),
             "stage0_seeds": (0, 1, 2),
             "preset": "tiny",
-            "settings": {"threads": 1},
+            "settings": EQUATION_6 | {"threads": 1},
         }
         | changes
     )
@@ -68,9 +68,9 @@ def test_the_fixed_row_plays_the_action_that_was_found(tmp_path: Path) -> None:
     [
         ({"policies": ("ppo", "constant")}, "one agent"),
         ({"data": ("a", "b")}, "one data set"),
-        ({"settings": {"observation": "rich"}}, "observation must be 'vector'"),
+        ({"settings": EQUATION_6 | {"observation": "rich"}}, "observation must be 'vector'"),
         ({"settings": {"score_metrics": ["vif"]}}, "score_metrics must be"),
-        ({"settings": {"guidance": False}}, "guidance must be True"),
+        ({"settings": EQUATION_6 | {"guidance": False}}, "guidance must be True"),
     ],
 )
 def test_what_a_row_is_to_be_without_must_be_there(changes: dict, message: str) -> None:

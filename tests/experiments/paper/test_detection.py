@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +20,12 @@ from experiments.paper.detection import DATA, RECIPES, labelled_pairs, make
 from experiments.paper.detection_images import parts_of, write_lists, write_pair
 from experiments.paper.detection_page import results_table, seed_noise, seeds_needed
 from experiments.paper.detection_picture import Seen, draw_seen
-from experiments.paper.detection_training import MEASURES
+from experiments.paper.detection_training import MEASURES, Training, train_detector
 from experiments.paper.methods import classical_methods
 from experiments.paper.order import Order
 from fusion_env.data import ProceduralScenes, named, read_boxes, write_png
 from fusion_env.data.split_scenes import SplitScenes
-from fusion_env.errors import ConfigError, DataError, MissingRequirementsError, UnknownNameError
+from fusion_env.errors import ConfigError, DataError, FusionEnvError, MissingRequirementsError, UnknownNameError
 
 SCENES = SplitScenes(10, 64, 80, seed=3)
 
@@ -139,6 +140,22 @@ def test_boxes_are_drawn(tmp_path: Path) -> None:
     drawn = np.array(Image.open(tmp_path / "boxes.png").convert("RGB"))
     red = (drawn == (214, 39, 40)).all(2)
     assert red.any()
+
+
+def test_a_detector_whose_process_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pool:
+        def __init__(self, *_: object, **options: object) -> None:
+            self._processes: dict = {}
+
+        def submit(self, *_: object) -> None:
+            raise BrokenProcessPool
+
+        def shutdown(self, **options: object) -> None:
+            pass
+
+    monkeypatch.setattr("experiments.paper.detection_training.ProcessPoolExecutor", Pool)
+    with pytest.raises(FusionEnvError, match=r"the detector in .*average-0 died.*goes on"):
+        train_detector(Training(tmp_path, tmp_path / "average-0", RECIPES["demo"], 0, "cpu", 1))
 
 
 def test_without_ultralytics_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
