@@ -40,13 +40,13 @@ FLOORS = {
     "fusion_env": (
         *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads"),
         *("data", "perception", "metrics", "teachers"),
-        *("settings", "config", "identity", "cache", "jpeg", "degradation", "action", "losses", "updates"),
+        *("settings", "config", "tasks", "identity", "cache", "jpeg", "degradation", "action", "losses", "updates"),
         *("stored_images", "places", "crop_bank", "snapshot", "whole_images", "target_features"),
         *("captured", "round_tensors", "distillation", "scoring", "observation", "report", "stage0", "task"),
         *("run", "info", "render", "env", "workers", "sb3_vec_env", "vector_env", "surrogate"),
     ),
     "experiments": (
-        *("command_line", "output"),
+        *("command_line", "output", "processes"),
         *("evaluation", "running", "reporting", "benchmarking"),
         *("studies", "measurements", "weights", "single_file", "paper"),
         *("reproduce", "table1", "detection", "ablation"),

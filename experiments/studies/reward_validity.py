@@ -14,7 +14,6 @@ The same command goes on where it was stopped: finished runs are read.
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +23,25 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.command_line import add_preset, add_settings, exit_on_error, given_settings, make_parser, progress_bar
+from experiments.command_line import (
+    add_preset,
+    add_settings,
+    exit_on_error,
+    given_settings,
+    make_parser,
+    progress_bar,
+    start_label,
+)
 from experiments.evaluation.baselines import FuseLuma, classical, post_processed
 from experiments.output import markdown_table, save_figure, write_csv, write_text
+from experiments.studies.split_scores import SplitScores, teacher
+from fusion_env import tasks
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE, decode_action
 from fusion_env.cache import cache_folder, content_key
-from fusion_env.config import MACHINE_ONLY, TeacherSettings, preset
+from fusion_env.config import MACHINE_ONLY, TeacherSettings
 from fusion_env.crop_bank import build_bank, plan_crops
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError
-from fusion_env.scoring import image_values
 from fusion_env.stored_images import StoredImages
 from fusion_env.task import DistillationTask, build_task
 from student.weights import build_student
@@ -62,45 +70,6 @@ _IMITATING = 0.5
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Study:
-    """What the students of a task are scored on, by the prefix of the columns."""
-
-    task: DistillationTask
-    images: Mapping[str, Sequence[StoredImages]]
-
-    @torch.inference_mode()
-    def scores(self, fuse: FuseLuma) -> Row:
-        """Return the mean of every metric over every split, as ``SPLIT_METRIC``."""
-        row: Row = {}
-        for split, groups in self.images.items():
-            values = [self._values(images, fuse) for images in groups]
-            row |= {f"{split}_{name}": float(torch.cat([v[name] for v in values]).mean()) for name in self.metrics}
-        return row
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*METRICS, *self.task.config.score_metrics)))
-
-    def _values(self, images: StoredImages, fuse: FuseLuma) -> dict[str, torch.Tensor]:
-        parts = [
-            image_values(
-                self.metrics,
-                images,
-                torch.tensor([number], device=images.device),
-                lambda ir, vis, target: target if fuse is _teacher else fuse(ir=ir, vis=vis),
-                quality=self.task.quality,
-                colour=False,
-            )
-            for number in range(len(images))
-        ]
-        return {name: torch.cat([part[name] for part in parts]) for name in self.metrics}
-
-
-def _teacher(**_: torch.Tensor) -> torch.Tensor:
-    raise NotImplementedError("stands for the stored results of the teacher")
-
-
 def actions(count: int, seed: int) -> NDArray[np.float32]:
     """Return constant actions [count, numbers of an action] that cover the box evenly (scrambled Sobol sequence)."""
     points = torch.quasirandom.SobolEngine(ACTION_SIZE, scramble=True, seed=seed).draw(count)
@@ -125,11 +94,14 @@ def reward_validity(
         scores.
 
     Raises:
-        ConfigError: A number is too small, or the directory holds the runs of another task.
+        ConfigError: A number is too small, the directory holds the runs of another task, or that is seen through
+            cameras.
     """
     if count < 4 or seeds < 1:
         raise ConfigError(f"a correlation needs at least 4 actions and 1 seed. Got {count} and {seeds}")
-    study, key = _Study(task, _images(task)), _key(task, seed)
+    if task.config.camera != "none":
+        raise ConfigError(f"camera={task.config.camera!r} is of whole images, and this compares them with crops")
+    study, key = SplitScores(task, _images(task), METRICS), _key(task, seed)
     rows = _finished(out / "runs.csv", key)
     done = {(row["action"], row["seed"]) for row in rows}
     tried = actions(count, seed)
@@ -164,13 +136,13 @@ def _key(task: DistillationTask, seed: int) -> str:
 def _finished(path: Path, key: str) -> list[Row]:
     if not path.exists():
         return []
-    rows = pd.read_csv(path).to_dict("records")
+    rows = pd.read_csv(path, dtype={"task": str}).to_dict("records")  # some keys look like numbers
     if any(row["task"] != key for row in rows):
         raise ConfigError(f"{path} holds the runs of another task: choose another --out")
     return rows
 
 
-def _run(study: _Study, action: NDArray[np.float32], seed: int) -> Row:
+def _run(study: SplitScores, action: NDArray[np.float32], seed: int) -> Row:
     """Train one student under a constant action; only its end is scored."""
     config, start = study.task.config, time.perf_counter()
     weights, degradation = decode_action(
@@ -184,10 +156,10 @@ def _run(study: _Study, action: NDArray[np.float32], seed: int) -> Row:
     return {**numbers, "guidance_weight": weights.guidance, "diverged": diverged, "seconds": seconds, **scores}
 
 
-def _references(study: _Study) -> dict[str, Row]:
+def _references(study: SplitScores) -> dict[str, Row]:
     stage0 = build_student(study.task.stage0, "stage 0").to(study.task.device)
     processed = {f"stage0 {name}": fuse for name, fuse in post_processed(stage0).items()}
-    methods: dict[str, FuseLuma] = {"teacher": _teacher, "stage0": stage0, **processed, **classical()}
+    methods: dict[str, FuseLuma] = {"teacher": teacher, "stage0": stage0, **processed, **classical()}
     return {name: study.scores(fuse) for name, fuse in methods.items()}
 
 
@@ -344,14 +316,15 @@ def _draw(rows: Sequence[Row], references: Mapping[str, Row], metrics: Sequence[
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     args = _parser().parse_args(arguments)
-    task = build_task(preset(args.preset, **given_settings(args)), progress_bar)
-    out = args.out or Path("runs") / f"reward-validity-{args.preset}"
+    task = build_task(tasks.config(args.task, args.preset, **given_settings(args)), progress_bar)
+    out = args.out or Path("runs") / f"reward-validity-{start_label(args.preset, args.task)}"
     rows, references = reward_validity(
         task, out, count=args.actions, seeds=args.seeds, seed=args.seed, progress=progress_bar
     )
     config = task.config
-    title = f"Preset `{args.preset}`, {task.describe()['data']}; {args.actions} actions x {args.seeds} seeds, runs of "
-    title += f"{config.rounds} rounds of {task.iterations} iterations."
+    title = f"Settings of {tasks.described(config, args.task, args.preset)}; {task.describe()['data']}; "
+    title += f"{args.actions} actions x {args.seeds} seeds, runs of {config.rounds} rounds of {task.iterations} "
+    title += "iterations."
     text = page(title, rows, references, config.score_metrics)
     write_csv(out / "references.csv", [{"method": name, **row} for name, row in references.items()])
     write_text(out / "reward_validity.md", text)
@@ -366,7 +339,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--actions", type=int, default=24, help="constant actions to try")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each action")
     parser.add_argument("--seed", type=int, default=0, help="seed of the actions")
-    parser.add_argument("--out", type=Path, help="directory for the results (default: runs/reward-validity-PRESET)")
+    parser.add_argument("--out", type=Path, help="directory for the results (default: in runs/)")
     add_settings(parser, "bench")
     return parser
 

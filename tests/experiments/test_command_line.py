@@ -14,8 +14,10 @@ from experiments.command_line import (
     exit_on_error,
     given_settings,
     named_values,
+    results_folder,
     run_moved,
 )
+from fusion_env import tasks
 from fusion_env.config import DistillConfig, preset
 from fusion_env.errors import ConfigError
 
@@ -67,10 +69,35 @@ def test_the_page_shows_values_of_the_preset_and_ranges(capsys: pytest.CaptureFi
         assert "Rounds (environment steps) in a run. (paper: 100; at least 1)" in paper
         assert "one pass over the training images. (paper: none; at least 1)" in paper
         assert "Reward of each round lost by divergence. (paper: -1.0; at most 0.0)" in paper
-        assert "score E of Eq. 6. (paper: vif iqa)" in paper
+        assert "score E of Eq. 6 (paper: vif iqa). (paper: vif iqa)" in paper
         assert "Use the guidance loss (Eq. 1); off removes it exactly. (paper: on)" in paper
     titles = [f" {title}: " for title in ("data", "teacher", "training", "scoring", "machine")]
     assert sorted(titles, key=paper.index) == titles
+
+
+def test_a_task_goes_over_the_preset_of_the_page(capsys: pytest.CaptureFixture) -> None:
+    for arguments in (["--task", "few", "--help-settings"], ["--help-settings", "--preset", "bench", "--task=few"]):
+        parser = argparse.ArgumentParser()
+        add_preset(parser, "bench")
+        add_settings(parser, "bench")
+        with pytest.raises(SystemExit):
+            parser.parse_args(arguments)
+        page = " ".join(capsys.readouterr().out.split())
+        assert "a seeded choice made once; none = all. (bench, task few: 8; at least 1)" in page
+        assert "Number of procedural scenes; ignored for a folder. (bench, task few: 80;" in page
+
+
+def test_tasks_are_listed_with_their_reasons(capsys: pytest.CaptureFixture) -> None:
+    parser = argparse.ArgumentParser()
+    add_preset(parser, "bench")
+    assert vars(parser.parse_args([])) == {"preset": "bench", "task": None}
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["--list-tasks"])
+    assert stop.value.code == 0
+    page = capsys.readouterr().out
+    for task in map(tasks.get, tasks.names()):
+        assert f"{task.name}\n  {task.summary}\n  {task.why}\n" in page
+    assert "scenes=80, train_limit=8" in page
 
 
 def test_a_preset_of_the_page_must_exist(capsys: pytest.CaptureFixture) -> None:
@@ -133,3 +160,11 @@ def test_moved_scripts_are_where_they_are_said_to_be() -> None:
 def test_numbers_with_an_exponent_are_numbers() -> None:
     pairs = ["a=1e6", "b=-2E-3", "c=1.5e+1", "d='1e6'", "e=1e", "f=3"]
     assert named_values(pairs) == {"a": 1e6, "b": -2e-3, "c": 15.0, "d": "1e6", "e": "1e", "f": 3}
+
+
+def test_a_folder_for_results_is_no_file_and_not_in_one(tmp_path: Path) -> None:
+    assert results_folder(str(tmp_path / "new" / "out")) == tmp_path / "new" / "out"
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"file is a file, not a folder"):
+            results_folder(str(place))
