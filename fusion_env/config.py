@@ -242,8 +242,9 @@ class MachineSettings(Settings):
     channels_last: bool = setting(True, "Keep the student's tensors in channels-last memory order.")
     capture: str = setting(
         "auto",
-        "Replay iterations as CUDA graphs: on a GPU, always (on a CPU a slower stand-in, for tests), or never.",
-        choices=("auto", "on", "off"),
+        "Replay iterations and scores as CUDA graphs: on a GPU, always (on a CPU a slower stand-in, for tests), on a "
+        "GPU iterations only, or never.",
+        choices=("auto", "on", "training", "off"),
     )
     feature_cache_mib: int = setting(
         512, "Most MiB for the teacher's features of all training crops; if they need more, none are kept.", low=0

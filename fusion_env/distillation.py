@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusion_env.action import LossWeights
-from fusion_env.captured import CudaGraphs, Replayed, StandInGraph, captures
+from fusion_env.captured import CudaGraphs, Graph, Replayed, StandInGraph, captures
 from fusion_env.config import DataSettings, MachineSettings, TrainingSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.degradation import Degradation, DegradationTensors, degrade, degrade_by_tensors, draw_noise
@@ -125,6 +125,7 @@ class Distillation:
         student: The student, in evaluation mode between rounds.
         optimizer: Its optimiser.
         learning_rate: Step size at the top of the schedule.
+        new_graph: Makes graphs of work that takes turns with its iterations; None where nothing is captured.
         timings: Seconds that each part of training took.
 
     Args:
@@ -182,10 +183,11 @@ class Distillation:
         batch = torch.empty((settings.batch_size, *bank.ir.shape[1:]), device=self._device)
         self._round = RoundTensors(self.student, batch, iterations)
         self._degradation: Degradation | DegradationTensors = Degradation()
-        self._replayed: Replayed[_Kind] | None = None
+        self.new_graph: Callable[[], Graph] | None = None
         if captures(settings.capture, self._device):
             on_cuda = self._device.type == "cuda"
-            self._replayed = Replayed(CudaGraphs(self._device, self._noise) if on_cuda else StandInGraph)
+            self.new_graph = CudaGraphs(self._device, self._noise) if on_cuda else StandInGraph
+        self._replayed: Replayed[_Kind] | None = None if self.new_graph is None else Replayed(self.new_graph)
         self.timings: dict[str, float] = {}
 
     @own_numerics()

@@ -42,7 +42,17 @@ FLOORS = {
         *("data", "perception", "metrics", "teachers"),
         *("settings", "config", "identity", "cache", "jpeg", "degradation", "action", "losses", "updates"),
         *("stored_images", "places", "crop_bank", "snapshot", "whole_images", "target_features"),
-        *("captured", "round_tensors", "distillation", "scoring", "observation", "report", "stage0", "task"),
+        *(
+            "captured",
+            "round_tensors",
+            "distillation",
+            "scoring",
+            "captured_scoring",
+            "observation",
+            "report",
+            "stage0",
+            "task",
+        ),
         *("run", "info", "render", "env", "workers", "sb3_vec_env", "vector_env", "surrogate"),
     ),
     "experiments": (

@@ -1,0 +1,116 @@
+"""Captured scores are the eager ones, of whatever images are chosen, and need the host for nothing in between."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fusion_env.action import ACTION_SIZE
+from fusion_env.captured import WARM_UPS, captures_scores, describe_capture
+from fusion_env.captured_scoring import CapturedScoring
+from fusion_env.config import DistillConfig
+from fusion_env.data import write_png
+from fusion_env.env import FusionDistillEnv
+from fusion_env.run import Run
+from fusion_env.task import DistillationTask, build_task
+from student import FusionStudent
+from tests.fusion_env.recorded import NoHostWork, StrictGraph
+
+MakeConfig = Callable[..., DistillConfig]
+TURNS = WARM_UPS + 2
+
+
+def change(student: FusionStudent) -> None:
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.mul_(0.9)
+
+
+def compare(task: DistillationTask, chosen: list[np.ndarray | None]) -> CapturedScoring:
+    """Score a student that changes, by graphs and as it is."""
+    student = task.new_engine(1, 2).student
+    captured = CapturedScoring(task.scorer, student, StrictGraph)
+    for _ in range(TURNS):
+        for images in chosen:
+            assert task.scorer.score(student, images, rate=captured) == task.scorer.score(student, images)
+        change(student)
+    return captured
+
+
+def test_all_images(tiny_config: MakeConfig) -> None:
+    compare(build_task(tiny_config(iqa_colour=True)), [None])
+
+
+def test_those_that_are_drawn(tiny_config: MakeConfig) -> None:
+    task = build_task(tiny_config(score_images=2))
+    captured = compare(task, [np.array([0, 3]), np.array([1, 2])])
+    assert len(captured._tensors) == 1  # one graph for both
+
+
+def test_images_of_several_sizes(tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(40):
+        size = (48, 64) if number % 2 else (50, 50)
+        levels = np.random.default_rng(number).integers(0, 256, (2, *size), np.uint8)
+        for side, picture in zip(("ir", "vi"), levels, strict=True):
+            write_png(tmp_path / side / f"{number:02d}.png", picture)
+    task = build_task(tiny_config(data=str(tmp_path), score_size=None, score_crops=None))
+    assert len(task.scored) == 2
+    monkeypatch.setattr("fusion_env.scoring.CHUNK_PIXELS", 48 * 64)
+    captured = compare(task, [None])
+    assert {piece.count for piece in captured._tensors} == {1}
+
+
+def test_images_on_the_host_are_scored_as_they_are(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusion_env.places.free_bytes", lambda device: 0)
+    task = build_task(tiny_config(data_seed=11))
+    assert task.scored[0].streamed_to is not None
+    captured = compare(task, [None])
+    assert not captured._tensors
+
+
+def test_a_captured_run_has_the_rewards_of_an_eager_one(tiny_config: MakeConfig) -> None:
+    envs = [
+        FusionDistillEnv(config=tiny_config(capture=capture, score_images=2, rounds=9, observation="rich"))
+        for capture in ("off", "on")
+    ]
+    runs = []
+    for env in envs:
+        env.reset(seed=3)
+        rng = np.random.default_rng(0)
+        steps = [env.step(rng.uniform(-1, 1, ACTION_SIZE).astype(np.float32)) for _ in range(TURNS)]
+        runs.append([(observation.tolist(), reward) for observation, reward, *_ in steps])
+    assert runs[0] == runs[1]
+
+
+def test_what_is_captured_is_chosen_and_said(tiny_config: MakeConfig) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for setting, device, expected in (
+        *(("auto", cuda, True), ("auto", cpu, False), ("on", cpu, True)),
+        *(("training", cuda, False), ("training", cpu, False), ("off", cuda, False)),
+    ):
+        assert captures_scores(setting, device) is expected
+    assert describe_capture("auto", cuda) == "as CUDA graphs, scores as well"
+    assert describe_capture("training", cuda) == "as CUDA graphs, scores operation by operation"
+    assert describe_capture("off", cuda) == "operation by operation"
+    for setting, captured in (("on", True), ("off", False)):
+        run = Run(build_task(tiny_config(capture=setting)), 1, 2, 3)
+        assert (run._rate is not None) is captured
+
+
+def test_an_iteration_needs_the_host_for_nothing(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusion_env.distillation.StandInGraph", StrictGraph)
+    task = build_task(tiny_config(capture="on", iterations=2))
+    env = FusionDistillEnv.from_task(task)
+    env.reset(seed=0)
+    for _ in range(TURNS):
+        env.step(np.zeros(ACTION_SIZE, np.float32))
+
+
+@pytest.mark.parametrize(
+    "work", [lambda x: float(x.sum()), lambda x: x[x > 0], lambda x: x + torch.tensor([1.0]), torch.nonzero]
+)
+def test_the_test_notices_what_a_graph_refuses(work: Callable[[torch.Tensor], object]) -> None:
+    with NoHostWork(), pytest.raises(RuntimeError, match="cannot be recorded"):
+        work(torch.ones(2))
