@@ -116,7 +116,7 @@ def _means_along_rows(planes: Tensor, window: Window, stride: int) -> Tensor:
     return means.view(height, count, -1)[..., :out_width]
 
 
-@lru_cache(maxsize=256)
+@cache  # none is ever dropped: a captured graph reads it where it lies
 def _band(window: Window, stride: int, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return ``[rows, stride * (rows - 1) + n]`` with the window in each row, ``stride`` further right each time."""
     # A tensor made in inference mode could never again take part in a backward pass, and this one is kept.
@@ -161,7 +161,7 @@ def reflecting_bands(window: Window, images: Tensor) -> tuple[Tensor, Tensor]:
     return height, width
 
 
-@cache  # none is ever dropped: a captured graph reads it where it lies
+@cache  # as _band
 def _reflecting_band(window: Window, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the ``[size, size]`` matrix that averages a line of pixels."""
     radius = len(window) // 2

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fusion_env import metrics
 from fusion_env.action import ACTION_SIZE
 from fusion_env.captured import WARM_UPS, captures_scores, describe_capture
 from fusion_env.captured_scoring import CapturedScoring
@@ -114,3 +115,12 @@ def test_an_iteration_needs_the_host_for_nothing(tiny_config: MakeConfig, monkey
 def test_the_test_notices_what_a_graph_refuses(work: Callable[[torch.Tensor], object]) -> None:
     with NoHostWork(), pytest.raises(RuntimeError, match="cannot be recorded"):
         work(torch.ones(2))
+
+
+def test_every_metric_can_be_captured() -> None:
+    fused, ir, vis = torch.rand(3, 2, 1, 176, 180, generator=torch.Generator().manual_seed(0))
+    selected = [metrics.get(name) for name in metrics.names() if name != "clip_iqa"]
+    expected = metrics.compute(selected, fused, ir=ir, vis=vis)
+    with NoHostWork():
+        again = metrics.compute(selected, fused, ir=ir, vis=vis)
+    assert all(torch.equal(again[name], value) for name, value in expected.items())
