@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from student.layout import run
+
 __all__ = [
     "MIN_SIZE",
     "ContentEncoder",
@@ -165,7 +167,7 @@ class _ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` plus its residual, same shape."""
-        return x + self.block(x)
+        return x + run(self.block, x)
 
 
 class ContentEncoder(nn.Module):
@@ -189,7 +191,7 @@ class ContentEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode ``image`` [B, 1, H, W] to [B, 8 * width, H // 8, W // 8]."""
-        return self.model(image)
+        return run(self.model, image)
 
 
 def _conv_block(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> list[nn.Module]:
@@ -244,7 +246,7 @@ class UpsamplingDecoder(nn.Module):
 
     def forward(self, content: Tensor) -> Tensor:
         """Decode ``content`` [B, channels, h, w] to [B, 1, 8 h + 21, 8 w + 21]."""
-        return self.model_up(content)
+        return run(self.model_up, content)
 
 
 class FusionStudent(nn.Module):

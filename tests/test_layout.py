@@ -26,6 +26,7 @@ FLOORS = {
         "sixteen_bit",
         "images",
         "listing",
+        "layout",
         "network",
         "on_cpu",
         "weights",

@@ -1,0 +1,112 @@
+"""Layers applied so that channels-last maps stay in their order of memory on CUDA.
+
+PyTorch's kernels for reflection padding and instance normalisation read and write NCHW there, whatever they are given:
+each copies its input, and the next convolution copies its output back. Here padding is one copy and some borders, and
+normalisation is sums, then one scale and shift. Everywhere else, and for one channel, which is in either order, layers
+do what they always do.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["instance_norm", "is_channels_last", "reflect", "run"]
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Tell whether maps [B, C, H, W] are in channels-last order and in no other."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Apply layers one after the other, to maps in either order of memory."""
+    for layer in layers:
+        if _keeps_order(x) and isinstance(layer, nn.ReflectionPad2d):
+            x = reflect(x, layer.padding[0])
+        elif _keeps_order(x) and isinstance(layer, nn.InstanceNorm2d):
+            x = instance_norm(x, layer.eps)
+        else:
+            x = layer(x)
+    return x
+
+
+def _keeps_order(x: Tensor) -> bool:
+    return x.is_cuda and is_channels_last(x)
+
+
+def reflect(x: Tensor, margin: int) -> Tensor:
+    """Pad channels-last maps by reflection, to channels-last ones; H and W larger than the margin."""
+    return _Reflected.apply(x, margin)
+
+
+def instance_norm(x: Tensor, eps: float) -> Tensor:
+    """Normalise each channel of each sample of channels-last maps, in float32 whatever their dtype."""
+    wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    return _InstanceNorm.apply(wide, eps)[0].to(x.dtype)
+
+
+class _Reflected(torch.autograd.Function):
+    """Rows first, then columns, so that corners are reflections of reflections; back in the other order."""
+
+    @staticmethod
+    def forward(x: Tensor, margin: int) -> Tensor:
+        batch, channels, height, width = x.shape
+        size = (batch, channels, height + 2 * margin, width + 2 * margin)
+        out = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        out[:, :, margin:-margin, margin:-margin] = x
+        for dim in (2, 3):
+            for border, inside in _mirrored(out, dim, margin):
+                border.copy_(inside.flip(dim))
+        return out
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.margin = inputs
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        margin = ctx.margin
+        folded = gradient.clone(memory_format=torch.channels_last)
+        for dim in (3, 2):
+            for border, inside in _mirrored(folded, dim, margin):
+                inside.add_(border.flip(dim))
+        return folded[:, :, margin:-margin, margin:-margin], None
+
+
+def _mirrored(padded: Tensor, dim: int, margin: int) -> list[tuple[Tensor, Tensor]]:
+    """Return both borders along a dimension, each with what it mirrors."""
+    end = padded.shape[dim]
+    return [
+        (padded.narrow(dim, 0, margin), padded.narrow(dim, margin + 1, margin)),
+        (padded.narrow(dim, end - margin, margin), padded.narrow(dim, end - 2 * margin - 1, margin)),
+    ]
+
+
+class _InstanceNorm(torch.autograd.Function):
+    """y = (x - mean) / sqrt(variance + eps), sample by sample and channel by channel.
+
+    With s the inverse of the divisor and g the gradient of y, that of x is s (g - mean(g) - y mean(g y)).
+    """
+
+    @staticmethod
+    def forward(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+        scale = variance.add_(eps).rsqrt_()
+        return torch.addcmul(torch.mul(mean, scale).neg_(), x, scale), mean, scale
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        x, _ = inputs
+        _, mean, scale = output
+        ctx.mark_non_differentiable(mean, scale)
+        ctx.save_for_backward(x, mean, scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+        x, mean, scale = ctx.saved_tensors
+        centred = x - mean
+        slope = (gradient * centred).mean((2, 3), keepdim=True).mul_(scale.pow(3)).neg_()
+        constant = gradient.mean((2, 3), keepdim=True).mul_(scale).neg_()
+        return torch.addcmul(constant, centred, slope).addcmul_(gradient, scale), None
