@@ -239,7 +239,9 @@ class MachineSettings(Settings):
         None, "CPU threads of torch, set when the task is built; none = leave.", low=1, high=1024
     )
     autocast: bool = setting(False, "Run the networks in bfloat16 during training.")
-    channels_last: bool = setting(True, "Keep the student's tensors in channels-last memory order.")
+    channels_last: bool = setting(
+        True, "Keep the student's tensors in channels-last memory order; on a GPU those of all networks."
+    )
     capture: str = setting(
         "auto",
         "Replay iterations and scores as CUDA graphs: on a GPU, always (on a CPU a slower stand-in, for tests), on a "

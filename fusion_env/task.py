@@ -47,6 +47,7 @@ from fusion_env.target_features import TargetFeatures
 from fusion_env.threads import set_threads
 from fusion_env.updates import Moments, Schedule
 from fusion_env.whole_images import WholeImages
+from student.layout import arranged
 from student.numerics import own_numerics
 
 __all__ = [
@@ -434,7 +435,10 @@ def _load_networks(
             teacher.set_scale(config.scale)
         features = load_features(config.perception, config.perception_weights, config.perception_taps)
         quality = load_quality(config.iqa, config.iqa_weights, config.iqa_model)
-    return teacher.to(device).eval(), features.to(device), quality.to(device)
+    if not config.channels_last:
+        return teacher.to(device).eval(), features.to(device), quality.to(device)
+    teacher = arranged(teacher, device) if teacher.channels_last else teacher.to(device)
+    return teacher.eval(), arranged(features, device), arranged(quality, device)
 
 
 def _plan_crops(config: DistillConfig, source: PairSource, splits: Splits) -> tuple[CropPlan, CropPlan | None]:

@@ -6,13 +6,15 @@ normalisation is sums, then one scale and shift. Everywhere else, and for one ch
 do what they always do.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["instance_norm", "is_channels_last", "reflect", "run"]
+__all__ = ["arranged", "instance_norm", "is_channels_last", "join", "keeps_order", "reflect", "run"]
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -20,19 +22,35 @@ def is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
+def arranged(network: N, device: torch.device) -> N:
+    """Move a network to a device, and bring its weights into the order that convolutions there like best."""
+    moved = network.to(device)
+    if device.type == "cuda":
+        moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved
+
+
+def join(maps: Sequence[Tensor], weight: Tensor) -> Tensor:
+    """Join maps [B, C, H, W] along their channels, in the order of memory of the weight that they will meet."""
+    if is_channels_last(weight):
+        # One channel is in either order, but counts as what its strides say.
+        maps = [x.squeeze(1).unsqueeze(-1).movedim(-1, 1) if x.shape[1] == 1 else x for x in maps]
+    return torch.cat(list(maps), dim=1)
+
+
 def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     """Apply layers one after the other, to maps in either order of memory."""
     for layer in layers:
-        if _keeps_order(x) and isinstance(layer, nn.ReflectionPad2d):
+        if keeps_order(x) and isinstance(layer, nn.ReflectionPad2d):
             x = reflect(x, layer.padding[0])
-        elif _keeps_order(x) and isinstance(layer, nn.InstanceNorm2d):
+        elif keeps_order(x) and isinstance(layer, nn.InstanceNorm2d):
             x = instance_norm(x, layer.eps)
         else:
             x = layer(x)
     return x
 
 
-def _keeps_order(x: Tensor) -> bool:
+def keeps_order(x: Tensor) -> bool:
     return x.is_cuda and is_channels_last(x)
 
 
