@@ -239,6 +239,9 @@ class MachineSettings(Settings):
         None, "CPU threads of torch, set when the task is built; none = leave.", low=1, high=1024
     )
     autocast: bool = setting(False, "Run the networks in bfloat16 during training.")
+    compiled: bool = setting(
+        False, "Let torch.compile fuse operations of student and feature network in training; needs a compiler."
+    )
     channels_last: bool = setting(
         True, "Keep the student's tensors in channels-last memory order; on a GPU those of all networks."
     )
@@ -254,7 +257,7 @@ class MachineSettings(Settings):
     cache_dir: str | None = setting(None, "Cache of teacher targets and stage-0 students; none = user cache.")
 
 
-MACHINE_ONLY = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
+MACHINE_ONLY = ("device", "threads", "capture", "compiled", "feature_cache_mib", "cache_dir")
 """Settings of the machine that decide no result beyond rounding: runs that differ in them are of one task."""
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fusion_env.action import LossWeights
 from fusion_env.captured import CudaGraphs, Graph, Replayed, StandInGraph, captures
+from fusion_env.compiled import compiled
 from fusion_env.config import DataSettings, MachineSettings, TrainingSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.degradation import Degradation, DegradationTensors, degrade, degrade_by_tensors, draw_noise
@@ -113,6 +114,11 @@ class _Kind(NamedTuple):
     """Both losses' gradients are taken apart, for their norms."""
 
 
+class _Networks(NamedTuple):
+    student: Callable[..., Tensor]
+    features: Callable[[Tensor], list[Tensor]]
+
+
 def epoch_iterations(images: int, batch_size: int) -> int:
     """Return the mini-batches of one pass over the training images, at least 1."""
     return max(1, -(-images // batch_size))
@@ -174,6 +180,9 @@ class Distillation:
         if settings.channels_last:
             self.student.to(memory_format=torch.channels_last)
         self.student.eval()
+        self._compiled: _Networks | None = None
+        if settings.compiled:
+            self._compiled = _Networks(compiled(self.student), compiled(features))
         self.learning_rate = settings.learning_rate
         self.optimizer = new_optimizer(self.student, self.learning_rate, moments)
         self._rounds = 0
@@ -267,7 +276,8 @@ class Distillation:
             index = tensors.now(tensors.index)
             ir, vis, target = self._feed.batch(index)
         bad_ir, bad_vis = self.degraded_batch(self._degradation, ir=ir, vis=vis)
-        wanted = partial(self._targets, index) if self._targets.kept else partial(self._features, target)
+        features = self._networks(kind).features
+        wanted = partial(self._targets, index) if self._targets.kept else partial(features, target)
         losses = self._losses(kind, ir, vis, bad_ir, bad_vis, wanted)
         with self.timed("backward"):
             weighted = [loss * factor for loss, factor in zip(losses, tensors.factors, strict=True)]
@@ -357,8 +367,8 @@ class Distillation:
         target_features: Callable[[], list[Tensor]],
     ) -> tuple[Tensor, Tensor]:
         guidance = self_learning = torch.zeros((), device=self._device)
+        student, features = self._networks(kind)
         with self.timed("student"), self._autocast():
-            student = self.student if self._settings.autocast else quickest(self.student)
             if kind.self_learning and kind.measured:
                 # One after the other, so that each loss has a graph of its own to go back through.
                 fused, fused_bad = student(ir=ir, vis=vis).float(), student(ir=bad_ir, vis=bad_vis).float()
@@ -371,13 +381,19 @@ class Distillation:
             with self.timed("perception"), self._autocast():
                 with torch.no_grad():
                     wanted = target_features()
-                guidance = guidance_loss(self._features(fused), wanted)
+                guidance = guidance_loss(features(fused), wanted)
         if kind.self_learning:
             settings = self._settings
             self_learning = self_learning_loss(
                 fused, fused_bad, kind=settings.self_learning_loss, detach_original=settings.detach_original
             )
         return guidance, self_learning
+
+    def _networks(self, kind: _Kind) -> "_Networks":
+        """Return student and features as this iteration calls them."""
+        if self._compiled is not None and not kind.measured:  # a compiled graph is gone back through once at most
+            return self._compiled
+        return _Networks(self.student if self._settings.autocast else quickest(self.student), self._features)
 
     def _gradients(self, kind: _Kind, weighted: Sequence[Tensor]) -> Sequence[Tensor] | None:
         """Return the gradient of Eq. 3; None if nothing depends on the weights."""

@@ -21,6 +21,7 @@ __all__ = [
     "halve",
     "local_means",
     "local_moments",
+    "reflecting_band",
     "reflecting_bands",
     "stack_rows_first",
     "strips",
@@ -157,13 +158,17 @@ def reflecting_bands(window: Window, images: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: If H or W is too small.
     """
-    height, width = (_reflecting_band(window, size, images.dtype, images.device) for size in images.shape[-2:])
+    height, width = (reflecting_band(window, size, images.dtype, images.device) for size in images.shape[-2:])
     return height, width
+
+
+def reflecting_band(window: Window, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the ``[size, size]`` matrix that averages a line of pixels, always the same object."""
+    return _reflecting_band(window, size, dtype, device)
 
 
 @cache  # as _band
 def _reflecting_band(window: Window, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the ``[size, size]`` matrix that averages a line of pixels."""
     radius = len(window) // 2
     if size <= radius:
         raise ValueError(f"Height and width must be at least {radius + 1} pixels. Got {size}.")

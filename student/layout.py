@@ -51,7 +51,8 @@ def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def keeps_order(x: Tensor) -> bool:
-    return x.is_cuda and is_channels_last(x)
+    """Tell whether maps are to stay in their order by what is here; a compiler arranges PyTorch's layers itself."""
+    return x.is_cuda and not torch.compiler.is_compiling() and is_channels_last(x)
 
 
 def reflect(x: Tensor, margin: int) -> Tensor:

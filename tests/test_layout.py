@@ -45,6 +45,7 @@ FLOORS = {
         *("stored_images", "places", "crop_bank", "snapshot", "whole_images", "target_features"),
         *(
             "captured",
+            "compiled",
             "round_tensors",
             "distillation",
             "scoring",

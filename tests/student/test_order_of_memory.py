@@ -93,4 +93,5 @@ def test_the_parallel_norm_keeps_its_order(flat: bool, monkeypatch: pytest.Monke
     x.requires_grad_()
     out = SampleLayerNorm(3).double()(x)
     (gradient,) = torch.autograd.grad(out.square().sum(), x)
-    assert is_channels_last(out) and is_channels_last(gradient)
+    assert is_channels_last(out)
+    assert is_channels_last(gradient)
