@@ -251,13 +251,18 @@ class MachineSettings(Settings):
         "GPU iterations only, or never.",
         choices=("auto", "on", "training", "off"),
     )
+    jpeg: str = setting(
+        "auto",
+        "The real JPEG codec on a CPU and the same arithmetic on a GPU, or the codec on both (capture='off' there).",
+        choices=("auto", "codec"),
+    )
     feature_cache_mib: int = setting(
         512, "Most MiB for the teacher's features of all training crops; if they need more, none are kept.", low=0
     )
     cache_dir: str | None = setting(None, "Cache of teacher targets and stage-0 students; none = user cache.")
 
 
-MACHINE_ONLY = ("device", "threads", "capture", "compiled", "feature_cache_mib", "cache_dir")
+MACHINE_ONLY = ("device", "threads", "capture", "compiled", "jpeg", "feature_cache_mib", "cache_dir")
 """Settings of the machine that decide no result beyond rounding: runs that differ in them are of one task."""
 
 

@@ -339,7 +339,7 @@ class Distillation:
             if isinstance(degradation, DegradationTensors):
                 bad = degrade_by_tensors(both, degradation, noise)
             else:
-                bad = degrade(both, degradation, noise)
+                bad = degrade(both, degradation, noise, by_codec=self._settings.jpeg == "codec")
             bad_ir, bad_vis = bad.chunk(2)
             return bad_ir, bad_vis
 
