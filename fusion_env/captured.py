@@ -6,6 +6,7 @@ copied into tensors that were there when it was captured; nothing may be read ba
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
 import torch
@@ -25,6 +26,9 @@ __all__ = [
 
 WARM_UPS = 3
 """Calls that are done as they are before one is captured: what libraries set up at first must not be recorded."""
+
+_capturing = Lock()
+"""Capturing waits for the whole device at its start, which is an error while another thread captures."""
 
 Work = Callable[[], None]
 K = TypeVar("K", bound=Hashable)
@@ -95,7 +99,10 @@ class _CudaGraph:
     def capture(self, work: Work) -> None:
         try:
             # Other threads may train other students meanwhile: what they do to the device is not ours to forbid.
-            with torch.cuda.graph(self._graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            graph = torch.cuda.graph(
+                self._graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            )
+            with _capturing, graph:
                 work()
         except RuntimeError as error:
             raise ConfigError(
