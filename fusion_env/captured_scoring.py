@@ -1,7 +1,7 @@
 """Scores of one student as graphs: all that is computed of so many images of one size is one launch of the host."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,8 @@ from fusion_env.scoring import Scorer
 __all__ = ["CapturedScoring"]
 
 
-class _Piece(NamedTuple):
+@dataclass(frozen=True)
+class _Piece:
     """Images that are scored at once."""
 
     size: int
@@ -20,7 +21,8 @@ class _Piece(NamedTuple):
     count: int
 
 
-class _Places(NamedTuple):
+@dataclass(frozen=True)
+class _Places:
     """Tensors that the graphs of one piece read and write."""
 
     index: Tensor
@@ -51,11 +53,11 @@ class CapturedScoring:
         if piece not in self._tensors:
             values = torch.empty((len(self._scorer.columns), len(index)), device=index.device)
             self._tensors[piece] = _Places(torch.empty_like(index), values)
-        index_place, values_place = self._tensors[piece]
-        index_place.copy_(index)
+        places = self._tensors[piece]
+        places.index.copy_(index)
         self._replayed(self._rate, piece, tuple(p.data_ptr() for p in self._student.parameters()))
-        return values_place.clone()
+        return places.values.clone()
 
     def _rate(self, piece: _Piece) -> None:
-        index, values = self._tensors[piece]
-        values.copy_(self._scorer.rate_student(self._student, piece.size, index))
+        places = self._tensors[piece]
+        places.values.copy_(self._scorer.rate_student(self._student, piece.size, places.index))

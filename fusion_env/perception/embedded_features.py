@@ -72,7 +72,7 @@ class EmbeddedFeatures(FrozenNetwork):
             )
         mean, variance = local_moments(luma)
         normalised = (luma - mean) * (variance + _CONTRAST_FLOOR).rsqrt()
-        weight = self.stages[0].weight
+        weight = next(self.parameters())
         first = self.stages[0](join([luma, normalised], weight))
         scales = self.tap_scale.unbind()
         taps = [scales[0] * join([self.luma_scale * luma, first], weight)]

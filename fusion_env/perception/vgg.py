@@ -85,7 +85,7 @@ class VggFeatures(FrozenNetwork):
 
     def _standardised(self, luma: Tensor) -> Tensor:
         """Return three channels, in the order of memory of the weights that they will meet."""
-        if not is_channels_last(self.stages[0][0].weight):
+        if not is_channels_last(next(self.parameters())):
             return (luma - self.mean) / self.std
         return ((luma.movedim(1, -1) - self.mean.flatten()) / self.std.flatten()).movedim(-1, 1)
 
