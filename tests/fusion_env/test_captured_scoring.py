@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fusion_env import metrics
-from fusion_env.action import ACTION_SIZE
+from fusion_env.action import ACTION_SIZE, decode_action
 from fusion_env.captured import WARM_UPS, captures_scores, describe_capture
 from fusion_env.captured_scoring import CapturedScoring
 from fusion_env.config import DistillConfig
@@ -40,16 +40,18 @@ def compare(task: DistillationTask, chosen: list[np.ndarray | None]) -> Captured
     return captured
 
 
+@pytest.mark.slow
 def test_all_images(tiny_config: MakeConfig) -> None:
     compare(build_task(tiny_config(iqa_colour=True)), [None])
 
 
 def test_those_that_are_drawn(tiny_config: MakeConfig) -> None:
-    task = build_task(tiny_config(score_images=2))
+    task = build_task(tiny_config(score_images=2, stage0_rounds=0))
     captured = compare(task, [np.array([0, 3]), np.array([1, 2])])
     assert len(captured._tensors) == 1  # one graph for both
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes(tmp_path: Path, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(40):
         size = (48, 64) if number % 2 else (50, 50)
@@ -63,6 +65,7 @@ def test_images_of_several_sizes(tmp_path: Path, tiny_config: MakeConfig, monkey
     assert {piece.count for piece in captured._tensors} == {1}
 
 
+@pytest.mark.slow
 def test_images_on_the_host_are_scored_as_they_are(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fusion_env.places.free_bytes", lambda device: 0)
     task = build_task(tiny_config(data_seed=11))
@@ -71,6 +74,7 @@ def test_images_on_the_host_are_scored_as_they_are(tiny_config: MakeConfig, monk
     assert not captured._tensors
 
 
+@pytest.mark.slow
 def test_a_captured_run_has_the_rewards_of_an_eager_one(tiny_config: MakeConfig) -> None:
     envs = [
         FusionDistillEnv(config=tiny_config(capture=capture, score_images=2, rounds=9, observation="rich"))
@@ -85,7 +89,7 @@ def test_a_captured_run_has_the_rewards_of_an_eager_one(tiny_config: MakeConfig)
     assert runs[0] == runs[1]
 
 
-def test_what_is_captured_is_chosen_and_said(tiny_config: MakeConfig) -> None:
+def test_what_is_captured_is_chosen_and_said() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     for setting, device, expected in (
         *(("auto", cuda, True), ("auto", cpu, False), ("on", cpu, True)),
@@ -95,18 +99,19 @@ def test_what_is_captured_is_chosen_and_said(tiny_config: MakeConfig) -> None:
     assert describe_capture("auto", cuda) == "as CUDA graphs, scores as well"
     assert describe_capture("training", cuda) == "as CUDA graphs, scores operation by operation"
     assert describe_capture("off", cuda) == "operation by operation"
-    for setting, captured in (("on", True), ("off", False)):
-        run = Run(build_task(tiny_config(capture=setting)), 1, 2, 3)
-        assert (run._rate is not None) is captured
 
 
-def test_an_iteration_needs_the_host_for_nothing(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_needs_the_host_for_nothing(tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither iterations, nor the scores after them, which a run captures as well."""
     monkeypatch.setattr("fusion_env.distillation.StandInGraph", StrictGraph)
-    task = build_task(tiny_config(capture="on", iterations=2))
-    env = FusionDistillEnv.from_task(task)
-    env.reset(seed=0)
-    for _ in range(TURNS):
-        env.step(np.zeros(ACTION_SIZE, np.float32))
+    settings = {"stage0_rounds": 0, "score_images": 2, "student_init": "random"}
+    run = Run(build_task(tiny_config(capture="on", **settings)), 1, 2, 3)
+    weights, degradation = decode_action(np.zeros(ACTION_SIZE, np.float32))
+    for _ in range(WARM_UPS + 1):
+        run.engine.run_round(weights, degradation)
+        run.score()
+    assert run._rate is not None
+    assert Run(build_task(tiny_config(capture="off", **settings)), 1, 2, 3)._rate is None
 
 
 @pytest.mark.parametrize(

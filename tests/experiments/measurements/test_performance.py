@@ -125,12 +125,12 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(
 
     monkeypatch.setattr(rounds, "measure", measure)
     monkeypatch.setattr(performance, "_print_machine", lambda *args: None)
-    assert performance.main(["--rows", "tiny", "demo", "--sections", "rounds", "--targets"]) == 1
+    assert performance.main(["--rows", "tiny", "demo", "--sections", "rounds", "--targets", "--threads", "1"]) == 1
     told = capsys.readouterr().out
     assert "RuntimeError: no such luck" in told
     assert "Failed, see above: tiny." in told
     assert "| demo: round, ms | at most 10 | 3 | yes |" in told
-    assert performance.main(["--rows", "demo", "--sections", "rounds", "--minutes", "-1"]) == 0
+    assert performance.main(["--rows", "demo", "--sections", "rounds", "--minutes", "-1", "--threads", "1"]) == 0
     assert "Not begun within -1 minutes, so not measured: demo." in capsys.readouterr().out
 
 

@@ -32,7 +32,7 @@ def test_from_input_to_loss(load: Callable[[], FrozenNetwork]) -> None:
     assert not conversions.found
 
 
-@pytest.mark.parametrize("load", [load_embedded_features, untrained_vgg19])
+@pytest.mark.parametrize("load", [load_embedded_features, pytest.param(untrained_vgg19, marks=pytest.mark.slow)])
 def test_features_do_not_depend_on_the_order(load: Callable[[], FrozenNetwork]) -> None:
     network = load()
     luma = torch.rand(2, 1, 32, 48)
