@@ -33,15 +33,17 @@ def arranged(network: N, device: torch.device) -> N:
 def join(maps: Sequence[Tensor], weight: Tensor) -> Tensor:
     """Join maps [B, C, H, W] along their channels, in the order of memory of the weight that they will meet."""
     if is_channels_last(weight):
-        # One channel is in either order, but counts as what its strides say.
-        maps = [x.squeeze(1).unsqueeze(-1).movedim(-1, 1) if x.shape[1] == 1 else x for x in maps]
+        maps = [_as_channels_last(x) if x.shape[1] == 1 else x for x in maps]
     return torch.cat(list(maps), dim=1)
 
 
 def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    """Apply layers one after the other, to maps in either order of memory."""
+    """Apply layers one after the other, to maps in either order of memory; one channel takes that of the weights."""
+    layers = list(layers)
     for layer in layers:
-        if keeps_order(x) and isinstance(layer, nn.ReflectionPad2d):
+        if x.shape[1] == 1 and _matters(x) and isinstance(layer, nn.Conv2d) and _any_channels_last(layers):
+            x = layer(_as_channels_last(x))
+        elif keeps_order(x) and isinstance(layer, nn.ReflectionPad2d):
             x = reflect(x, layer.padding[0])
         elif keeps_order(x) and isinstance(layer, nn.InstanceNorm2d):
             x = instance_norm(x, layer.eps)
@@ -52,7 +54,20 @@ def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 def keeps_order(x: Tensor) -> bool:
     """Tell whether maps are to stay in their order by what is here; a compiler arranges PyTorch's layers itself."""
-    return x.is_cuda and not torch.compiler.is_compiling() and is_channels_last(x)
+    return _matters(x) and is_channels_last(x)
+
+
+def _matters(x: Tensor) -> bool:
+    return x.is_cuda and not torch.compiler.is_compiling()
+
+
+def _any_channels_last(layers: Iterable[nn.Module]) -> bool:
+    return any(is_channels_last(p) for layer in layers for p in layer.parameters(recurse=False) if p.ndim == 4)
+
+
+def _as_channels_last(x: Tensor) -> Tensor:
+    """View one channel as channels-last: it is in either order, but counts as what its strides say."""
+    return x.squeeze(1).unsqueeze(-1).movedim(-1, 1)
 
 
 def reflect(x: Tensor, margin: int) -> Tensor:
