@@ -15,6 +15,7 @@ from fusion_env.config import DistillConfig
 from fusion_env.data import write_png
 from fusion_env.env import FusionDistillEnv
 from fusion_env.run import Run
+from fusion_env.sb3_vec_env import StudentsVecEnv
 from fusion_env.task import DistillationTask, build_task
 from student import FusionStudent
 from tests.fusion_env.recorded import NoHostWork, StrictGraph
@@ -129,3 +130,38 @@ def test_every_metric_can_be_captured() -> None:
     with NoHostWork():
         again = metrics.compute(selected, fused, ir=ir, vis=vis)
     assert all(torch.equal(again[name], value) for name, value in expected.items())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+class TestOnCuda:
+    """Kernels may add in an order of their own; a level of a pixel may then be rounded the other way."""
+
+    def test_scores(self, tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        task = build_task(tiny_config(device="cuda", score_images=2))
+        engine = task.new_engine(1, 2)
+        assert engine.new_graph is not None
+        captured = CapturedScoring(task.scorer, engine.student, engine.new_graph)
+        for chosen in [np.array([0, 3]), np.array([1, 2])] * TURNS:
+            change(engine.student)
+            results = [task.scorer.score(engine.student, chosen, rate=rate) for rate in (captured, None)]
+            for one, other in zip(*(result[0].values() for result in results), strict=True):
+                assert one == pytest.approx(other, rel=1e-3)
+        monkeypatch.setattr(task.scorer, "rate_student", None)  # nothing is computed by the host any more
+        assert np.isfinite([*task.scorer.score(engine.student, np.array([0, 1]), rate=captured)[0].values()]).all()
+
+    def test_students_at_a_time_are_as_alone(self, tiny_config: MakeConfig) -> None:
+        task = build_task(tiny_config(device="cuda", iterations=2, rounds=9))
+        env = StudentsVecEnv(task, 3, workers=3)
+        env.seed(5)
+        env.reset()
+        alone = [FusionDistillEnv.from_task(task) for _ in range(3)]
+        for k, single in enumerate(alone):
+            single.reset(seed=5 + k)
+        rng = np.random.default_rng(0)
+        for _ in range(TURNS + 1):
+            actions = rng.uniform(-1, 1, (3, ACTION_SIZE)).astype(np.float32)
+            _, rewards, _, _ = env.step(actions)
+            expected = [single.step(action)[1] for single, action in zip(alone, actions, strict=True)]
+            assert rewards == pytest.approx(expected, rel=1e-2, abs=1e-3)
+        env.close()
