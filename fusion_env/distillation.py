@@ -213,6 +213,7 @@ class Distillation:
         self.student.train().requires_grad_(True)  # a caller may have frozen it to look at it
         order = self._prepare(weights, degradation)
         guidance, self_learning = weights.guidance > 0, self._has_pair(weights, degradation)
+        places = tuple(parameter.data_ptr() for parameter in self._parameters())
         for iteration, numbers in enumerate(order):
             with self.timed("data"):
                 self._feed.bring(numbers)
@@ -221,7 +222,7 @@ class Distillation:
                 self._iterate(kind)
             else:
                 with self.timed("graphs"):
-                    self._replayed(self._iterate, kind, tuple(p.data_ptr() for p in self._parameters()))
+                    self._replayed(self._iterate, kind, places)
         self.student.eval()
         self._rounds += 1
         *losses, first, second, update_norm, finite = self._outcome()

@@ -102,14 +102,20 @@ def round_flops(env: FusionDistillEnv) -> int:
 
 def iteration_flops(env: FusionDistillEnv) -> int:
     """Count those of one iteration."""
+    with FlopCounterMode(display=False) as counter:
+        run_networks(env)
+    return counter.get_total_flops()
+
+
+def run_networks(env: FusionDistillEnv) -> None:
+    """Take a mini-batch through student, feature network and back; never compiled, so that it can be counted."""
     task, config = env.task, env.config
     ir, vis, target = task.bank.batch(torch.arange(config.batch_size, device=task.device) % len(task.bank))
-    with FlopCounterMode(display=False) as counter:
-        fused = env.student(ir=torch.cat([ir, ir]), vis=torch.cat([vis, vis]))
+    with torch.autocast(task.device.type, torch.bfloat16, enabled=config.autocast):
+        fused = env.student(ir=torch.cat([ir, ir]), vis=torch.cat([vis, vis])).float()
         loss = F.mse_loss(fused[: len(ir)], fused[len(ir) :] + 1)
         loss = loss + guidance_loss(task.features(fused[: len(ir)]), task.features(target))
-        loss.backward()
-    return counter.get_total_flops()
+    loss.backward()
 
 
 def scoring_flops(env: FusionDistillEnv) -> int:

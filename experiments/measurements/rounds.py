@@ -14,7 +14,14 @@ from torch.utils.flop_counter import flop_registry
 from experiments.measurements.kernels import kernel_table, kernels
 from experiments.measurements.network_cost import LiveTensors
 from experiments.measurements.plain_pipeline import PlainPipeline, degrade_by_opencv
-from experiments.measurements.round_speed import ACTION, PRESETS, iteration_flops, matrix_rate, round_flops
+from experiments.measurements.round_speed import (
+    ACTION,
+    PRESETS,
+    iteration_flops,
+    matrix_rate,
+    round_flops,
+    run_networks,
+)
 from experiments.measurements.timing import Clock, seconds, wait_for
 from fusion_env.action import decode_action
 from fusion_env.captured import WARM_UPS, captures
@@ -94,11 +101,10 @@ class _Operands(TorchDispatchMode):
 
 
 def operand_bytes(env: FusionDistillEnv) -> int:
-    """Count what the convolutions and products of a round read and write, each operand once."""
-    engine, task = env.run.engine, env.task
-    weights, degradation = decode_action(ACTION)
+    """Count what convolutions and products of student and feature network read and write, each operand once."""
+    task = env.task
     with _Operands() as iteration:
-        torch.stack(engine.losses(weights, degradation, **engine.next_batch()._asdict())).sum().backward()
+        run_networks(env)
     with _Operands() as scoring, torch.no_grad():
         for images in task.scored:
             ir, vis, _ = images.batch(torch.arange(len(images), device=task.device))

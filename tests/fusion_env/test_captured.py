@@ -1,6 +1,8 @@
 """Captured rounds are the eager ones: with the CPU's stand-in bit for bit, on CUDA within rounding."""
 
+import copy
 import gc
+import pickle
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -190,9 +192,10 @@ def test_a_fork_goes_on_alike(tiny_config: MakeConfig) -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):
         env.step(rng.uniform(-1, 1, ACTION_SIZE).astype(np.float32))
-    fork = env.fork()
+    copies = [env.fork(), copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
     action = np.zeros(ACTION_SIZE, np.float32)
-    assert [fork.step(action)[1] for _ in range(2)] == [env.step(action)[1] for _ in range(2)]
+    expected = [env.step(action)[1] for _ in range(2)]
+    assert all([other.step(action)[1] for _ in range(2)] == expected for other in copies)
 
 
 class Device:
