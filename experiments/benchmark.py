@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _grid(args: argparse.Namespace) -> Grid:
-    fields = given_settings(args, RunConfig)
+    fields = given_settings(args, RunConfig)  # preset and task among them
     agent_settings = settings_by_policy(named_values(fields.pop("agent_settings")))
     across = fields.get("protocol") == "across"
     usual = {"protocol": "across", "runs": 20, "eval_runs": policies.EVAL_RUNS} if across else {"protocol": "online"}

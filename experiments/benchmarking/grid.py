@@ -9,8 +9,8 @@ from typing import Any
 import agents
 from experiments.benchmarking.executors import Job
 from experiments.running.policies import policy_setup, run_config
-from fusion_env import teachers
-from fusion_env.config import DistillConfig, preset
+from fusion_env import tasks, teachers
+from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError, unknown_name
 
 __all__ = ["TUNING_SEEDS_FROM", "Cell", "Grid", "parse_seeds", "settings_by_policy"]
@@ -38,12 +38,13 @@ class Grid:
     Attributes:
         protocol: ``"online"`` or ``"across"``.
         policies: Names for `policy_setup`.
-        teachers: ``NAME`` or ``NAME=WEIGHTS`` each; empty means the preset's teacher.
-        data: Folders, or ``"procedural"``; empty means the preset's data.
+        teachers: ``NAME`` or ``NAME=WEIGHTS`` each; empty means the task's teacher.
+        data: Folders, or ``"procedural"``; empty means the task's data.
         seeds: Seeds of agent and environment.
         stage0_seeds: Seeds of the stage-0 student, which take turns over `seeds`.
         preset: Starting point of the settings.
-        settings: Fields of `DistillConfig` that differ from the preset.
+        task: Name of the task whose settings go over the preset's; None for the preset as it is.
+        settings: Fields of `DistillConfig` that differ from both.
         runs: Learning runs; policies that do not learn have none under `across`.
         eval_runs: Runs of the frozen policy (`across`).
         agent_settings: For some of the policies, settings of the agent that differ from the policy's own.
@@ -56,6 +57,7 @@ class Grid:
     seeds: tuple[int, ...] = tuple(range(10))
     stage0_seeds: tuple[int, ...] = (0, 1, 2)
     preset: str = "bench"
+    task: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     runs: int = 1
     eval_runs: int = 0
@@ -84,13 +86,27 @@ class Grid:
         """Whether the seeds are for choosing settings, so that the results must not be reported."""
         return self.seeds[0] >= TUNING_SEEDS_FROM
 
+    @property
+    def base(self) -> DistillConfig:
+        """What all runs have in common, but for what the grid varies.
+
+        Raises:
+            FusionEnvError: A setting is out of range, or there is no such preset or task.
+        """
+        return tasks.config(self.task, self.preset, **self.settings)
+
+    @property
+    def start(self) -> str:
+        """Say what the settings start from, for people."""
+        return tasks.described(self.base, self.task, self.preset)
+
     def cells(self, out: Path) -> list[Cell]:
         """Return all runs in a fixed order, each with its directory under `out`.
 
         Raises:
             FusionEnvError: A setting is out of range, or there is no such policy, teacher or setting of an agent.
         """
-        base = preset(self.preset, **self.settings)
+        base = self.base
         for policy, settings in self.agent_settings.items():
             _check_settings(policy, settings, self.policies, base)
         cells = []
@@ -105,11 +121,12 @@ class Grid:
 
     def _cell(self, out: Path, policy: str, teacher: str, data: str, seed: int, stage0_seed: int) -> Cell:
         name, _, weights = teacher.partition("=")
-        task = {"teacher": name, "teacher_weights": weights or None, "data": data, "stage0_seed": stage0_seed}
+        varied = {"teacher": name, "teacher_weights": weights or None, "data": data, "stage0_seed": stage0_seed}
         config = run_config(
             policy,
             self.preset,
-            {**self.settings, **task},
+            {**self.settings, **varied},
+            task=self.task,
             learning_runs=self.runs,
             agent_settings=self.agent_settings.get(policy),
             protocol=self.protocol,

@@ -65,7 +65,7 @@ def _head(grid: Grid, cells: Sequence[Cell]) -> list[str]:
     return [
         *lines,
         *([f"Settings of agents other than their own: {changed}.", ""] if changed else []),
-        f"Preset `{grid.preset}`: {judged}. Seeds {', '.join(map(str, grid.seeds))}; the stage-0 seeds "
+        f"Settings of {grid.start}: {judged}. Seeds {', '.join(map(str, grid.seeds))}; the stage-0 seeds "
         f"{', '.join(map(str, grid.stage0_seeds))} take turns.",
         "Interquartile means with 95 % bootstrap intervals, stratified by task and stage-0 seed. *Final gap* is "
         "E(student) - E(teacher) on the report split, which no policy sees; *mean reward* the area under the reward "

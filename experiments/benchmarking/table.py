@@ -43,6 +43,7 @@ def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
     known = summary.get("fingerprints", {})  # runs of older versions have none
     return {
         "protocol": config.protocol,
+        "task": config.task or "",
         "policy": cell.policy,
         "teacher": cell.teacher,
         "data": cell.data,

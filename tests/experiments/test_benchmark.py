@@ -228,6 +228,14 @@ def test_grids_that_are_refused(changes: dict, message: str) -> None:
         Grid(**{"protocol": "online", "policies": ("constant",), **changes})
 
 
+def test_a_grid_knows_its_task(tmp_path: Path) -> None:
+    grid = Grid("online", ("constant", "guidance-only"), preset="tiny", task="few", settings={"train_limit": 6})
+    configs = [cell.job.config for cell in grid.cells(tmp_path)]
+    assert {(config.task, config.env.scenes, config.env.train_limit) for config in configs} == {("few", 80, 6)}
+    assert {config.start for config in configs} == {grid.start}
+    assert grid.start == "preset tiny, task few (but train_limit=6 in place of 8)"
+
+
 def test_tuning_seeds_are_said_to_be(cache: str, tmp_path: Path) -> None:
     main(arguments(cache, tmp_path, "--seeds", "1000", algos=("constant",), rounds=2))
     assert "not for reporting" in (tmp_path / "results.md").read_text()
