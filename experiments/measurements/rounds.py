@@ -140,7 +140,7 @@ def check_same(env: FusionDistillEnv, plain: PlainPipeline) -> None:
             for number, image in enumerate(torch.cat([ir, vis]))
         ]
         bad_ir, bad_vis = torch.stack([torch.from_numpy(image)[None] for image in degraded]).to(task.device).chunk(2)
-        theirs = plain.loss(ir, vis, bad_ir, bad_vis)
+        theirs = plain.loss(ir=ir, vis=vis, bad_ir=bad_ir, bad_vis=bad_vis)
     _compare("loss", float(ours), float(theirs))
     if env.config.score_images is None:  # else fresh ones are drawn
         scores, _, _ = task.scorer.score(env.student)

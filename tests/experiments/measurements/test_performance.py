@@ -64,8 +64,8 @@ def test_another_result_is_refused(fault: str, env: FusionDistillEnv, monkeypatc
     plain = PlainPipeline(env, *decode_action(rounds.ACTION))
     original: Callable[..., object] = getattr(plain, fault)
 
-    def wrong(*args: object) -> object:
-        result = original(*args)
+    def wrong(*args: object, **images: object) -> object:
+        result = original(*args, **images)
         return {name: 1.1 * value for name, value in result.items()} if isinstance(result, dict) else 1.1 * result
 
     monkeypatch.setattr(plain, fault, wrong)
