@@ -92,7 +92,7 @@ class _Reflected(torch.autograd.Function):
         out[:, :, margin:-margin, margin:-margin] = x
         for dim in (2, 3):
             for border, inside in _mirrored(out, dim, margin):
-                border.copy_(inside.flip(dim))
+                border.copy_(_turned(inside, dim))
         return out
 
     @staticmethod
@@ -105,7 +105,7 @@ class _Reflected(torch.autograd.Function):
         folded = gradient.clone(memory_format=torch.channels_last)
         for dim in (3, 2):
             for border, inside in _mirrored(folded, dim, margin):
-                inside.add_(border.flip(dim))
+                inside.add_(_turned(border, dim))
         return folded[:, :, margin:-margin, margin:-margin], None
 
 
@@ -116,6 +116,10 @@ def _mirrored(padded: Tensor, dim: int, margin: int) -> list[tuple[Tensor, Tenso
         (padded.narrow(dim, 0, margin), padded.narrow(dim, margin + 1, margin)),
         (padded.narrow(dim, end - margin, margin), padded.narrow(dim, end - 2 * margin - 1, margin)),
     ]
+
+
+def _turned(side: Tensor, dim: int) -> Tensor:
+    return side.flip(dim) if side.shape[dim] > 1 else side
 
 
 class _InstanceNorm(torch.autograd.Function):
