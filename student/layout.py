@@ -53,12 +53,21 @@ def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
 
 
 def keeps_order(x: Tensor) -> bool:
-    """Tell whether maps are to stay in their order by what is here; a compiler arranges PyTorch's layers itself."""
+    """Tell whether maps are to stay in their order by what is here.
+
+    A compiler arranges PyTorch's layers itself, and `torch.func` transforms those only.
+    """
     return _matters(x) and is_channels_last(x)
 
 
+def _on_a_gpu(x: Tensor) -> bool:
+    return x.is_cuda
+
+
 def _matters(x: Tensor) -> bool:
-    return x.is_cuda and not torch.compiler.is_compiling()
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return False
+    return _on_a_gpu(x)
 
 
 def _any_channels_last(layers: Iterable[nn.Module]) -> bool:

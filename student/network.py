@@ -71,8 +71,8 @@ class SampleLayerNorm(nn.Module):
         """Normalise ``x`` of shape [B, C, H, W]."""
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         # Either layout of memory stays as it is.
-        channels_last = wide.stride(1) == 1
-        wide = wide.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        last = wide.stride(1) == 1
+        wide = wide.movedim(1, -1).contiguous().movedim(-1, 1) if last else wide.contiguous()
         normalise = _FusedNorm if wide.device.type == "cpu" else _ParallelNorm
         return normalise.apply(wide, self.gamma.to(wide.dtype), self.beta.to(wide.dtype), self.eps)[0].to(x.dtype)
 

@@ -13,7 +13,7 @@ aten = torch.ops.aten
 
 def work_as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let layers do on a CPU what they do on CUDA."""
-    monkeypatch.setattr("student.layout._matters", lambda x: True)
+    monkeypatch.setattr("student.layout._on_a_gpu", lambda x: True)
     monkeypatch.setattr("student.network._FusedNorm", _ParallelNorm)
 
 

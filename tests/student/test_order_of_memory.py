@@ -86,6 +86,14 @@ def test_the_student_is_the_same() -> None:
         torch.testing.assert_close(last, plain, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.usefixtures("as_on_cuda")
+def test_transforms_see_pytorchs_layers() -> None:
+    student = FusionStudent(2).to(memory_format=LAST)
+    ir, vis = torch.rand(2, 3, 2, 1, 24, 32)
+    fused = torch.func.vmap(lambda ir, vis: student(ir=ir, vis=vis))(ir, vis)
+    torch.testing.assert_close(fused[1], student(ir=ir[1], vis=vis[1]), rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("flat", [False, True])
 def test_the_parallel_norm_keeps_its_order(flat: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("student.network._FusedNorm", _ParallelNorm)
