@@ -16,11 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from fusion_env import metrics
+from fusion_env.degradation import DegradationNoise, DegradationTensors, degrade_by_tensors
 from fusion_env.perception import FrozenNetwork, load_features, load_quality
 from fusion_env.scoring import image_values
 from fusion_env.stored_images import StoredImages
 from fusion_env.teachers.ldfusion import EmbeddedLDFusion
-from student import FusionStudent
+from student import FusionStudent, layout
 
 LAST = torch.channels_last
 
@@ -69,6 +70,7 @@ def watched(work: Callable[[], object], mode: FakeTensorMode) -> list[str]:
 
 def main() -> None:
     """Fail where there is something that no graph could record."""
+    layout.LARGE = 1
     mode = FakeTensorMode()
     student, cuda = pretend(FusionStudent(2), mode), torch.device("cuda")
     names = (*(name for name in metrics.names() if name != "clip_iqa"), "iqa", "mae", "ssim_teacher", "spread")
@@ -91,6 +93,11 @@ def main() -> None:
         features = pretend(load_features(perception, None, "before_relu"), mode)
         found = watched(lambda features=features: features(student(ir=luma, vis=luma)), mode)
         assert not found, found
+    with mode:
+        strengths = DegradationTensors(luma)
+        noise = DegradationNoise(torch.rand(2, device=cuda), torch.rand(2, device=cuda), torch.randn_like(luma))
+    found = watched(lambda: degrade_by_tensors(luma, strengths, noise), mode)
+    assert not found, found
     teacher = pretend(EmbeddedLDFusion.from_weights(None), mode)
     found = watched(lambda: teacher.fuse_luma(ir=luma, vis=luma), mode)
     assert not found, found

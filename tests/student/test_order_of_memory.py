@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from student.layout import instance_norm, is_channels_last, reflect, run
+from student.layout import instance_norm, is_channels_last, keeps_order, reflect, run
 from student.network import FusionStudent, SampleLayerNorm, _ParallelNorm
 from tests.conversions import Conversions, work_as_on_cuda
 
@@ -84,6 +84,13 @@ def test_the_student_is_the_same() -> None:
         results.append((fused, *torch.autograd.grad(fused.square().sum(), list(student.parameters()))))
     for plain, last in zip(*results, strict=True):
         torch.testing.assert_close(last, plain, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+def test_small_maps_are_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = maps(1, 3, 8, 8), maps(2, 3, 8, 8)
+    monkeypatch.setattr("student.layout.LARGE", large.numel())
+    assert [keeps_order(x) for x in (small, large)] == [False, True]
 
 
 @pytest.mark.usefixtures("as_on_cuda")
