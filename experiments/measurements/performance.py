@@ -141,7 +141,8 @@ def _parts_of_the_run(
 
     def row(name: str) -> dict[str, float]:
         which = rounds.ROWS[name]
-        measured = rounds.measure(name, which, device, args.rounds, workers=workers, clock=clock, cache=cache)
+        with rounds.large_maps(which.large):
+            measured = rounds.measure(name, which, device, args.rounds, workers=workers, clock=clock, cache=cache)
         lines.extend(measured.lines)
         print(f"{_table(measured.lines)}\n", flush=True)
         return measured.numbers

@@ -29,8 +29,20 @@ from fusion_env.config import DistillConfig, preset
 from fusion_env.degradation import draw_noise
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import FusionEnvError
+from student import layout
 
-__all__ = ["COLUMNS", "MAIN_ROWS", "ROWS", "Measured", "Row", "check_same", "copy_rate", "measure", "operand_bytes"]
+__all__ = [
+    "COLUMNS",
+    "MAIN_ROWS",
+    "ROWS",
+    "Measured",
+    "Row",
+    "check_same",
+    "copy_rate",
+    "large_maps",
+    "measure",
+    "operand_bytes",
+]
 
 PARTS = ("data", "degradation", "teacher", "student", "perception", "backward", "update", "scoring")
 COLUMNS = ("round", "iteration", *PARTS, "images/s", "share of floor", "MiB")
@@ -46,12 +58,14 @@ class Row:
         settings: Beside those of its preset in `round_speed`.
         compared: Against the plain pipeline and the floor, too.
         rounds: Most rounds that count; None for what is asked.
+        large: Takes the place of `student.layout.LARGE`.
     """
 
     preset: str
     settings: dict[str, Any]
     compared: bool = True
     rounds: int | None = None
+    large: int = layout.LARGE
 
     def config(self, **machine: Any) -> DistillConfig:
         """Return the configuration. The student's start does not matter for time: it needs no stage 0."""
@@ -69,6 +83,8 @@ ROWS = {
     "demo, uncaptured": Row("demo", {"capture": "off"}, compared=False),
     "paper, uncaptured": Row("paper", {"iterations": 8, **_FEW, "capture": "off"}, compared=False),
     "paper, NCHW": Row("paper", {"iterations": 8, **_FEW, "channels_last": False}, compared=False),
+    "demo, all maps in order": Row("demo", {}, compared=False, large=1),
+    "paper, no map in order": Row("paper", {"iterations": 8, **_FEW}, compared=False, large=2**62),
     "demo, compiled": Row("demo", {"compiled": True}, compared=False),
     "paper, bfloat16, compiled": Row(
         "paper", {"iterations": 8, **_FEW, "autocast": True, "compiled": True}, compared=False
@@ -151,6 +167,16 @@ def check_same(env: FusionDistillEnv, plain: PlainPipeline) -> None:
 def _compare(name: str, ours: float, theirs: float) -> None:
     if not abs(ours - theirs) <= TOLERANCE * abs(ours):
         raise FusionEnvError(f"{name} is {ours:.6g}, in the plain pipeline {theirs:.6g}: they do not do the same")
+
+
+@contextmanager
+def large_maps(numbers: int) -> Iterator[None]:
+    """Let maps count as large from so many numbers on."""
+    before, layout.LARGE = layout.LARGE, numbers
+    try:
+        yield
+    finally:
+        layout.LARGE = before
 
 
 @dataclass(frozen=True)
