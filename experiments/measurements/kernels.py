@@ -9,6 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from experiments.measurements.timing import wait_for
 from experiments.output import markdown_table
+from fusion_env.errors import FusionEnvError
 
 __all__ = ["Kernel", "kernel_table", "kernels"]
 
@@ -34,7 +35,11 @@ class Kernel:
 
 
 def kernels(work: Callable[[], object], device: torch.device) -> list[Kernel]:
-    """Profile one call; the most expensive kernel comes first."""
+    """Profile one call; the most expensive kernel comes first.
+
+    Raises:
+        FusionEnvError: The profiler has seen none, so that there is nothing to tell.
+    """
     on_cuda = device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     wait_for(device)
@@ -45,9 +50,11 @@ def kernels(work: Callable[[], object], device: torch.device) -> list[Kernel]:
     for event in profiled.events():
         if not on_cuda:
             calls[event.name].append(event.self_cpu_time_total)
-        elif event.device_type == torch.autograd.DeviceType.CUDA:
+        elif event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation:
             calls[event.name].append(event.time_range.elapsed_us())
     total = sum(map(sum, calls.values()))
+    if not total > 0:
+        raise FusionEnvError("PyTorch's profiler has seen no kernels: it may lack the right to (CUPTI)")
     found = [Kernel(name, len(times), sum(times) / total, max(times) / total) for name, times in calls.items()]
     return sorted(found, key=lambda kernel: -kernel.share)
 

@@ -49,17 +49,14 @@ STUDENTS = 8
 
 
 def measure_images(device: torch.device, size: tuple[int, int], threads: int) -> dict[str, float]:
-    """Time the student on whole images, print it with its kernels, and return what there are targets for."""
+    """Time the student on whole images, print it, and return what there are targets for."""
     rows, _ = inference_speed.measure(device, size, repeats=7, threads=threads)
     by_way = {row["way"]: row for row in rows}
-    print(f"{size[0]}x{size[1]}\n\n{markdown_table(list(rows[0]), [row.values() for row in rows], decimals=2)}\n")
-    student = arranged(open_student(None)[0].eval(), device)
-    ir = vis = torch.rand(1, 1, size[1], size[0], device=device)
-    with torch.inference_mode():
-        student(ir=ir, vis=vis)
-        found = kernels(lambda: student(ir=ir, vis=vis), device)
-    print(f"the student's kernels\n\n{kernel_table(found)}\n", flush=True)
-    numbers = {"student: longest kernel, share": max(kernel.longest for kernel in found)}
+    print(
+        f"{size[0]}x{size[1]}\n\n{markdown_table(list(rows[0]), [row.values() for row in rows], decimals=2)}\n",
+        flush=True,
+    )
+    numbers = {}
     for what, way, column in (
         ("student: ms", inference_speed.CHANNELS_LAST, "ms"),
         ("student: times LDFusion", inference_speed.CHANNELS_LAST, "times LDFusion"),
@@ -69,6 +66,23 @@ def measure_images(device: torch.device, size: tuple[int, int], threads: int) ->
         if way in by_way:  # a CPU has others
             numbers[what] = float(by_way[way][column])
     return numbers
+
+
+def student_kernels(device: torch.device, size: tuple[int, int]) -> dict[str, float]:
+    """Print the student's kernels, and return what there is a target for."""
+    student = arranged(open_student(None)[0].eval(), device)
+    ir = vis = torch.rand(1, 1, size[1], size[0], device=device)
+    with torch.inference_mode():
+        student(ir=ir, vis=vis)
+        found = kernels(lambda: student(ir=ir, vis=vis), device)
+    print(f"the student's kernels\n\n{kernel_table(found)}\n", flush=True)
+    return {"student: longest kernel, share": max(kernel.longest for kernel in found)}
+
+
+def show_kernels(name: str, replay: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Print the kernels of a captured round; there are no targets for them."""
+    print(f"{name}: kernels of a round\n\n{kernel_table(kernels(replay, device))}\n", flush=True)
+    return {}
 
 
 def measure_students(config: DistillConfig, count: int, cores: int) -> dict[str, float]:
@@ -139,24 +153,33 @@ def _parts_of_the_run(
 
     sections = args.sections or (SECTIONS if on_cuda else ON_A_CPU)
 
+    replays: list[Callable[[], object]] = []
+
     def row(name: str) -> dict[str, float]:
         which = rounds.ROWS[name]
         with rounds.large_maps(which.large):
             measured = rounds.measure(name, which, device, args.rounds, workers=workers, clock=clock, cache=cache)
         lines.extend(measured.lines)
         print(f"{_table(measured.lines)}\n", flush=True)
+        if measured.replay is not None:
+            replays.append(measured.replay)
         return measured.numbers
 
+    def parts(names: Sequence[str]) -> Iterator[tuple[str, Callable[[], dict[str, float]]]]:
+        for name in names:
+            yield name, partial(row, name)
+            if replays:
+                yield f"kernels of {name}", partial(show_kernels, name, replays.pop(), device)
+
     rows = (args.rows or (["tiny", "demo"] if args.quick else list(rounds.ROWS))) if "rounds" in sections else []
-    for name in rows[: rounds.MAIN_ROWS]:
-        yield name, partial(row, name)
+    yield from parts(rows[: rounds.MAIN_ROWS])
     if "images" in sections:
         yield "images", partial(measure_images, device, args.size, args.threads)
+        yield "kernels of the student", partial(student_kernels, device, args.size)
     if "students" in sections:
         config = rounds.ROWS[args.students_row].config(device=str(device), cache_dir=cache)
         yield "students", partial(measure_students, config, args.students, args.threads)
-    for name in rows[rounds.MAIN_ROWS :]:
-        yield name, partial(row, name)
+    yield from parts(rows[rounds.MAIN_ROWS :])
     if "growth" in sections:
         for axis in args.axes:
             yield f"growth: {axis}", partial(measure_growth, axis, device, quick=args.quick)

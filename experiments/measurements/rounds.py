@@ -11,7 +11,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from experiments.measurements.kernels import kernel_table, kernels
 from experiments.measurements.network_cost import LiveTensors
 from experiments.measurements.plain_pipeline import PlainPipeline, degrade_by_opencv
 from experiments.measurements.round_speed import (
@@ -186,16 +185,18 @@ class Measured:
     Attributes:
         lines: Of the table.
         numbers: By the name that they have in `targets`.
+        replay: One more round, where rounds are captured.
     """
 
     lines: list[list[object]]
     numbers: dict[str, float]
+    replay: Callable[[], object] | None = None
 
 
 def measure(
     name: str, row: Row, device: torch.device, rounds: int, *, workers: int, clock: Clock, cache: str
 ) -> Measured:
-    """Time rounds, and where asked rounds of the plain pipeline in turns with them; print kernels of captured ones.
+    """Time rounds, and where asked rounds of the plain pipeline in turns with them.
 
     Args:
         name: Of the row.
@@ -242,8 +243,6 @@ def measure(
         )
     if row.compared:
         lines += [[name, f"floor: {what}", _ms(value), *[""] * (len(COLUMNS) - 1)] for what, value in floor.items()]
-    if captured:
-        print(f"{name}: kernels of a round\n\n{kernel_table(kernels(works['ours'], device))}\n", flush=True)
     of_iteration = iteration_flops(env) / round_flops(env) * floor["multiplications"]
     numbers = {
         "round, ms": 1e3 * medians["ours"],
@@ -253,7 +252,8 @@ def measure(
     }
     if row.compared:
         numbers["plain / ours"] = medians["plain"] / medians["ours"]
-    return Measured(lines, {f"{name}: {what}": value for what, value in numbers.items()})
+    told = {f"{name}: {what}": value for what, value in numbers.items()}
+    return Measured(lines, told, works["ours"] if captured else None)
 
 
 def _floor(env: FusionDistillEnv, config: DistillConfig, device: torch.device, clock: Clock) -> dict[str, float]:
