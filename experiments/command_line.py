@@ -76,7 +76,7 @@ def as_started(text: str) -> str:
     'continue with: python experiments/run_agent.py --resume runs/NAME'
     """
     started, module = Path(sys.argv[0]).name, sys.modules["__main__"].__spec__
-    if started.startswith("fusion-env-"):
+    if started.startswith(("fusion-env-", "fusion-student ")):
         return _SCRIPT.sub(started, text)
     if module is not None and module.name.startswith("experiments."):
         return _SCRIPT.sub(f"python -m {module.name}", text)
