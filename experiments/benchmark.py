@@ -102,13 +102,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _usual(across: bool) -> list[str]:
+    """Return all policies but the planner, which computes far more, and what the protocol has no place for."""
+    return [name for name in policies.names() if name != "planner" and (across or name != "random-search")]
+
+
 def _grid(args: argparse.Namespace) -> Grid:
     fields = given_settings(args, RunConfig)  # preset and task among them
     agent_settings = settings_by_policy(named_values(fields.pop("agent_settings")))
     across = fields.get("protocol") == "across"
     usual = {"protocol": "across", "runs": 20, "eval_runs": policies.EVAL_RUNS} if across else {"protocol": "online"}
     return Grid(
-        policies=tuple(args.algos or (name for name in policies.names() if across or name != "random-search")),
+        policies=tuple(args.algos or _usual(across)),
         teachers=tuple(args.teachers),
         data=tuple(args.data_sets),
         seeds=parse_seeds(args.seeds),

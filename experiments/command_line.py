@@ -39,6 +39,7 @@ __all__ = [
     "make_parser",
     "named_values",
     "progress_bar",
+    "results_folder",
     "run_moved",
     "start_label",
 ]
@@ -251,6 +252,19 @@ def named_values(pairs: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"{pair!r} has a value that is not YAML") from error
     return values
+
+
+def results_folder(text: str) -> Path:
+    """Read the name of a folder that is there or can be made: the type of an option.
+
+    Raises:
+        argparse.ArgumentTypeError: A file is in its place.
+    """
+    folder = Path(text)
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise argparse.ArgumentTypeError(f"{nearest} is a file, not a folder")
+    return folder
 
 
 def progress_bar(items: Iterable, title: str) -> Iterable:

@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from experiments.processes import end_with_parent, stop_pool
 from experiments.running.config import RunConfig
 from experiments.running.interruption import Interrupted
 from fusion_env.errors import ConfigError, FusionEnvError, MissingRequirementsError, unknown_name
 
-__all__ = ["EXECUTORS", "Job", "Resources", "end_with_parent", "map_runs"]
+__all__ = ["EXECUTORS", "Job", "Resources", "map_runs"]
 
 _logger = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def _pool_once(jobs: Sequence[Job], resources: Resources) -> Finished:
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
-        _stop(pool)
+        stop_pool(pool)
 
 
 def _work(job: Job) -> dict[str, Any]:
@@ -154,31 +154,13 @@ def _work(job: Job) -> dict[str, Any]:
         os._exit(1)  # otherwise the worker would take the next job from its queue
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End what still runs, and wait: a run's directory has one writer at a time."""
-    processes = list(pool._processes.values())  # shutdown forgets them
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join()
-
-
 def _start_worker(slots: "Queue[int | None]") -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the driver then stops its workers
     tqdm.set_lock(threading.RLock())  # the default lock is shared between processes, and leaks when one is ended
     gpu = slots.get()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    """Leave when the driver dies, however it dies: an orphan would write into directories that nobody waits for."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-    os._exit(1)
+    end_with_parent()
 
 
 def _ray(jobs: Sequence[Job], resources: Resources) -> Finished:

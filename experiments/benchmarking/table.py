@@ -60,6 +60,7 @@ def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
         **{f"{name}_mae": report[name]["mae"] for name in _FLOORS if name in report},
         "learning_rounds": summary["learning_rounds"],
         "judged_rounds": summary["judged_rounds"],
+        "planning_rounds": summary.get("planning_rounds", 0),
         "gradient_updates": summary["gradient_updates"],
         "diverged_runs": summary["diverged_runs"],
         "seconds_training": summary["seconds"]["training"],
@@ -114,7 +115,9 @@ def _cells(rows: Sequence[Row], policy: str, rivals: Sequence[str]) -> list[str]
     for rival in rivals:
         samples = (_strata(rows, name, "report_gap") for name in (policy, rival))
         cells.append("-" if rival == policy else _estimate(2, probability_of_improvement, *samples))
-    cells.append(f"{_median(own, 'learning_rounds')} / {_median(own, 'judged_rounds')}")
+    planned = _median(own, "planning_rounds")
+    rounds = f"{_median(own, 'learning_rounds')} / {_median(own, 'judged_rounds')}"
+    cells.append(rounds if planned == "0" else f"{rounds} (+ {planned} to plan)")
     cells.append(_median(own, "gradient_updates"))
     cells.append(f"{np.median([row['seconds_training'] + row['seconds_frozen'] for row in own]):.0f}")
     cells.append(str(sum(row["diverged_runs"] for row in own)))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.benchmark import main
+from experiments.benchmark import _grid, _parser, main
 from experiments.benchmarking.grid import Grid, parse_seeds
+from experiments.running import policies
 from experiments.running.directory import RunDirectory
 from fusion_env.errors import ConfigError, FusionEnvError
 from tests.experiments.processes import start, wait_until, workers_of
@@ -239,6 +240,14 @@ def test_a_grid_knows_its_task(tmp_path: Path) -> None:
 def test_tuning_seeds_are_said_to_be(cache: str, tmp_path: Path) -> None:
     main(arguments(cache, tmp_path, "--seeds", "1000", algos=("constant",), rounds=2))
     assert "not for reporting" in (tmp_path / "results.md").read_text()
+
+
+def test_the_planner_runs_only_where_it_is_named() -> None:
+    for protocol, left_out in (("online", {"planner", "random-search"}), ("across", {"planner"})):
+        args = _parser().parse_args(["--out", "x", "--protocol", protocol])
+        assert set(_grid(args).policies) == set(policies.names()) - left_out
+    args = _parser().parse_args(["--out", "x", "--algos", "planner"])
+    assert _grid(args).policies == ("planner",)
 
 
 def test_seeds() -> None:

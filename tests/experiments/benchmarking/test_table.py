@@ -35,6 +35,7 @@ def rows(runs: int = 8) -> list[dict[str, Any]]:
             "stage0_mae": 0.25,
             "learning_rounds": 100,
             "judged_rounds": 100,
+            "planning_rounds": 0,
             "gradient_updates": 42,
             "diverged_runs": int(seed == 3 and policy == "good"),
             "seconds_training": 5.0,
@@ -74,6 +75,12 @@ def test_numbers_are_those_of_the_rows() -> None:
     assert float(row[6].split()[0]) == pytest.approx(share, abs=0.006)
     assert row[7:11] == ["100 / 100", "42", "6", "1"]
     assert [cell.split()[0] for cell in row[11:]] == ["0.200", "0.400", "0.500", "90"]
+
+
+def test_rounds_on_copies_stand_beside_the_others() -> None:
+    planned = [row | {"planning_rounds": 800 * (row["policy"] == "good")} for row in rows(runs=2)]
+    table = results_table(planned)
+    assert [cells(table, name)[7] for name in ("good", "random")] == ["100 / 100 (+ 800 to plan)", "100 / 100"]
 
 
 def test_best_first_rivals_not_against_themselves_and_the_start() -> None:
