@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from student.layout import run
+
 __all__ = [
     "MIN_SIZE",
     "ContentEncoder",
@@ -69,8 +71,8 @@ class SampleLayerNorm(nn.Module):
         """Normalise ``x`` of shape [B, C, H, W]."""
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         # Either layout of memory stays as it is.
-        channels_last = wide.stride(1) == 1
-        wide = wide.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        last = wide.stride(1) == 1
+        wide = wide.movedim(1, -1).contiguous().movedim(-1, 1) if last else wide.contiguous()
         normalise = _FusedNorm if wide.device.type == "cpu" else _ParallelNorm
         return normalise.apply(wide, self.gamma.to(wide.dtype), self.beta.to(wide.dtype), self.eps)[0].to(x.dtype)
 
@@ -165,7 +167,7 @@ class _ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` plus its residual, same shape."""
-        return x + self.block(x)
+        return x + run(self.block, x)
 
 
 class ContentEncoder(nn.Module):
@@ -189,7 +191,7 @@ class ContentEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode ``image`` [B, 1, H, W] to [B, 8 * width, H // 8, W // 8]."""
-        return self.model(image)
+        return run(self.model, image)
 
 
 def _conv_block(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> list[nn.Module]:
@@ -244,7 +246,7 @@ class UpsamplingDecoder(nn.Module):
 
     def forward(self, content: Tensor) -> Tensor:
         """Decode ``content`` [B, channels, h, w] to [B, 1, 8 h + 21, 8 w + 21]."""
-        return self.model_up(content)
+        return run(self.model_up, content)
 
 
 class FusionStudent(nn.Module):
