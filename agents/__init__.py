@@ -5,6 +5,7 @@
 
 from agents.budget import check_budget, planned_updates, steps_to_first_update
 from agents.callbacks import CompleteStateCallback, executed_actions
+from agents.first_policy import FirstPolicy
 from agents.gaussian_policy import GaussianPolicy
 from agents.random_actions import Random, RandomSearch
 from agents.registry import algorithm, check_settings, hyperparams, make, names
@@ -18,6 +19,7 @@ __all__ = [
     "ActionSchedule",
     "CompleteStateCallback",
     "Constant",
+    "FirstPolicy",
     "GaussianPolicy",
     "Linear",
     "Policy",

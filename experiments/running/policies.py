@@ -7,6 +7,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import agents
+from agents.stable_baselines import TD3
 from experiments.running.config import RunConfig
 from fusion_env.action import encode_action, even_action, even_degradation
 from fusion_env.config import DistillConfig, preset
@@ -25,6 +26,9 @@ _GENTLE, _MEDIUM = 0.25, 0.5
 
 # Guidance weight of a start that is mostly imitation.
 _IMITATING = 0.9
+
+# Spread of the first actions of everything that learns.
+_FIRST_STD = 0.5
 
 
 def names() -> tuple[str, ...]:
@@ -92,9 +96,8 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
 
     The hand-made policies act in the middle of what the agents can do: `constant` weighs both losses equally at a
     quarter of every degradation; `linear` goes from little self-learning without degradation to equal weights at half
-    of every degradation. REINFORCE has one run to learn in, so that it matters where it starts: `reinforce-paper`
-    where `constant` stands, `reinforce` at the same strengths with as little self-learning as `linear`, which
-    docs/results/benchmark-results.md gives the reason for.
+    of every degradation. A run is short, so that it matters where a learner starts: all that come with the package
+    have the same first policy, normal around the strengths of `constant` with as little self-learning as `linear`.
 
     Args:
         name: A name of `agents.names`, `guidance-only`, or something to import (``"module:Factory"``,
@@ -127,7 +130,9 @@ def _settings(name: str, found: type[BaseAlgorithm], config: DistillConfig) -> d
         start = encode_action(guidance=_IMITATING, logit_scale=scale)
         end = encode_action(**vars(even_degradation(_MEDIUM)), logit_scale=scale)
         return {"start": start.tolist(), "end": end.tolist(), "rounds": config.rounds}
-    if found is agents.Reinforce:
-        guidance = 0.5 if name == "reinforce-paper" else _IMITATING
-        return {"initial_mean": even_action(_GENTLE, guidance=guidance, logit_scale=scale).tolist()}
+    if name in agents.names() and issubclass(found, (agents.Reinforce, agents.FirstPolicy)):
+        mean = even_action(_GENTLE, guidance=_IMITATING, logit_scale=scale).tolist()
+        # A deterministic policy explores by its noise.
+        spread = "action_noise" if issubclass(found, TD3) else "initial_std"
+        return {"initial_mean": mean, spread: _FIRST_STD}
     return {}
