@@ -11,11 +11,12 @@ check_sibling("student", "network")  # before anything imports it
 
 import gymnasium  # noqa: E402
 
+from fusion_env import tasks  # noqa: E402
 from fusion_env.config import PRESETS, DistillConfig, preset  # noqa: E402
 from fusion_env.threads import survive_forks  # noqa: E402
 from fusion_env.version import __version__  # noqa: E402
 
-__all__ = ["PRESETS", "DistillConfig", "__version__", "preset"]
+__all__ = ["PRESETS", "DistillConfig", "__version__", "preset", "tasks"]
 
 for _id, _preset in (
     ("fusion_env/FusionDistill-v0", "demo"),

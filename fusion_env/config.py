@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fusion_env.errors import ConfigError, unknown_setting
+from fusion_env.data.procedural import CONDITIONS
+from fusion_env.errors import ConfigError, unknown_name, unknown_setting
 from fusion_env.registry import Registry
 from fusion_env.settings import Settings, setting, shown
 from student.sixteen_bit import Scale
@@ -61,7 +62,20 @@ class DataSettings(Settings):
     scenes: int = setting(50, "Number of procedural scenes; ignored for a folder.", low=3, high=100_000)
     scene_height: int = setting(192, "Height of a procedural scene in pixels.", low=64, high=4096)
     scene_width: int = setting(256, "Width of a procedural scene in pixels.", low=64, high=4096)
+    conditions: tuple[str, ...] = setting(
+        (), f"Conditions of procedural scenes for training, of {', '.join(CONDITIONS)}; empty = drawn for each."
+    )
+    test_conditions: tuple[str, ...] = setting((), "Conditions of procedural scenes for reward and report.")
     data_seed: int = setting(0, "Seed of scenes, splits, target bank and scored crops.", low=0, high=_LARGEST_SEED)
+    train_limit: int | None = setting(
+        None, "Train on at most so many pairs of the training split, a seeded choice made once; none = all.", low=1
+    )
+    camera: str = setting(
+        "none",
+        "What student and teacher see of reward and report: the pairs as they are, or through cameras with blur, noise "
+        "and wrong exposure; metrics know the pairs as they are.",
+        choices=("none", "rough"),
+    )
     small_images: str = setting(
         "error", "What to do with images smaller than a crop: refuse or reflect them up.", choices=("error", "reflect")
     )
@@ -80,8 +94,18 @@ class DataSettings(Settings):
 
     def _check_combinations(self) -> None:
         super()._check_combinations()
+        self._check_conditions()
         if self.bit_depth is not None and self.stretch:
             raise ConfigError("bit_depth and stretch exclude each other: stretching finds each picture's own range")
+
+    def _check_conditions(self) -> None:
+        for name in ("conditions", "test_conditions"):
+            given = getattr(self, name)
+            for condition in given:
+                if condition not in CONDITIONS:
+                    raise unknown_name(f"condition in {name}", condition, CONDITIONS)
+            if given and self.data != "procedural":
+                raise ConfigError(f"{name}={given} are of procedural scenes: leave it out with data={self.data!r}")
 
 
 @dataclass(frozen=True)

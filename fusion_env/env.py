@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from fusion_env import action as actions
+from fusion_env import tasks
 from fusion_env.config import DistillConfig
-from fusion_env.config import preset as preset_config
 from fusion_env.data import PairSource
 from fusion_env.degradation import DEGRADATIONS, Degradation
 from fusion_env.errors import ConfigError, SnapshotError
@@ -127,7 +127,8 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ## Arguments
 
     Args:
-        preset: ``"tiny"``, ``"bench"``, ``"demo"`` or ``"paper"``.
+        preset: ``"tiny"``, ``"bench"``, ``"demo"`` or ``"paper"``: the size.
+        task: One of `fusion_env.tasks.names`, the situation; None for the preset as it is.
         render_mode: ``"rgb_array"``, ``"human"`` (needs a display) or None.
         config: A whole configuration in place of a preset.
         teacher: Name of a teacher, or a `fusion_env.teachers.Teacher` made in Python.
@@ -153,6 +154,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self,
         preset: str = "demo",
         *,
+        task: str | None = None,
         render_mode: str | None = None,
         config: DistillConfig | None = None,
         teacher: Teacher | str | None = None,
@@ -163,7 +165,9 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
             overrides["teacher"], teacher = teacher, None
         if config is not None and not isinstance(config, DistillConfig):
             raise TypeError(f"config must be a DistillConfig. Got {type(config).__name__}; settings are keywords")
-        config = preset_config(preset, **overrides) if config is None else config.replace(**overrides)
+        if config is not None and task is not None:
+            raise ConfigError(f"a config is whole: leave out task={task!r}, or make it by fusion_env.tasks.config")
+        config = tasks.config(task, preset, **overrides) if config is None else config.replace(**overrides)
         self._setup(build_task(config, source=source, teacher=teacher), render_mode)
 
     @classmethod

@@ -35,7 +35,8 @@ NOT_IN_KEY = frozenset(
     {
         # In the bank's key, which the key holds.
         *("data", "data_root", "scenes", "scene_height", "scene_width", "data_seed"),
-        *("small_images", "bit_depth", "stretch"),
+        *("conditions", "test_conditions", "train_limit", "small_images", "bit_depth", "stretch"),
+        "camera",  # of what is scored
         *("crop_size", "bank_size"),
         *("teacher", "teacher_weights", "teacher_context"),
         # Decide what stage 0 starts from and the network of its loss, whose tensors are hashed.

@@ -106,6 +106,8 @@ def open_pairs(config: DistillConfig) -> PairSource:
         minimum_size=max(config.crop_size, config.score_size or SMALLEST_SCORED),
         scale=config.scale,
         root=config.data_root,
+        conditions=config.conditions,
+        test_conditions=config.test_conditions,
     )
     return open_source(config.data, settings)
 
@@ -346,7 +348,7 @@ def _assemble(
 ) -> DistillationTask:
     """Take the steps from a configuration to a task: data, networks, banks, scorer, stage 0."""
     device, folder = resolve_device(config.device), cache_folder(config.cache_dir)
-    splits = make_splits(source, config.data_seed)
+    splits = make_splits(source, config.data_seed, config.train_limit)
     teacher, features, quality = _load_networks(config, teacher, device)
     train_plan, score_plan = _plan_crops(config, source, splits)
     _verify(source, folder, progress)

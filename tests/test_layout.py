@@ -40,7 +40,7 @@ FLOORS = {
     "fusion_env": (
         *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads"),
         *("data", "perception", "metrics", "teachers"),
-        *("settings", "config", "identity", "cache", "jpeg", "degradation", "action", "losses", "updates"),
+        *("settings", "config", "tasks", "identity", "cache", "jpeg", "degradation", "action", "losses", "updates"),
         *("stored_images", "places", "crop_bank", "snapshot", "whole_images", "target_features"),
         *("captured", "round_tensors", "distillation", "scoring", "observation", "report", "stage0", "task"),
         *("run", "info", "render", "env", "workers", "sb3_vec_env", "vector_env", "surrogate"),

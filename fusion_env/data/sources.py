@@ -30,6 +30,8 @@ class SourceSettings:
         minimum_size: Shortest side in pixels that the user of the images needs.
         scale: How the values of a folder's 16-bit files become levels.
         root: Where a published data set lies; None = in a folder of its name.
+        conditions: Conditions of the procedural scenes for training, which take turns; none = drawn for each.
+        test_conditions: Those of the scenes for reward and report.
     """
 
     scenes: int
@@ -40,6 +42,8 @@ class SourceSettings:
     minimum_size: int
     scale: Scale = field(default_factory=Scale)
     root: str | None = None
+    conditions: tuple[str, ...] = ()
+    test_conditions: tuple[str, ...] = ()
 
 
 sources: Registry[Callable[[SourceSettings], PairSource]] = Registry("data source")
@@ -98,7 +102,14 @@ def _root(name: str, root: str | None) -> Path:
 
 @sources.register("procedural")
 def _open_scenes(settings: SourceSettings) -> PairSource:
-    return SplitScenes(settings.scenes, settings.scene_height, settings.scene_width, settings.seed)
+    return SplitScenes(
+        settings.scenes,
+        settings.scene_height,
+        settings.scene_width,
+        settings.seed,
+        settings.conditions,
+        settings.test_conditions,
+    )
 
 
 def _open_other(text: str, settings: SourceSettings) -> PairSource:

@@ -25,6 +25,8 @@ class SplitScenes(PairSource):
         height: Rows of every picture, at least 64.
         width: Columns of every picture, at least 64.
         seed: Which scenes, 0 to 999,999.
+        conditions: Conditions of the scenes for training, which take turns; none = drawn for each.
+        test_conditions: Those of the scenes for reward and report.
         names: Names of the pairs, such as ``training_00012``.
         sizes: Height and width of every pair.
         split_names: The three lists.
@@ -39,6 +41,8 @@ class SplitScenes(PairSource):
     height: int
     width: int
     seed: int = 0
+    conditions: tuple[str, ...] = ()
+    test_conditions: tuple[str, ...] = ()
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     sizes: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
     split_names: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
@@ -53,7 +57,13 @@ class SplitScenes(PairSource):
         few = tenth(self.count)
         counts = {"train": self.count - 2 * few, "reward": few, "val": few}
         parts = {
-            part: ProceduralScenes(counts[part], self.height, self.width, scene_seed(purpose, self.seed))
+            part: ProceduralScenes(
+                counts[part],
+                self.height,
+                self.width,
+                scene_seed(purpose, self.seed),
+                (self.conditions if part == "train" else self.test_conditions) or None,
+            )
             for part, purpose in _PURPOSES.items()
         }
         split_names = {

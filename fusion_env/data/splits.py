@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,7 +27,11 @@ class Splits:
     report: tuple[int, ...]
 
 
-def make_splits(source: PairSource, seed: int) -> Splits:
+_LIMIT = 2
+"""Random stream of the seed for the choice of training pairs."""
+
+
+def make_splits(source: PairSource, seed: int, train_limit: int | None = None) -> Splits:
     """Split a source, the same way for the same names and seed.
 
     Frames of one scene have neighbouring names, and a student that was trained on one of them knows the others. Splits
@@ -41,6 +45,7 @@ def make_splits(source: PairSource, seed: int) -> Splits:
     Args:
         source: The pairs.
         seed: Seed of the place of the blocks, at least 0.
+        train_limit: Keep at most so many training pairs, a seeded choice; None keeps all.
 
     Returns:
         The three parts, none of them empty.
@@ -48,7 +53,14 @@ def make_splits(source: PairSource, seed: int) -> Splits:
     Raises:
         DataError: If there are too few pairs to fill all parts, or a pair stands in two lists.
     """
-    rng = np.random.default_rng(seed)
+    splits = _make_splits(source, np.random.default_rng(seed))
+    if train_limit is None or train_limit >= len(splits.train):
+        return splits
+    chosen = np.random.default_rng([seed, _LIMIT]).choice(splits.train, train_limit, replace=False)
+    return replace(splits, train=tuple(sorted(chosen.tolist())))
+
+
+def _make_splits(source: PairSource, rng: np.random.Generator) -> Splits:
     if source.split_names is not None:
         return _listed_splits(source, source.split_names, rng)
     if len(source) < 3:

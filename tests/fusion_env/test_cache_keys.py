@@ -36,6 +36,8 @@ def others(settings: S) -> dict[str, S]:
             return not value
         if isinstance(value, (int, float)):
             return value + 1
+        if "conditions" in item.name:
+            return ("fog",)
         return "another" if "str" in str(item.type) else item.metadata["low"] or 1
 
     return {

@@ -137,7 +137,7 @@ class ProceduralScenes(PairSource):
         height: Rows of every picture, at least 64.
         width: Columns of every picture, at least 64.
         seed: Start of the sequence.
-        condition: One of ``CONDITIONS`` for all pairs; None: drawn for each.
+        condition: One of ``CONDITIONS`` for all pairs, or several that take turns; None: drawn for each.
         names: Names of the pairs, such as ``scene_00012``.
         sizes: Height and width of every pair.
         classes: Names of the labelled classes.
@@ -147,7 +147,7 @@ class ProceduralScenes(PairSource):
     height: int
     width: int
     seed: int = 0
-    condition: str | None = None
+    condition: str | tuple[str, ...] | None = None
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)
     sizes: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
     name = "procedural"
@@ -155,7 +155,8 @@ class ProceduralScenes(PairSource):
 
     def __post_init__(self) -> None:
         """Check the arguments and name the pairs."""
-        _check_condition(self.condition)
+        for condition in self._conditions:
+            _check_condition(condition)
         if self.count < 1:
             raise ConfigError(f"count must be at least 1, got {self.count}")
         if self.seed < 0:
@@ -169,7 +170,11 @@ class ProceduralScenes(PairSource):
         if not 0 <= index < self.count:
             raise IndexError(f"index must lie in 0..{self.count - 1}, got {index}")
         seed = int(np.random.SeedSequence([self.seed, index]).generate_state(1)[0])
-        return render_scene(seed, self.height, self.width, self.condition)
+        return render_scene(seed, self.height, self.width, self._conditions[index % len(self._conditions)])
+
+    @property
+    def _conditions(self) -> tuple[str | None, ...]:
+        return self.condition if isinstance(self.condition, tuple) else (self.condition,)
 
     def load(self, index: int) -> ImagePair:
         """Render pair ``index`` as an image pair."""
@@ -184,5 +189,5 @@ class ProceduralScenes(PairSource):
         """Hash of the parameters and of the rendering's version; equal exactly if all pixels are."""
         text = f"procedural/{SCENE_VERSION}/{self.count}/{self.height}/{self.width}/{self.seed}"
         if self.condition is not None:
-            text += f"/{self.condition}"
+            text += f"/{'+'.join(map(str, self._conditions))}"
         return hashlib.sha256(text.encode()).hexdigest()
