@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from experiments.benchmarking.executors import Resources, map_runs
 from experiments.benchmarking.figures import draw_learning_curves, draw_schedules
-from experiments.benchmarking.grid import Grid
+from experiments.benchmarking.grid import LONG_CONTROL, Grid
 from experiments.benchmarking.page import results_page
 from experiments.benchmarking.table import RAW_FILE, Row, raw_row
 from experiments.output import write_csv, write_text
@@ -50,9 +50,10 @@ def benchmark(
             bar.update()
             bar.set_postfix_str(f"{job.run_dir.parent.name}/{job.run_dir.name}")
     summaries = [finished[cell.job.run_dir] for cell in cells]
-    rows = [raw_row(cell, summary) for cell, summary in zip(cells, summaries, strict=True)]
+    rows = [raw_row(cell, summary, command) for cell, summary in zip(cells, summaries, strict=True)]
     write_csv(out / RAW_FILE, rows)
-    draw_learning_curves(cells, out / "learning_curves.png")
-    draw_schedules(cells, out / "schedules.png")
+    curves = [cell for cell in cells if cell.policy != LONG_CONTROL]  # its rounds are others
+    draw_learning_curves(curves or cells, out / "learning_curves.png")
+    draw_schedules(curves or cells, out / "schedules.png")
     write_text(out / RESULTS_FILE, results_page(grid, cells, rows, summaries, command))
     return rows

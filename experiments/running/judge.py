@@ -1,5 +1,6 @@
 """Let a frozen agent act in runs with seeds that it has not seen: the second half of the `across` protocol."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,42 @@ from experiments.running.learn import make_env
 from experiments.running.normalisation import normalized_as_learned
 from experiments.running.reports import delivered_reports
 from experiments.running.rounds import round_row
+from fusion_env.report import Report
 from fusion_env.run import LastRun
 from fusion_env.task import DistillationTask
 from student.weights import save_state
 
-__all__ = ["FrozenRun", "frozen_result", "frozen_seed", "run_frozen"]
+__all__ = ["FrozenRun", "frozen_result", "frozen_seed", "mean_reports", "ranked_reports", "run_frozen"]
 
 # Learning uses the streams of the seed itself; these are children of it.
 _PURPOSE = 1
 
 FrozenRun = dict[str, Any]
 """``seed``, ``rounds``, ``return`` (sum of rewards), ``diverged``, ``best_round``, ``report`` (`delivered_reports`)."""
+
+_WORST = {"e": 0.0, "mae": 1.0, "ssim_teacher": 0.0}
+"""What a run that failed counts as where policies are ranked, whatever it delivers: breaking must not pay."""
+
+
+def mean_reports(judged: Sequence[FrozenRun]) -> dict[str, Report]:
+    """Return the scores of what runs deliver, averaged over them."""
+    return _average([run["report"] for run in judged])
+
+
+def ranked_reports(judged: Sequence[FrozenRun], failed: Sequence[bool]) -> dict[str, Report]:
+    """Average likewise, but with E = 0 and an MAE of 1 for the runs that failed."""
+    return _average([_worst(run["report"]) if lost else run["report"] for run, lost in zip(judged, failed, strict=True)])
+
+
+def _worst(reports: dict[str, Report]) -> dict[str, Report]:
+    return {name: report if name == "teacher" else report | _WORST for name, report in reports.items()}
+
+
+def _average(reports: Sequence[dict[str, Report]]) -> dict[str, Report]:
+    return {
+        name: {key: float(np.mean([one[name][key] for one in reports])) for key in report}
+        for name, report in reports[0].items()
+    }
 
 
 def frozen_seed(seed: int, index: int) -> int:

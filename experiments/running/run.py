@@ -21,7 +21,7 @@ from experiments.running.directory import RunDirectory
 from experiments.running.divergence import has_finite_weights
 from experiments.running.figures import draw_preview, draw_rewards, report_images, write_images
 from experiments.running.interruption import stop_on_request
-from experiments.running.judge import FrozenRun, frozen_result, frozen_seed, run_frozen
+from experiments.running.judge import FrozenRun, frozen_result, frozen_seed, mean_reports, ranked_reports, run_frozen
 from experiments.running.learn import make_env, new_agent, train_agent
 from experiments.running.reports import comparison_reports, guidance_only
 from fusion_env.data import Progress, no_progress
@@ -216,7 +216,7 @@ def _last_runs(learning: Learning) -> list[FrozenRun]:
 
 def _reports(attempt: Attempt, learning: Learning, judged: list[FrozenRun]) -> dict[str, Report]:
     task, directory = attempt.task, attempt.directory
-    reports = _mean_reports(judged) | comparison_reports(task)
+    reports = mean_reports(judged) | comparison_reports(task)
     if attempt.config.details and not learning["agent_diverged"]:
         rows = sorted(directory.rounds.read(), key=lambda row: int(row["run"]))  # those of several students alternate
         draw_rewards(rows, directory.rewards_figure)
@@ -228,13 +228,6 @@ def _reports(attempt: Attempt, learning: Learning, judged: list[FrozenRun]) -> d
     return reports
 
 
-def _mean_reports(judged: list[FrozenRun]) -> dict[str, Report]:
-    return {
-        name: {key: float(np.mean([run["report"][name][key] for run in judged])) for key in report}
-        for name, report in judged[0]["report"].items()
-    }
-
-
 def _summary(
     attempt: Attempt,
     learning: Learning,
@@ -244,10 +237,14 @@ def _summary(
 ) -> dict[str, Any]:
     task = attempt.task
     frozen = judged if attempt.config.eval_runs else []
+    broken = learning["agent_diverged"] is not None
+    failed = [broken or result.get("diverged", False) for result in judged]  # older versions did not write it down
     summary = {
         "protocol": attempt.config.protocol,
         "report_pairs": len(task.splits.report),
         "report": reports,
+        "ranked": ranked_reports(judged, failed),
+        "failed_runs": sum(failed),
         "best_rounds": [result["best_round"] for result in judged],
         "closer_to_teacher": reports["final"]["mae"] < reports["stage0"]["mae"],
         "diverged_runs": learning["diverged_runs"] + sum(result["diverged"] for result in frozen),
