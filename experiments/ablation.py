@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         seeds=seeds,
         stage0_seeds=seeds if args.stage0_seeds is None else parse_seeds(args.stage0_seeds),
         preset=args.preset,
+        task=args.task,
         settings={"threads": 1} | given_settings(args),
     )
     try:

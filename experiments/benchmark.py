@@ -56,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     resources = Resources(args.workers, tuple(args.gpus), args.gpu_share, args.address)
     again = f"{as_started('python experiments/benchmark.py')} {shlex.join(arguments)}"
     cells = grid.cells(args.out)
-    print(f"{len(cells)} runs of at most {max(cell.job.config.total_rounds for cell in cells)} rounds, executor {args.executor}")
+    print(
+        f"{len(cells)} runs of at most {max(cell.job.config.total_rounds for cell in cells)} rounds, executor {args.executor}"
+    )
     try:
         with interrupt_at_once():
             benchmark(grid, args.out, executor=args.executor, resources=resources, command=again, show=True)
@@ -84,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--data-seeds", nargs="+", metavar="SEED", help=text.format("0-4"))
     known = ", ".join((*policies.names(), LONG_CONTROL))
     agents = parser.add_argument_group("which agents")
-    agents.add_argument("--agents", "--algos", nargs="+", metavar="NAME", help=f"{known}; module:Factory or file.py:Class")
+    agents.add_argument(
+        "--agents", "--algos", nargs="+", metavar="NAME", help=f"{known}; module:Factory or file.py:Class"
+    )
     agents.add_argument(
         "--agent-settings",
         nargs="+",
@@ -106,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _grid(args: argparse.Namespace) -> Grid:
-    fields = given_settings(args, RunConfig)
+    fields = given_settings(args, RunConfig)  # preset and task among them
     agent_settings = settings_by_policy(named_values(fields.pop("agent_settings")))
     across = fields.get("protocol") == "across"
     seeds = parse_seeds(args.seeds)

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from fusion_env import tasks
 from fusion_env.config import (
     PRESETS,
     DataSettings,
@@ -39,6 +40,7 @@ __all__ = [
     "named_values",
     "progress_bar",
     "run_moved",
+    "start_label",
 ]
 
 Options = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -82,10 +84,38 @@ def as_started(text: str) -> str:
 
 
 def add_preset(options: Options, default: str) -> None:
-    """Add ``--preset``, absent from the result like all options if the parser leaves out what is not given."""
-    text = f"starting point of all settings (default: {default})"
-    absent = argparse.SUPPRESS if options.argument_default is argparse.SUPPRESS else default
-    options.add_argument("--preset", choices=PRESETS.names(), default=absent, help=text)
+    """Add ``--preset`` and ``--task``, from which all settings start, and ``--list-tasks``.
+
+    They are absent from the result like all options if the parser leaves out what is not given.
+    """
+    absent = options.argument_default is argparse.SUPPRESS
+    text = f"starting point of all settings, a size (default: {default})"
+    options.add_argument(
+        "--preset", choices=PRESETS.names(), default=argparse.SUPPRESS if absent else default, help=text
+    )
+    text = "situation, whose settings go over the preset's (default: the preset as it is)"
+    options.add_argument("--task", choices=tasks.names(), default=argparse.SUPPRESS if absent else None, help=text)
+    text = "show what each task is and why, then exit"
+    options.add_argument("--list-tasks", action=_ListTasks, nargs=0, default=argparse.SUPPRESS, help=text)
+
+
+def start_label(preset: str, task: str | None) -> str:
+    """Return what settings start from, for the name of a directory.
+
+    >>> start_label("bench", None), start_label("bench", "few")
+    ('bench', 'bench-few')
+    """
+    return preset if task is None else f"{preset}-{task}"
+
+
+class _ListTasks(argparse.Action):
+    """Show the tasks with their settings and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        for task in map(tasks.get, tasks.names()):
+            own = ", ".join(f"{name}={value!r}" for name, value in task.settings.items())
+            print(f"{task.name}\n  {task.summary}\n  {task.why}\n  {own}")
+        parser.exit()
 
 
 def add_settings(
@@ -119,18 +149,21 @@ def add_settings(
 
 
 class _HelpSettings(argparse.Action):
-    """Show the settings of the environment and exit; of what follows, only ``--preset`` is read."""
+    """Show the settings of the environment and exit; of what follows, only ``--preset`` and ``--task`` are read."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
         default_preset, names = self.const
         following = argparse.ArgumentParser(prog=parser.prog, add_help=False)
         add_preset(following, getattr(namespace, "preset", default_preset))
-        preset = following.parse_known_args(values)[0].preset
-        title = f"All settings of the environment, with their values in the preset {preset} and their ranges."
+        following.set_defaults(task=getattr(namespace, "task", None))
+        chosen = following.parse_known_args(values)[0]
+        what = f"{chosen.preset}, task {chosen.task}" if chosen.task else chosen.preset
+        title = f"All settings of the environment, with their values in the preset {what} and their ranges."
+        shown = what, tasks.config(chosen.task, chosen.preset)
         page = argparse.ArgumentParser(usage=argparse.SUPPRESS, add_help=False, description=title)
         for title, group in _GROUPS.items():
             members = [item.name for item in dataclasses.fields(group) if item.name in names]
-            add_fields(page.add_argument_group(title, group.__doc__), DistillConfig, members, preset=preset)
+            add_fields(page.add_argument_group(title, group.__doc__), DistillConfig, members, shown=shown)
         page.print_help()
         parser.exit()
 
@@ -142,7 +175,12 @@ def add_device(options: Options) -> None:
 
 
 def add_fields(
-    options: Options, config: type, names: Collection[str], *, hidden: bool = False, preset: str | None = None
+    options: Options,
+    config: type,
+    names: Collection[str],
+    *,
+    hidden: bool = False,
+    shown: tuple[str, DistillConfig] | None = None,
 ) -> None:
     """Add one option for each of some fields of a configuration; those not given are absent from the result.
 
@@ -151,13 +189,13 @@ def add_fields(
         config: Dataclass whose fields have `help` and `choices` in their metadata.
         names: The fields.
         hidden: Leave them out of the help.
-        preset: Preset whose values the help shows, with the ranges.
+        shown: Name of a configuration whose values the help shows, with the ranges, and itself.
     """
     for item in dataclasses.fields(config):
         if item.name not in names:
             continue
         option = f"--{item.name.replace('_', '-')}"
-        text = item.metadata["help"] + (f" ({preset}: {_value_and_range(item, preset)})" if preset else "")
+        text = item.metadata["help"] + (f" ({shown[0]}: {_value_and_range(item, shown[1])})" if shown else "")
         common: dict[str, Any] = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS if hidden else text}
         kind = type_name(item)
         if kind == "bool":
@@ -168,8 +206,8 @@ def add_fields(
             options.add_argument(option, type=_reader(kind), choices=item.metadata["choices"], **common)
 
 
-def _value_and_range(item: dataclasses.Field, preset: str) -> str:
-    value = getattr(PRESETS.get(preset), item.name)
+def _value_and_range(item: dataclasses.Field, config: DistillConfig) -> str:
+    value = getattr(config, item.name)
     if isinstance(value, bool):
         shown = "on" if value else "off"
     elif isinstance(value, tuple):

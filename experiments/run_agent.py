@@ -29,6 +29,7 @@ from experiments.command_line import (
     make_parser,
     named_values,
     progress_bar,
+    start_label,
 )
 from experiments.running import policies
 from experiments.running.config import RunConfig
@@ -100,7 +101,7 @@ def _add_options(parser: argparse.ArgumentParser, algo: dict[str, Any]) -> None:
     agent.add_argument("--eval-policy", type=Path, metavar="FILE", help="judge this saved agent as it is (across)")
     add_fields(agent, RunConfig, ("normalize",))
     where = parser.add_argument_group("where results go")
-    text = "directory for the results (default: runs/NAME of preset and time, in the working directory)"
+    text = "directory for the results (default: runs/NAME of preset, task and time, in the working directory)"
     where.add_argument("--out", type=Path, metavar="DIR", help=text)
     where.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in DIR; takes no other option")
     add_fields(where, RunConfig, ("checkpoint_every", "details"))
@@ -129,7 +130,8 @@ def _new(args: argparse.Namespace) -> tuple[RunConfig, Path]:
         **fields,
     )
     label = Path(name.split(":")[0]).stem
-    title = f"{label}-{preset_name}-{config.protocol}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    start, now = start_label(preset_name, config.task), time.strftime("%Y%m%d-%H%M%S")
+    title = f"{label}-{start}-{config.protocol}-seed{config.seed}-{now}"
     return config, getattr(args, "out", Path("runs") / title)
 
 
@@ -149,7 +151,7 @@ def _resumed(args: argparse.Namespace) -> tuple[RunConfig, Path]:
 
 
 def _print_start(config: RunConfig, used: dict[str, str], run_dir: Path) -> None:
-    print(f"preset {config.preset}, agent {config.agent}, protocol {config.protocol}, seed {config.seed}")
+    print(f"{config.start}, agent {config.agent}, protocol {config.protocol}, seed {config.seed}")
     judged = f", then {config.eval_runs} run(s) of the frozen agent" if config.eval_runs else ""
     lines = used | ({"policy": config.policy} if config.policy else {})
     beside = f", {config.num_envs} beside each other" if config.num_envs > 1 else ""

@@ -274,11 +274,14 @@ class DistillationTask:
         config, splits = self.config, self.splits
         given = given_in_python(self.source, None)["data"]
         scale = "" if config.data == given else config.scale.describe()  # of files
+        limit = ["train_limit"] if config.train_limit == len(splits.train) else []
+        chosen = _in_brackets([*limit, *config.conditions])
+        tested = _in_brackets(config.test_conditions)
         context = "image" if self.teacher.whole_image_only else config.teacher_context
         stage0 = f"{config.student_init}, {config.stage0_rounds} rounds of {self.iterations} iterations"
         return {
-            "data": f"{given if config.data == given else self.source.name}: {len(splits.train)} training, "
-            f"{len(splits.reward)} reward, {len(splits.report)} report pairs{scale and ', ' + scale}",
+            "data": f"{given if config.data == given else self.source.name}: {len(splits.train)} training{chosen}, "
+            f"{len(splits.reward)} reward, {len(splits.report)} report pairs{tested}{scale and ', ' + scale}",
             "scored": self._describe_scored(),
             "teacher": f"{self.teacher.describe()}, targets per {context}",
             "student": f"stage 0: {stage0}",
@@ -295,6 +298,10 @@ class DistillationTask:
         what = "whole images" if config.score_size is None else f"crops of {config.score_size}"
         drawn = f"{config.score_images} of " if config.score_images is not None else ""
         return f"{drawn}{count} {what} of the reward split"
+
+
+def _in_brackets(words: Sequence[str]) -> str:
+    return f" ({', '.join(words)})" if words else ""
 
 
 @own_numerics()

@@ -14,7 +14,7 @@ from fusion_env.config import preset as preset_config
 from fusion_env.registry import Registry
 from fusion_env.settings import shown
 
-__all__ = ["TASKS", "Task", "config", "departures", "get", "names", "register"]
+__all__ = ["TASKS", "Task", "config", "described", "get", "names", "register"]
 
 # All images, in every round, as the report has them: a reward that does not hang on what was drawn.
 _SCORED_WHOLE = {"score_size": None, "score_crops": None, "score_images": None}
@@ -94,17 +94,25 @@ def config(name: str | None, preset: str = "bench", **changes: Any) -> DistillCo
     return preset_config(preset, **{**(get(name).settings if name is not None else {}), **changes})
 
 
-def departures(name: str, config: DistillConfig) -> str:
-    """Say where a configuration departs from the task that it is called by; empty if it does not.
+def described(config: DistillConfig, name: str | None, preset: str) -> str:
+    """Say what a configuration started from, and where it left the task that it is called by.
 
-    >>> departures("few", config("few", train_limit=12))
-    'train_limit=12 in place of 8'
+    Args:
+        config: The configuration.
+        name: Its task, if it has one.
+        preset: Its preset.
+
+    >>> described(config("few", train_limit=12), "few", "bench")
+    'preset bench, task few (but train_limit=12 in place of 8)'
     """
-    return ", ".join(
+    if name is None:
+        return f"preset {preset}"
+    left = ", ".join(
         f"{setting}={shown(getattr(config, setting))} in place of {shown(value)}"
         for setting, value in get(name).settings.items()
         if getattr(config, setting) != value
     )
+    return f"preset {preset}, task {name}" + (f" (but {left})" if left else "")
 
 
 register(

@@ -57,7 +57,8 @@ class Grid:
         data_seeds: Draws of the data: scenes, splits, crops; empty means the task's. They and `stage0_seeds` take turns
             over `seeds`, so that all combinations come before one comes again.
         preset: Starting point of the settings.
-        settings: Fields of `DistillConfig` that differ from task and preset.
+        task: Name of the task whose settings go over the preset's; None for the preset as it is.
+        settings: Fields of `DistillConfig` that differ from both.
         runs: Learning runs; policies that do not learn have none under `across`.
         eval_runs: Runs of the frozen policy (`across`).
         agent_settings: For some of the policies, settings of the agent that differ from the policy's own.
@@ -71,6 +72,7 @@ class Grid:
     stage0_seeds: tuple[int, ...] = (0, 1, 2)
     data_seeds: tuple[int, ...] = ()
     preset: str = "bench"
+    task: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     runs: int = 1
     eval_runs: int = 0
@@ -111,6 +113,20 @@ class Grid:
     def is_tuning(self) -> bool:
         """Whether the seeds are for choosing settings, so that the results must not be reported."""
         return self.seeds[0] >= TUNING_SEEDS_FROM
+
+    @property
+    def base(self) -> DistillConfig:
+        """What all runs have in common, but for what the grid varies.
+
+        Raises:
+            FusionEnvError: A setting is out of range, or there is no such preset or task.
+        """
+        return tasks.config(self.task, self.preset, **self.settings)
+
+    @property
+    def start(self) -> str:
+        """Say what the settings start from, for people."""
+        return tasks.described(self.base, self.task, self.preset)
 
     def cells(self, out: Path) -> list[Cell]:
         """Return all runs in a fixed order, each with its directory under `out`.

@@ -62,8 +62,8 @@ def _head(grid: Grid, cells: Sequence[Cell]) -> list[str]:
     draws = sorted({cell.data_seed for cell in cells})
     lines += [
         *([f"Settings of agents other than their own: {changed}.", ""] if changed else []),
-        f"Preset `{grid.preset}`: {judged}. Seeds {_listed(grid.seeds)}; the stage-0 seeds {_listed(grid.stage0_seeds)} "
-        f"and the draws of the data {_listed(draws)} take turns.",
+        f"Settings of {grid.start}: {judged}. Seeds {_listed(grid.seeds)}; the stage-0 seeds "
+        f"{_listed(grid.stage0_seeds)} and the draws of the data {_listed(draws)} take turns.",
         "A *start* is a stage-0 student on a draw of the data. Interquartile means over starts with 95 % intervals (expanded "
         f"bootstrap). *Less {CONTROL}*: the mean difference from the same starts, seeds and draws with Student's 95 % "
         "interval; its probability is corrected for the number of policies. The table is sorted by it. A run that failed "

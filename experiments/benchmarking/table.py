@@ -200,7 +200,12 @@ def _floor_line(rows: Sequence[Row], name: str, header: Sequence[str]) -> list[s
     """Say what there is without training: one value for each start, whoever ran."""
     values = {_unit(row): (row[f"{name}_gap"], row.get(f"{name}_mae", np.nan)) for row in rows}
     gap, mae = np.mean(list(values.values()), axis=0)
-    known = {"policy": _FLOORS[name], "starts": str(len(values)), "final gap": f"{gap:.3f}", "MAE to teacher": f"{mae:.3f}"}
+    known = {
+        "policy": _FLOORS[name],
+        "starts": str(len(values)),
+        "final gap": f"{gap:.3f}",
+        "MAE to teacher": f"{mae:.3f}",
+    }
     return [known.get(title, "") for title in header]
 
 

@@ -20,7 +20,7 @@ from experiments.paper.table1 import METRICS, score
 from experiments.running.directory import RunDirectory
 from fusion_env import teachers
 from fusion_env.action import decode_action
-from fusion_env.config import MACHINE_ONLY, preset
+from fusion_env.config import MACHINE_ONLY
 from fusion_env.data import data_sets
 from fusion_env.errors import MissingRequirementsError
 
@@ -96,7 +96,7 @@ def ablation(
     cells = variant_cells(grid, action, out)
     task = cells[0][1].job.config.env
     teacher = teacher_method(task.teacher, task.teacher_weights, task.device)
-    whole = preset(grid.preset, **grid.settings).to_dict() | {"teacher": teacher.origin, "data": task.data}
+    whole = grid.base.to_dict() | {"teacher": teacher.origin, "data": task.data}
     settings = {
         "agent": grid.policies[0],
         "task": {name: value for name, value in whole.items() if name not in MACHINE_ONLY},
@@ -119,7 +119,7 @@ def ablation(
     write_csv(out / "teacher.csv", [row for row in rows if row["variant"] == TEACHER])
     starts = sorted({(cell.seed, cell.stage0_seed) for _, cell in cells})
     told = {
-        "Task": f"preset `{grid.preset}` with {grid.settings}, agent `{grid.policies[0]}`",
+        "Task": f"{grid.start} with {grid.settings}, agent `{grid.policies[0]}`",
         "Teacher": teacher.origin,
         "Seeds": ", ".join(f"{seed} from start {start}" for seed, start in starts),
         "Tested on": ", ".join(f"{one.name} ({len(one.indices)} pairs)" for one in sets),

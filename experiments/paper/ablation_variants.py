@@ -11,7 +11,6 @@ import agents
 from experiments.benchmarking.executors import map_runs
 from experiments.benchmarking.grid import TUNING_SEEDS_FROM, Cell, Grid
 from experiments.running.directory import RunDirectory
-from fusion_env.config import preset
 from fusion_env.errors import ConfigError
 
 __all__ = ["FULL", "RUNS", "TEACHER", "VARIANTS", "Variant", "best_action", "check_grid", "variant_cells"]
@@ -65,7 +64,7 @@ def check_grid(grid: Grid) -> None:
     """
     if grid.protocol != "online" or len(grid.policies) != 1 or max(len(grid.teachers), len(grid.data)) > 1:
         raise ConfigError("an ablation is of one agent, one teacher and one data set, with protocol 'online'")
-    task = preset(grid.preset, **grid.settings)
+    task = grid.base
     for name, whole in _WHOLE.items():
         if getattr(task, name) != whole:
             raise ConfigError(f"{name} must be {whole!r}: rows take parts of it away. Got {getattr(task, name)!r}")

@@ -49,7 +49,7 @@ def report_page(runs: Sequence[RecordedRun]) -> str:
 
 def _card(run: RecordedRun) -> str:
     config, done = run.config, f"{len(run.rows)} of {run.config.total_rounds} rounds"
-    what = f"{config.agent} \N{MIDDLE DOT} {config.protocol} \N{MIDDLE DOT} preset {config.preset}, seed {config.seed}"
+    what = f"{config.agent} \N{MIDDLE DOT} {config.protocol} \N{MIDDLE DOT} {config.start}, seed {config.seed}"
     return (
         f'<article class="card"><h2>{escape(run.name)}</h2><p>{escape(what)}</p>'
         f'<p><b class="state">{_state(run)}</b> {done}</p>{_outcome(run)}</article>'

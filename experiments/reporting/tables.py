@@ -7,7 +7,8 @@ from typing import Any
 
 from experiments.reporting.recorded import RecordedRun
 from experiments.running.summary_table import report_rows, report_sentences
-from fusion_env.config import PRESETS, DistillConfig
+from fusion_env import tasks
+from fusion_env.config import DistillConfig
 
 __all__ = ["score_section", "setting_section", "version_section"]
 
@@ -33,10 +34,12 @@ def setting_section(runs: Sequence[RecordedRun]) -> str:
     """Show the settings that differ, between the runs or from the preset, and then all."""
     settings = {run.name: _settings(run) for run in runs}
     if len(runs) == 1:
-        preset = PRESETS.get(runs[0].config.preset)
-        columns = settings | ({f"preset {runs[0].config.preset}": _env(preset)} if preset else {})
-        caption, nothing = "What differs from the preset", "All settings of the task are the preset's."
-        names = [name for name in _env(runs[0].config.env) if len(columns) > 1]
+        config = runs[0].config
+        start = f"preset {config.preset}" + (f", task {config.task}" if config.task else "")
+        columns = settings | {start: _env(tasks.config(config.task, config.preset))}
+        what = start.partition(" ")[0] if config.task is None else "preset and task"
+        caption, nothing = f"What differs from {what}", f"All settings are those of {what}."
+        names = list(_env(config.env))
     else:
         columns, names = settings, list(dict.fromkeys(name for values in settings.values() for name in values))
         caption, nothing = "What differs between the runs", "All settings are the same."

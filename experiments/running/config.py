@@ -6,6 +6,7 @@ import reprlib
 from dataclasses import dataclass, field, fields
 from typing import Any, get_origin
 
+from fusion_env import tasks
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError, unknown_name
 from fusion_env.settings import type_name
@@ -14,9 +15,10 @@ __all__ = ["PROTOCOLS", "RunConfig"]
 
 # NumPy's global generator, from which Stable-Baselines3 draws, takes no higher one.
 _MAX_SEED = 2**32 - 1
-_VERSION = 4
-# Version 3 had no `num_envs`, version 2 neither `normalize` nor `checkpoint_every`; their defaults are what they did.
-_READABLE = (2, 3, _VERSION)
+_VERSION = 5
+# Version 4 had no `task`, version 3 no `num_envs`, version 2 neither `normalize` nor `checkpoint_every`; their defaults
+# are what they did.
+_READABLE = (2, 3, 4, _VERSION)
 # NaN, the third constant of JSON in Python, is not among them: it equals nothing, not even itself in the file.
 _INFINITE = {"Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -37,7 +39,8 @@ class RunConfig:
     """
 
     env: DistillConfig = field(metadata={"help": "The distillation task."})
-    preset: str = _setting("demo", "The preset that the task started from, for people.")
+    preset: str = _setting("demo", "The preset that the settings of env started from, for people.")
+    task: str | None = _setting(None, "The named task whose settings went over the preset's, for people and tables.")
     agent: str = _setting("reinforce", "Name known to `agents.make`.")
     agent_settings: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Settings that replace those of the agent's file."}
@@ -103,6 +106,11 @@ class RunConfig:
             kind: Any = dict if get_origin(item.type) is dict else item.type
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
                 raise ConfigError(f"{item.name} must be {type_name(item)}. Got {reprlib.repr(value)}")
+
+    @property
+    def start(self) -> str:
+        """What the settings of the task started from, for people."""
+        return tasks.described(self.env, self.task, self.preset)
 
     @property
     def learning_rounds(self) -> int:

@@ -39,7 +39,9 @@ def mean_reports(judged: Sequence[FrozenRun]) -> dict[str, Report]:
 
 def ranked_reports(judged: Sequence[FrozenRun], failed: Sequence[bool]) -> dict[str, Report]:
     """Average likewise, but with E = 0 and an MAE of 1 for the runs that failed."""
-    return _average([_worst(run["report"]) if lost else run["report"] for run, lost in zip(judged, failed, strict=True)])
+    return _average(
+        [_worst(run["report"]) if lost else run["report"] for run, lost in zip(judged, failed, strict=True)]
+    )
 
 
 def _worst(reports: dict[str, Report]) -> dict[str, Report]:

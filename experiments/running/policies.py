@@ -9,8 +9,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 import agents
 from agents.stable_baselines import TD3
 from experiments.running.config import RunConfig
+from fusion_env import tasks
 from fusion_env.action import encode_action, even_action, even_degradation
-from fusion_env.config import DistillConfig, preset
+from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
 
 __all__ = ["EVAL_RUNS", "PolicySetup", "names", "policy_setup", "run_config"]
@@ -53,12 +54,12 @@ def run_config(
         settings: Fields of `DistillConfig` that differ from it, but for those that the policy itself sets.
         learning_runs: What `runs` is where it is not among `fields`; under `across` a policy that cannot learn has 0.
         agent_settings: Settings of the agent that differ from the policy's.
-        **fields: Other fields of `RunConfig`.
+        **fields: Other fields of `RunConfig`; the settings of `task` go over the preset's.
 
     Raises:
         FusionEnvError: There is nothing of a name, or a value is out of range.
     """
-    env = preset(preset_name, **settings)
+    env = tasks.config(fields.get("task"), preset_name, **settings)
     setup = policy_setup(name, env)
     if fields.get("protocol") == "across":
         defaults = {"runs": learning_runs if setup.learns else 0, "eval_runs": EVAL_RUNS}

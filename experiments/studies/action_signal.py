@@ -28,11 +28,12 @@ from experiments.command_line import (
     given_settings,
     make_parser,
     progress_bar,
+    start_label,
 )
 from experiments.output import markdown_table, save_figure, write_csv, write_text
 from experiments.running.policies import policy_setup
+from fusion_env import tasks
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE
-from fusion_env.config import preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
@@ -216,14 +217,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     args = _parser().parse_args(arguments)
     env = FusionDistillEnv.from_task(
-        build_task(preset(args.preset, **given_settings(args), reward="gap"), progress_bar)
+        build_task(tasks.config(args.task, args.preset, **given_settings(args), reward="gap"), progress_bar)
     )
     rows = action_signal(
         env, actions=args.actions, streams=args.streams, horizon=args.horizon, seed=args.seed, show=True
     )
-    table = _table(args.preset, rows)
-    out = args.out or Path("runs") / f"action-signal-{args.preset}"
-    title = f"{args.preset}: {args.actions} actions x {args.streams} streams, held for {args.horizon} rounds"
+    start = start_label(args.preset, args.task)
+    table = _table(start, rows)
+    out = args.out or Path("runs") / f"action-signal-{start}"
+    title = f"{start}: {args.actions} actions x {args.streams} streams, held for {args.horizon} rounds"
     write_csv(out / "action_signal.csv", rows)
     write_text(out / "action_signal.md", f"{title}\n\n{table}\n")
     _draw(rows, args.horizon, title, out / "action_signal.png")

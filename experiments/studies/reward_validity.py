@@ -24,12 +24,21 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.command_line import add_preset, add_settings, exit_on_error, given_settings, make_parser, progress_bar
+from experiments.command_line import (
+    add_preset,
+    add_settings,
+    exit_on_error,
+    given_settings,
+    make_parser,
+    progress_bar,
+    start_label,
+)
 from experiments.evaluation.baselines import FuseLuma, classical, post_processed
 from experiments.output import markdown_table, save_figure, write_csv, write_text
+from fusion_env import tasks
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE, decode_action
 from fusion_env.cache import cache_folder, content_key
-from fusion_env.config import MACHINE_ONLY, TeacherSettings, preset
+from fusion_env.config import MACHINE_ONLY, TeacherSettings
 from fusion_env.crop_bank import build_bank, plan_crops
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError
@@ -344,14 +353,15 @@ def _draw(rows: Sequence[Row], references: Mapping[str, Row], metrics: Sequence[
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     args = _parser().parse_args(arguments)
-    task = build_task(preset(args.preset, **given_settings(args)), progress_bar)
-    out = args.out or Path("runs") / f"reward-validity-{args.preset}"
+    task = build_task(tasks.config(args.task, args.preset, **given_settings(args)), progress_bar)
+    out = args.out or Path("runs") / f"reward-validity-{start_label(args.preset, args.task)}"
     rows, references = reward_validity(
         task, out, count=args.actions, seeds=args.seeds, seed=args.seed, progress=progress_bar
     )
     config = task.config
-    title = f"Preset `{args.preset}`, {task.describe()['data']}; {args.actions} actions x {args.seeds} seeds, runs of "
-    title += f"{config.rounds} rounds of {task.iterations} iterations."
+    title = f"Settings of {tasks.described(config, args.task, args.preset)}; {task.describe()['data']}; "
+    title += f"{args.actions} actions x {args.seeds} seeds, runs of {config.rounds} rounds of {task.iterations} "
+    title += "iterations."
     text = page(title, rows, references, config.score_metrics)
     write_csv(out / "references.csv", [{"method": name, **row} for name, row in references.items()])
     write_text(out / "reward_validity.md", text)
@@ -366,7 +376,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--actions", type=int, default=24, help="constant actions to try")
     parser.add_argument("--seeds", type=int, default=2, help="runs of each action")
     parser.add_argument("--seed", type=int, default=0, help="seed of the actions")
-    parser.add_argument("--out", type=Path, help="directory for the results (default: runs/reward-validity-PRESET)")
+    parser.add_argument("--out", type=Path, help="directory for the results (default: in runs/)")
     add_settings(parser, "bench")
     return parser
 

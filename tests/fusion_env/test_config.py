@@ -87,11 +87,17 @@ def test_unknown_names_suggest_the_nearest() -> None:
         ({"score_metrics": ()}, "score_metrics is empty"),
         ({"teacher": "folder"}, "teacher_weights=DIR"),
         ({"data": ""}, "data must be of type str"),
+        ({"conditions": ["day"], "data": "pairs"}, "conditions=.'day',. are of procedural scenes: leave it out"),
     ],
 )
 def test_bad_values_are_named(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         preset("demo", **changes)
+
+
+def test_an_unknown_condition_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="unknown condition in test_conditions 'nigth'. Did you mean 'night'"):
+        preset("demo", test_conditions=["nigth"])
 
 
 def test_configurations_can_be_keys() -> None:

@@ -23,6 +23,7 @@ _names = st.sampled_from(sorted(CONFIG.to_dict())) | st.text(max_size=8)
 def test_round_trip(tmp_path: Path) -> None:
     config = RunConfig(
         env=preset("tiny"),
+        task="few",
         agent="linear",
         agent_settings={"start": (0.5, -0.5), 3: None},
         protocol="across",
@@ -39,12 +40,12 @@ def test_files_of_the_versions_before_are_read(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.write_config(CONFIG)
     values = json.loads(directory.config_file.read_text())
-    for version, unknown in {3: ["num_envs"], 2: ["normalize", "checkpoint_every"]}.items():
+    for version, unknown in {4: ["task"], 3: ["num_envs"], 2: ["normalize", "checkpoint_every"]}.items():
         for name in unknown:
             del values[name]
         directory.config_file.write_text(json.dumps({**values, "version": version}))
         assert directory.read_config() == CONFIG
-    for version in (1, 5, None, "3", [3]):
+    for version in (1, 6, None, "3", [3]):
         directory.config_file.write_text(json.dumps({**values, "version": version}))
         with pytest.raises(ConfigError, match="format version"):
             directory.read_config()

@@ -50,3 +50,16 @@ def test_numbers_out_of_range() -> None:
         SplitScenes(2, 64, 80)
     with pytest.raises(ConfigError, match="0..999999"):
         SplitScenes(3, 64, 80, seed=1_000_000)
+
+
+def test_conditions_take_turns_in_the_splits_that_they_are_for() -> None:
+    plain = SplitScenes(50, 64, 80)
+    source = SplitScenes(50, 64, 80, conditions=("day",), test_conditions=("night", "fog", "glare"))
+    train, *tested = source.parts
+    assert [train.scene(index).condition for index in (0, 1, 39)] == ["day"] * 3
+    for scenes in tested:
+        conditions = [scenes.scene(index).condition for index in range(len(scenes))]
+        assert conditions == ["night", "fog", "glare", "night", "fog"]
+    assert (source.names, source.sizes) == (plain.names, plain.sizes)
+    others = (SplitScenes(50, 64, 80, conditions=("day",)), SplitScenes(50, 64, 80, test_conditions=("day",)))
+    assert len({scenes.fingerprint() for scenes in (plain, source, *others)}) == 4

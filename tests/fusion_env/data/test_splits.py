@@ -159,3 +159,13 @@ def test_real_lists(reference_dir: Path) -> None:
     splits = make_splits(source, 0)
     assert (len(splits.train), len(splits.reward), len(splits.report)) == (145, 16, 20)
     assert {source.names[index] for index in splits.report} == set(source.split_names["val"])
+
+
+@given(st.integers(10, 60), st.integers(1, 60), seeds)
+@settings(max_examples=20)
+def test_a_limit_chooses_training_pairs_and_leaves_the_rest(count: int, limit: int, seed: int) -> None:
+    whole, few = make_splits(_source(count), seed), make_splits(_source(count), seed, limit)
+    assert (few.reward, few.report) == (whole.reward, whole.report)
+    assert len(few.train) == min(limit, len(whole.train))
+    assert set(few.train) <= set(whole.train)
+    assert few.train == tuple(sorted(few.train)) == make_splits(_source(count), seed, limit).train
