@@ -43,7 +43,7 @@ class FirstPolicy(BaseAlgorithm):
         super().__init__(*positional, **common)
 
     def _setup_model(self) -> None:
-        super()._setup_model()
+        super()._setup_model()  # type: ignore[safe-super]  # algorithms have one
         if self.initial_mean is None and self.initial_std is None:
             return
         if getattr(self, "use_sde", False):

@@ -56,9 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     resources = Resources(args.workers, tuple(args.gpus), args.gpu_share, args.address)
     again = f"{as_started('python experiments/benchmark.py')} {shlex.join(arguments)}"
     cells = grid.cells(args.out)
-    print(
-        f"{len(cells)} runs of at most {max(cell.job.config.total_rounds for cell in cells)} rounds, executor {args.executor}"
-    )
+    most = max(cell.job.config.total_rounds for cell in cells)
+    print(f"{len(cells)} runs of at most {most} rounds, executor {args.executor}")
     try:
         with interrupt_at_once():
             benchmark(grid, args.out, executor=args.executor, resources=resources, command=again, show=True)

@@ -160,7 +160,7 @@ class Grid:
         self, out: Path, policy: str, teacher: str, data: str, seed: int, stage0_seed: int, data_seed: int
     ) -> Cell:
         name, _, weights = teacher.partition("=")
-        varied = {"teacher": name, "teacher_weights": weights or None, "data": data}
+        varied: dict[str, Any] = {"teacher": name, "teacher_weights": weights or None, "data": data}
         varied |= {"stage0_seed": stage0_seed, "data_seed": data_seed}
         eval_runs = self.eval_runs
         if policy == LONG_CONTROL:

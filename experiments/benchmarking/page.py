@@ -64,18 +64,18 @@ def _head(grid: Grid, cells: Sequence[Cell]) -> list[str]:
         *([f"Settings of agents other than their own: {changed}.", ""] if changed else []),
         f"Settings of {grid.start}: {judged}. Seeds {_listed(grid.seeds)}; the stage-0 seeds "
         f"{_listed(grid.stage0_seeds)} and the draws of the data {_listed(draws)} take turns.",
-        "A *start* is a stage-0 student on a draw of the data. Interquartile means over starts with 95 % intervals (expanded "
-        f"bootstrap). *Less {CONTROL}*: the mean difference from the same starts, seeds and draws with Student's 95 % "
-        "interval; its probability is corrected for the number of policies. The table is sorted by it. A run that failed "
-        "counts as E = 0.",
+        "A *start* is a stage-0 student on a draw of the data. Interquartile means over starts with 95 % intervals "
+        f"(expanded bootstrap). *Less {CONTROL}*: the mean difference from the same starts, seeds and draws with "
+        "Student's 95 % interval; its probability is corrected for the number of policies. The table is sorted by it. "
+        "A run that failed counts as E = 0.",
     ]
     if not grid.is_tuning:
         lines.append(
             "*Final gap* is E(student) - E(teacher) on the report split, which no policy sees; *mean reward* the area "
-            "under the reward curve per round. Higher is better, but for the MAE. A run delivers its best student by the "
-            "reward split (*of round*: the median). Beside it stand the student of its last round, and the delivered "
-            "one's output sharpened (unsharp masking) and with more contrast: where these beat the policies, E is cheaper "
-            "to buy than to learn."
+            "under the reward curve per round. Higher is better, but for the MAE. A run delivers its best student by "
+            "the reward split (*of round*: the median). Beside it stand the student of its last round, and the "
+            "delivered one's output sharpened (unsharp masking) and with more contrast: where these beat the policies, "
+            "E is cheaper to buy than to learn."
         )
     if LONG_CONTROL in grid.policies:
         lines.append(

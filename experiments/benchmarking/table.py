@@ -1,18 +1,17 @@
 """The numbers of a benchmark: one row for each run, and a table of the policies on one task with uncertainty."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experiments.benchmarking.grid import CONTROL, Cell
 from experiments.benchmarking.uncertainty import (
     FEWEST_UNITS,
     Difference,
     holm,
-    interquartile_mean,
     make_strata,
+    middle_half,
     paired_difference,
     probability_of_improvement,
     unit_interval,
@@ -139,8 +138,8 @@ def results_table(rows: Sequence[Row], small_sample: Sequence[str] = ()) -> str:
     units = min(len(unit_means(rows, policy, score)) for policy in policies)
     if units < FEWEST_UNITS:
         body.append(
-            f"\n**Intervals are too narrow or missing, differences may be chance: there are only {units} start(s). Give "
-            f"at least {FEWEST_UNITS} combinations of stage-0 seed and data seed, and as many seeds.**"
+            f"\n**Intervals are too narrow or missing, differences may be chance: there are only {units} start(s). "
+            f"Give at least {FEWEST_UNITS} combinations of stage-0 seed and data seed, and as many seeds.**"
         )
     return "\n".join(body)
 
@@ -210,20 +209,13 @@ def _floor_line(rows: Sequence[Row], name: str, header: Sequence[str]) -> list[s
 
 
 def _iqm(rows: Sequence[Row], policy: str, column: str) -> str:
-    values = list(unit_means(rows, policy, column).values())
-    return _shown(lambda drawn: interquartile_mean([drawn]), values, 3)
+    return f"{unit_interval(middle_half, list(unit_means(rows, policy, column).values())):.3f}"
 
 
 def _improvement(rows: Sequence[Row], policy: str, rival: str, score: str) -> str:
     mine, others = (make_strata((row for row in rows if row["policy"] == one), score, UNIT) for one in (policy, rival))
     shares = [probability_of_improvement([ours], [theirs]) for ours, theirs in zip(mine, others, strict=True)]
-    return _shown(lambda drawn: float(drawn.mean()), shares, 2)
-
-
-def _shown(statistic: Callable[[NDArray[np.float64]], float], values: Sequence[float], digits: int) -> str:
-    """Write a statistic with its interval, or alone where there is one unit."""
-    estimate = unit_interval(statistic, values)
-    return f"{estimate.value:.{digits}f}" if np.isnan(estimate.low) else f"{estimate:.{digits}f}"
+    return f"{unit_interval(lambda drawn: drawn.mean(axis=0), shares):.2f}"
 
 
 def _probability(p: float) -> str:

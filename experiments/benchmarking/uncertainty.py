@@ -24,6 +24,7 @@ __all__ = [
     "interquartile_mean",
     "interval",
     "make_strata",
+    "middle_half",
     "normalised_score",
     "paired_difference",
     "probability_of_improvement",
@@ -35,16 +36,20 @@ FEWEST_UNITS = 5
 
 Strata = Sequence[NDArray[np.float64]]
 
+_RESAMPLES = 2000
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % bootstrap interval."""
+    """A number with its 95 % interval, which is NaN where there is none."""
 
     value: float
     low: float
     high: float
 
     def __format__(self, spec: str) -> str:
+        if np.isnan(self.low):
+            return f"{self.value:{spec}}"
         return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
@@ -72,9 +77,14 @@ def interquartile_mean(strata: Strata) -> float:
 
     A quarter of the scores, rounded down, is left out at either end: fewer than four scores are simply averaged.
     """
-    scores = np.sort(np.concatenate([np.asarray(stratum, np.float64) for stratum in strata]))
-    cut = len(scores) // 4
-    return float(scores[cut : len(scores) - cut].mean())
+    return float(middle_half(np.concatenate([np.asarray(stratum, np.float64) for stratum in strata])))
+
+
+def middle_half(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the same mean along the first axis."""
+    ordered = np.sort(scores, axis=0)
+    cut = len(ordered) // 4
+    return ordered[cut : len(ordered) - cut].mean(axis=0)
 
 
 def probability_of_improvement(ours: Strata, theirs: Strata) -> float:
@@ -97,7 +107,7 @@ def probability_of_improvement(ours: Strata, theirs: Strata) -> float:
 
 
 def interval(
-    statistic: Callable[..., float], *samples: Strata, seed: int = 0, resamples: int = 2000, level: float = 0.95
+    statistic: Callable[..., float], *samples: Strata, seed: int = 0, resamples: int = _RESAMPLES, level: float = 0.95
 ) -> Estimate:
     """Estimate a statistic with a percentile bootstrap interval, stratified.
 
@@ -143,20 +153,26 @@ def expanded_level(units: int, level: float = 0.95) -> float:
     return float(1 - 2 * stats.norm.sf(reach))
 
 
-def unit_interval(statistic: Callable[[NDArray[np.float64]], float], units: ArrayLike) -> Estimate:
+def unit_interval(statistic: Callable[..., NDArray[np.float64]], *samples: ArrayLike) -> Estimate:
     """Estimate a statistic with an expanded percentile interval over units.
 
     Args:
-        statistic: Called with units, drawn from all with replacement.
-        units: One row, or one number, for each unit; what belongs together in a row is drawn together.
+        statistic: Called with an array [units, ...] for each of the `samples`; reduces the first axis.
+        *samples: Independent samples of at least two units each: a number for each unit, or a row of numbers that are
+            drawn together.
 
     Returns:
-        The statistic with its interval; without one (NaN) where there is one unit only.
+        The statistic with its interval; without one where a sample is a single unit.
     """
-    table = np.asarray(units, np.float64)
-    if len(table) < 2:
-        return Estimate(statistic(table), np.nan, np.nan)
-    return interval(lambda strata: statistic(strata[0]), [table], level=expanded_level(len(table)))
+    tables = [np.asarray(sample, np.float64) for sample in samples]
+    value, fewest = float(statistic(*tables)), min(map(len, tables))
+    if fewest < 2:
+        return Estimate(value, np.nan, np.nan)
+    rng = np.random.default_rng(0)
+    drawn = [table[rng.integers(len(table), size=(len(table), _RESAMPLES))] for table in tables]
+    tail = 50 * (1 - expanded_level(fewest))
+    low, high = np.percentile(statistic(*drawn), [tail, 100 - tail])
+    return Estimate(value, float(low), float(high))
 
 
 def paired_difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
@@ -210,10 +226,6 @@ def normalised_score(gains: Mapping[Any, float], headroom: Mapping[Any, float]) 
     if not paired_difference(wholes, np.zeros(len(wholes))).low > 0:
         return Estimate(np.nan, np.nan, np.nan)
     if gains.keys() == headroom.keys():
-        pairs = np.array([(gains[unit], headroom[unit]) for unit in gains])
-        return unit_interval(lambda drawn: float(drawn[:, 0].mean() / drawn[:, 1].mean()), pairs)
-    parts = np.array(list(gains.values()))
-    if len(parts) < 2:
-        return Estimate(float(parts.mean() / wholes.mean()), np.nan, np.nan)
-    level = expanded_level(min(len(parts), len(wholes)))
-    return interval(lambda ours, best: float(ours[0].mean() / best[0].mean()), [parts], [wholes], level=level)
+        pairs = [(gains[unit], headroom[unit]) for unit in gains]
+        return unit_interval(lambda drawn: drawn[..., 0].mean(axis=0) / drawn[..., 1].mean(axis=0), pairs)
+    return unit_interval(lambda ours, best: ours.mean(axis=0) / best.mean(axis=0), list(gains.values()), wholes)
