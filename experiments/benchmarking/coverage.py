@@ -99,7 +99,9 @@ def coverage(shape: str, starts: int, repeats: int, seed: int = 0) -> Coverage:
         false_best.append(min(holm(ps)) < 0.05)
         uncorrected.append(min(ps) < 0.05)
         paired.append(ps[0] >= 0.05)
-    middle, score, runs_only = [], [], []
+    middle: list[bool] = []
+    score: list[bool] = []
+    runs_only: list[bool] = []
     for _ in range(max(repeats // 10, 1)):
         gains, best = draw(rng, (starts,)), _HEADROOM + rng.normal(size=starts)
         found = unit_interval(middle_half, gains)
@@ -110,8 +112,8 @@ def coverage(shape: str, starts: int, repeats: int, seed: int = 0) -> Coverage:
         runs = gains[:, None] + draw(rng, (starts, _RUNS))
         within = interval(interquartile_mean, list(runs), resamples=200)
         runs_only.append(within.low <= 0 <= within.high)
-    shares = (paired, middle, score or [np.nan], runs_only, false_best, uncorrected)
-    return Coverage(shape, starts, *(float(np.mean(share)) for share in shares))
+    shares = (paired, middle, score, runs_only, false_best, uncorrected)
+    return Coverage(shape, starts, *(float(np.mean(share)) if share else np.nan for share in shares))
 
 
 def coverage_table(rows: Sequence[Coverage]) -> str:

@@ -7,7 +7,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 import agents
 from experiments.benchmarking.grid import CONTROL, LONG_CONTROL, Cell, Grid
-from experiments.benchmarking.table import RAW_FILE, TASK, Row, results_table
+from experiments.benchmarking.table import RAW_FILE, Row, results_table
 
 __all__ = ["results_page"]
 
@@ -24,14 +24,13 @@ def results_page(
         summaries: The content of each ``summary.json``, in the same order.
         command: How the benchmark was called.
     """
-    tasks = list(dict.fromkeys(tuple(row[name] for name in TASK) for row in rows))
+    tasks = list(dict.fromkeys((cell.teacher, cell.data) for cell in cells))
     small_sample = [name for name in grid.policies if grid.protocol == "online" and _is_off_policy(name)]
     lines = _head(grid, cells)
-    for task in tasks:
-        chosen = [index for index, row in enumerate(rows) if tuple(row[name] for name in TASK) == task]
+    for teacher, data in tasks:
+        chosen = [index for index, cell in enumerate(cells) if (cell.teacher, cell.data) == (teacher, data)]
         if len(tasks) > 1:
-            named = [f"{name} {value}" for name, value in zip(TASK, task, strict=True) if value]
-            lines += [f"## {', '.join(named).capitalize()}", ""]
+            lines += [f"## Teacher {teacher}, data {data}", ""]
         lines += [results_table([rows[index] for index in chosen], small_sample), ""]
         lines += [f"- {name}: {value}" for name, value in summaries[chosen[0]]["used"].items()]
         lines.append("")
@@ -48,7 +47,7 @@ def results_page(
 
 
 def _head(grid: Grid, cells: Sequence[Cell]) -> list[str]:
-    rounds = cells[0].job.config.env.rounds
+    rounds = grid.base.rounds
     judged = (
         f"{rounds} rounds while learning; the student of the last of {grid.runs} run(s) is scored"
         if grid.protocol == "online"
