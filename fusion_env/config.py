@@ -290,6 +290,13 @@ class DistillConfig(MachineSettings, ScoringSettings, TrainingSettings, TeacherS
         ConfigError: A value has the wrong type, is out of range, or contradicts another one.
     """
 
+    def _check_combinations(self) -> None:
+        super()._check_combinations()
+        if self.camera != "none" and self.score_size is not None:
+            raise ConfigError(
+                f"camera={self.camera!r} is of whole images: leave out score_size={self.score_size} and score_crops"
+            )
+
     def check_scenes(self) -> None:
         """Check that procedural scenes are large enough for the crops, where they are what is opened.
 

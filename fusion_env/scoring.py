@@ -129,6 +129,8 @@ def image_values(
     """
     ir, vis, target = images.batch(index)
     fused = fuse(ir, vis, target)
+    if images.clean is not None:
+        ir, vis = images.clean_batch(index)
     chroma = images.chroma_batch(index) if colour and images.chroma is not None else None
     indicators = [name for name in names if name not in _OF_FUSED]
     values = indicator_values(indicators, fused, ir=ir, vis=vis, quality=quality, chroma=chroma)

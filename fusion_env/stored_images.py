@@ -32,6 +32,8 @@ class StoredImages:
         chroma: Cb and Cr of the visible image, uint8 [N, 2, H, W]; None where nobody needs them.
         streamed_to: The device that mini-batches are brought to, for images on the host; None for images that are on
             their device.
+        clean: Infrared and visible luma that metrics compare with, uint8 [N, 2, H, W]; None where those are `ir` and
+            `vis` themselves.
     """
 
     ir: Tensor
@@ -39,6 +41,7 @@ class StoredImages:
     target: Tensor
     chroma: Tensor | None = None
     streamed_to: torch.device | None = None
+    clean: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ir)
@@ -51,6 +54,7 @@ class StoredImages:
     def tensors(self) -> dict[str, Tensor]:
         """Return everything by name."""
         named = {"ir": self.ir, "vis": self.vis, "target": self.target, "chroma": self.chroma}
+        named["clean"] = self.clean
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def batch(self, index: Tensor) -> Batch:
@@ -62,19 +66,33 @@ class StoredImages:
         assert self.chroma is not None
         return self._chosen(self.chroma, index).float().div_(255)
 
+    def clean_batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return infrared and visible luma of some of them to compare with, as in `batch`; only where they differ."""
+        assert self.clean is not None
+        ir, vis = self._chosen(self.clean, index).float().div_(255).split(1, 1)
+        return ir, vis
+
     def _chosen(self, tensor: Tensor, index: Tensor) -> Tensor:
         if self.streamed_to is None:
             return tensor[index]
         return _gathered(tensor, index.cpu(), self.streamed_to).to(self.streamed_to, non_blocking=True)
 
     @staticmethod
-    def empty(count: int, size: tuple[int, int], *, chroma: bool, device: torch.device) -> "StoredImages":
+    def empty(
+        count: int, size: tuple[int, int], *, chroma: bool, clean: bool = False, device: torch.device
+    ) -> "StoredImages":
         """Return room for some images, not filled in."""
 
         def room(channels: int, dtype: torch.dtype = torch.uint8) -> Tensor:
             return torch.empty((count, channels, *size), dtype=dtype, device=device)
 
-        return StoredImages(room(1), room(1), room(1, torch.float16), room(2) if chroma else None)
+        return StoredImages(
+            room(1),
+            room(1),
+            room(1, torch.float16),
+            room(2) if chroma else None,
+            clean=room(2) if clean else None,
+        )
 
     def fill(self, first: int, images: "StoredImages") -> None:
         """Take over some images, from number `first` on."""
@@ -82,9 +100,9 @@ class StoredImages:
             self.tensors()[name][first : first + len(images)].copy_(tensor)
 
 
-def stored_bytes(count: int, pixels: int, *, chroma: bool) -> int:
+def stored_bytes(count: int, pixels: int, *, chroma: bool, clean: bool = False) -> int:
     """Return the memory that some images of so many pixels will take."""
-    return count * pixels * (6 if chroma else 4)
+    return count * pixels * (4 + 2 * chroma + 2 * clean)
 
 
 def _as_numbers(ir: Tensor, vis: Tensor, target: Tensor) -> Batch:

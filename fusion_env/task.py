@@ -297,7 +297,8 @@ class DistillationTask:
         config, count = self.config, sum(map(len, self.scored))
         what = "whole images" if config.score_size is None else f"crops of {config.score_size}"
         drawn = f"{config.score_images} of " if config.score_images is not None else ""
-        return f"{drawn}{count} {what} of the reward split"
+        seen = f", through {config.camera} cameras" if config.camera != "none" else ""
+        return f"{drawn}{count} {what} of the reward split{seen}"
 
 
 def _in_brackets(words: Sequence[str]) -> str:
@@ -357,10 +358,15 @@ def _assemble(
     device, folder = resolve_device(config.device), cache_folder(config.cache_dir)
     splits = make_splits(source, config.data_seed, config.train_limit)
     teacher, features, quality = _load_networks(config, teacher, device)
+    if config.camera != "none" and teacher.whole_image_only:
+        raise ConfigError(
+            f"camera={config.camera!r} needs a teacher that fuses what the cameras see: {teacher.name!r} has results "
+            "of the pairs as they are, and no others"
+        )
     train_plan, score_plan = _plan_crops(config, source, splits)
     _verify(source, folder, progress)
     teacher.check(source.names)
-    whole = WholeImages(source, teacher, folder, device)
+    whole = WholeImages(source, teacher, folder, device, None if config.camera == "none" else config.data_seed)
     whole_scored = _scored_indices(config, splits)
     places = _choose_places(config, source, device, whole_scored)
     new_bank = partial(build_bank, source, folder=folder, device=device, progress=progress)
@@ -473,7 +479,8 @@ def _choose_places(
     if config.score_size is not None and config.score_crops is not None:
         scored = stored_bytes(config.score_crops, config.score_size**2, chroma=config.iqa_colour)
     else:
-        scored = sum(stored_bytes(1, math.prod(source.sizes[index]), chroma=True) for index in whole_scored)
+        pixels = sum(math.prod(source.sizes[index]) for index in whole_scored)
+        scored = stored_bytes(1, pixels, chroma=True, clean=config.camera != "none")
     places = choose_places(device, {_CROPS: crops, _SCORED: scored})
     _logger.log(logging.WARNING if places.any_streamed else logging.INFO, "memory: %s", places.describe())
     return places

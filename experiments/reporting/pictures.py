@@ -1,16 +1,17 @@
 """Report images, two at a time on top of each other with a slider between them."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 from experiments.reporting.recorded import RecordedRun
-from experiments.running.figures import IMAGE_TITLES
+from experiments.running.figures import CLEAN_TITLES, IMAGE_TITLES
 
 __all__ = ["picture_section"]
 
 _LEFT, _RIGHT = "stage0", "delivered"
+_TITLES = IMAGE_TITLES | CLEAN_TITLES
 
 
 def picture_section(runs: Sequence[RecordedRun]) -> str:
@@ -30,20 +31,21 @@ def _compare(run: RecordedRun, number: int) -> str:
     name = f"{run.name}, report pair {number + 1}"
     images = "".join(
         f'<img data-name="{key}" class="{"left" * (key == _LEFT)}{"right" * (key == _RIGHT)}" src="{_data(path)}" '
-        f'alt="{escape(f"{name}: {IMAGE_TITLES[key]}")}">'
+        f'alt="{escape(f"{name}: {_TITLES[key]}")}">'
         for key, path in run.images[number].items()
     )
+    sides = (("left", _LEFT), ("right", _RIGHT))
+    choices = [_choice(side, chosen, run.images[number], name) for side, chosen in sides]
     return (
         f'<figure class="compare"><figcaption>{escape(name)}</figcaption><div class="stack">{images}</div>'
         f'<input type="range" min="0" max="100" value="50" aria-label="{escape(name)}: where the left image ends">'
-        f'<div class="sides">{_choice("left", _LEFT, name)}{_choice("right", _RIGHT, name)}</div></figure>'
+        f'<div class="sides">{"".join(choices)}</div></figure>'
     )
 
 
-def _choice(side: str, chosen: str, name: str) -> str:
+def _choice(side: str, chosen: str, keys: Iterable[str], name: str) -> str:
     options = "".join(
-        f'<option value="{key}"{" selected" * (key == chosen)}>{escape(title)}</option>'
-        for key, title in IMAGE_TITLES.items()
+        f'<option value="{key}"{" selected" * (key == chosen)}>{escape(_TITLES[key])}</option>' for key in keys
     )
     return f'<select data-side="{side}" aria-label="{escape(name)}: image on the {side}">{options}</select>'
 

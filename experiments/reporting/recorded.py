@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.running.config import RunConfig
 from experiments.running.directory import RunDirectory
-from experiments.running.figures import IMAGE_TITLES
+from experiments.running.figures import CLEAN_TITLES, IMAGE_TITLES
 from experiments.running.rounds import Row
 from fusion_env.config import INDICATORS
 from fusion_env.errors import ConfigError
@@ -26,7 +26,7 @@ class RecordedRun:
         config: What was run.
         rows: One for each round so far.
         summary: What it came to; None while it is unfinished.
-        images: For each shown report pair the PNG files under the names of `IMAGE_TITLES`.
+        images: For each shown report pair the PNG files under the names of `IMAGE_TITLES` and `CLEAN_TITLES`.
         preview: Small picture of the same, which older runs have alone; None where there is none.
     """
 
@@ -95,16 +95,16 @@ def _read(path: Path, name: str) -> RecordedRun:
         config=config,
         rows=directory.rounds.read() if directory.rounds.path.exists() else (),
         summary=directory.summary.read(),
-        images=_images(directory),
+        images=_images(directory, (*IMAGE_TITLES, *(CLEAN_TITLES if config.env.camera != "none" else ()))),
         preview=directory.preview_figure if directory.preview_figure.exists() else None,
     )
 
 
-def _images(directory: RunDirectory) -> list[dict[str, Path]]:
+def _images(directory: RunDirectory, names: Sequence[str]) -> list[dict[str, Path]]:
     """Return the images of every pair of which all are there, which is only so after they were all written."""
     pairs = []
     for number in range(1, 1 + len(list(directory.images.glob("*-infrared.png")))):
-        files = {name: directory.images / f"{number}-{name}.png" for name in IMAGE_TITLES}
+        files = {name: directory.images / f"{number}-{name}.png" for name in names}
         missing = [path for path in files.values() if not path.exists()]
         if missing and directory.is_finished:
             raise ConfigError(f"{missing[0]} is missing: put it back, or delete the folder {directory.images}")

@@ -13,12 +13,12 @@ from torch import Tensor
 from experiments.output import save_figure
 from experiments.running.rounds import Row
 from fusion_env.action import STRENGTHS
-from fusion_env.data import ycbcr_to_rgb
+from fusion_env.data import ImagePair, ycbcr_to_rgb
 from fusion_env.report import ReportSplit, model_input
 from student.files import write_atomic
 from student.weights import build_student
 
-__all__ = ["IMAGE_TITLES", "Images", "draw_preview", "draw_rewards", "report_images", "write_images"]
+__all__ = ["CLEAN_TITLES", "IMAGE_TITLES", "Images", "draw_preview", "draw_rewards", "report_images", "write_images"]
 
 IMAGE_TITLES = {
     "infrared": "infrared",
@@ -28,6 +28,9 @@ IMAGE_TITLES = {
     "delivered": "student, delivered",
 }
 """The images of a report pair, with their titles."""
+
+CLEAN_TITLES = {"clean_infrared": "infrared, clean", "clean_visible": "visible, clean"}
+"""What there is beside them where the pair is seen through cameras."""
 
 Images = dict[str, NDArray[np.uint8]]
 """The images of one report pair by their names."""
@@ -45,20 +48,18 @@ def report_images(report: ReportSplit, before: dict[str, Tensor], after: dict[st
         after: State dict of the delivered student.
 
     Returns:
-        For each pair its images under the names of `IMAGE_TITLES`, uint8 [H, W, 3].
+        For each pair its images under the names of `IMAGE_TITLES` and, where it is seen through cameras, of
+        `CLEAN_TITLES`, uint8 [H, W, 3].
     """
     students = [build_student(state, "student") for state in (before, after)]
     shown = []
     for index in report.indices[:_PREVIEWS]:
-        pair = report.images.source.load(index)
+        pair, clean = report.images.pairs(index)
         ir, vis, chroma = model_input(pair, torch.device("cpu"))
         fused = [report.images.teacher_image(index).cpu(), *(student(ir=ir, vis=vis) for student in students)]
-        pictures = [
-            ir.expand(-1, 3, -1, -1),
-            pair.vis[None].float() / 255,
-            *(_coloured(luma, chroma) for luma in fused),
-        ]
-        shown.append(dict(zip(IMAGE_TITLES, map(_levels, pictures), strict=True)))
+        pictures = [*_sides(pair), *(_levels(_coloured(luma, chroma)) for luma in fused)]
+        images = dict(zip(IMAGE_TITLES, pictures, strict=True))
+        shown.append(images if clean is pair else images | dict(zip(CLEAN_TITLES, _sides(clean), strict=True)))
     return shown
 
 
@@ -69,7 +70,7 @@ def draw_preview(images: Sequence[Images], path: Path) -> None:
         images: What `report_images` returned.
         path: PNG file.
     """
-    titles = IMAGE_TITLES.values()
+    titles = [(IMAGE_TITLES | CLEAN_TITLES)[name] for name in images[0]]
     figure = Figure(figsize=(3.2 * len(titles), 2.55 * len(images)), layout="constrained")
     axes = figure.subplots(len(images), len(titles), squeeze=False)
     for row, pair in zip(axes, images, strict=True):
@@ -85,6 +86,11 @@ def write_images(images: Sequence[Images], folder: Path) -> None:
     for number, pair in enumerate(images, 1):
         for name, picture in pair.items():
             write_atomic(folder / f"{number}-{name}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+
+
+def _sides(pair: ImagePair) -> list[NDArray[np.uint8]]:
+    """Return infrared and visible picture, uint8 [H, W, 3]."""
+    return [side.expand(3, -1, -1).permute(1, 2, 0).numpy() for side in (pair.ir, pair.vis)]
 
 
 def _coloured(luma: Tensor, chroma: Tensor) -> Tensor:

@@ -138,6 +138,8 @@ def reward_validity(
     """
     if count < 4 or seeds < 1:
         raise ConfigError(f"a correlation needs at least 4 actions and 1 seed. Got {count} and {seeds}")
+    if task.config.camera != "none":
+        raise ConfigError(f"camera={task.config.camera!r} is of whole images, and this compares them with crops")
     study, key = _Study(task, _images(task)), _key(task, seed)
     rows = _finished(out / "runs.csv", key)
     done = {(row["action"], row["seed"]) for row in rows}

@@ -50,19 +50,19 @@ def score_degraded(task: DistillationTask, fuse: Fuse, strength: float, draws: i
         draws: Random parts for each image; the same for every network.
 
     Returns:
-        Means over the images: ``mae``, the distance to the teacher's image of the clean pair, and ``gap``,
+        Means over the images: ``mae``, the distance to the teacher's image of what is degraded, and ``gap``,
         E(fused) - E(teacher), where E's metrics compare with the clean pair, too.
     """
     degradation, rows = even_degradation(strength), []
     for index in task.report.indices:
-        ir, vis, _ = model_input(task.source.load(index), task.device)
+        seen, clean = (model_input(pair, task.device)[:2] for pair in task.report.images.pairs(index))
         target = task.report.images.teacher_image(index)
         for draw in range(draws if strength else 1):
             generator = torch.Generator().manual_seed(draw)
-            both = torch.cat([ir, vis])
+            both = torch.cat(seen)
             bad_ir, bad_vis = degrade(both, degradation, draw_noise(both.shape, generator, task.device)).chunk(2)
             fused = fuse(ir=bad_ir, vis=bad_vis)
-            values = indicator_values(task.scorer.names, fused, ir=ir, vis=vis, quality=task.quality)
+            values = indicator_values(task.scorer.names, fused, ir=clean[0], vis=clean[1], quality=task.quality)
             rows.append({"mae": (fused - target).abs().mean(), **values})
     means = {name: float(np.mean([float(row[name]) for row in rows])) for name in rows[0]}
     return {"mae": means["mae"], "gap": task.scorer.score_e(means) - task.report.teacher()["e"]}

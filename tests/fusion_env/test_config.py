@@ -87,6 +87,7 @@ def test_unknown_names_suggest_the_nearest() -> None:
         ({"score_metrics": ()}, "score_metrics is empty"),
         ({"teacher": "folder"}, "teacher_weights=DIR"),
         ({"data": ""}, "data must be of type str"),
+        ({"camera": "rough", "score_size": 64, "score_crops": 8}, "camera='rough' is of whole images: leave out"),
         ({"conditions": ["day"], "data": "pairs"}, "conditions=.'day',. are of procedural scenes: leave it out"),
     ],
 )

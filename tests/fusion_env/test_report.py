@@ -1,11 +1,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from fusion_env.config import DistillConfig
-from fusion_env.data import ImagePair, PairSource
+from fusion_env.data import ImagePair, PairSource, write_png
+from fusion_env.errors import ConfigError
 from fusion_env.metrics import ag, ssim_pair, vif
 from fusion_env.report import ReportSplit, model_input
 from fusion_env.task import build_task
@@ -83,3 +85,39 @@ def test_luma_is_in_whole_levels_and_chroma_restores_the_picture(tiny_config: Ma
     assert torch.equal((vis * 255).round() / 255, vis)
     assert torch.equal((ir * 255).round().byte()[0], pair.ir)
     assert chroma.shape == (1, 2, *vis.shape[-2:])
+
+
+def test_through_cameras_metrics_know_the_clean_pair(tiny_config: MakeConfig) -> None:
+    whole = {"scenes": 20, "score_size": None, "score_crops": None}
+    plain, task = build_task(tiny_config(**whole)), build_task(tiny_config(**whole, camera="rough"))
+    rows = []
+    for index in task.splits.report:
+        seen, clean = task.report.images.pairs(index)
+        assert torch.equal(clean.vis, plain.source.load(index).vis)
+        assert not torch.equal(seen.vis, clean.vis)
+        (ir, vis, _), (clean_ir, clean_vis, _) = (model_input(pair, torch.device("cpu")) for pair in (seen, clean))
+        fused, teacher = (vis + ir) / 2, task.report.images.teacher_image(index)
+        assert torch.equal(teacher, task.teacher.fuse_pair(seen).half().float()[None])
+        rows.append((vif(fused, ir=clean_ir, vis=clean_vis), (fused - teacher).abs().mean()))
+    got = task.report.score(Average())
+    for name, values in zip(("vif", "mae"), zip(*rows, strict=True), strict=True):
+        assert got[name] == pytest.approx(float(torch.stack([v.squeeze() for v in values]).mean()), rel=1e-5)
+    assert got["vif"] < plain.report.score(Average())["vif"]
+
+
+def test_cameras_leave_training_and_stage_0_as_they_are(tiny_config: MakeConfig) -> None:
+    whole = {"scenes": 20, "score_size": None, "score_crops": None}
+    plain, task = build_task(tiny_config(**whole)), build_task(tiny_config(**whole, camera="rough"))
+    assert task.bank.key == plain.bank.key
+    assert all(torch.equal(tensor, plain.stage0[name]) for name, tensor in task.stage0.items())
+    assert plain.scored[0].clean is None
+    assert torch.equal(task.scored[0].clean[:, :1], plain.scored[0].ir)
+    assert torch.equal(task.scored[0].clean[:, 1:], plain.scored[0].vis)
+    assert task.describe()["scored"] == "2 whole images of the reward split, through rough cameras"
+
+
+def test_cameras_need_a_teacher_that_fuses_what_they_see(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    write_png(tmp_path / "any.png", np.zeros((64, 80), np.uint8))
+    folder = {"teacher": "folder", "teacher_weights": str(tmp_path)}
+    with pytest.raises(ConfigError, match="needs a teacher that fuses what the cameras see: 'folder'"):
+        build_task(tiny_config(**folder, score_size=None, score_crops=None, camera="rough"))

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,15 @@ def test_room_is_filled_and_is_what_was_announced() -> None:
             room.fill(first, StoredImages(*(tensor[part] for tensor in given.tensors().values())))
         assert all(torch.equal(room.tensors()[name], tensor) for name, tensor in given.tensors().items())
         assert sum(t.nbytes for t in room.tensors().values()) == stored_bytes(5, 6 * 7, chroma=chroma)
+
+
+def test_clean_images_are_kept_where_they_are_others() -> None:
+    source, index = images(), torch.tensor([4, 0])
+    given = replace(source, clean=source.chroma)
+    room = StoredImages.empty(5, (6, 7), chroma=True, clean=True, device=CPU)
+    room.fill(0, given)
+    assert torch.equal(torch.cat(room.clean_batch(index), 1), source.chroma_batch(index))
+    assert sum(t.nbytes for t in room.tensors().values()) == stored_bytes(5, 6 * 7, chroma=True, clean=True)
 
 
 @pytest.mark.parametrize(
