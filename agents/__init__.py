@@ -7,6 +7,7 @@ from agents.budget import check_budget, planned_updates, steps_to_first_update
 from agents.callbacks import CompleteStateCallback, executed_actions
 from agents.first_policy import FirstPolicy
 from agents.gaussian_policy import GaussianPolicy
+from agents.planner import Planner
 from agents.random_actions import Random, RandomSearch
 from agents.registry import algorithm, check_settings, hyperparams, make, names
 from agents.reinforce import Reinforce
@@ -22,6 +23,7 @@ __all__ = [
     "FirstPolicy",
     "GaussianPolicy",
     "Linear",
+    "Planner",
     "Policy",
     "Random",
     "RandomSearch",

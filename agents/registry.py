@@ -24,6 +24,7 @@ _ALGORITHMS = {
     "a2c": "agents.stable_baselines:A2C",
     "constant": "agents.schedules:Constant",
     "linear": "agents.schedules:Linear",
+    "planner": "agents.planner:Planner",
     "ppo": "agents.stable_baselines:PPO",
     "random": "agents.random_actions:Random",
     "random-search": "agents.random_actions:RandomSearch",

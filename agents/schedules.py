@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from agents.stepwise import Unlearned
 
-__all__ = ["ActionSchedule", "Constant", "Linear"]
+__all__ = ["ActionSchedule", "Constant", "Linear", "Vector", "vector_inside"]
 
 Vector = float | Sequence[float]
 
@@ -123,7 +123,7 @@ class Constant(_Scheduled):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        vector = _inside("action", self.action, self.action_space)
+        vector = vector_inside("action", self.action, self.action_space)
         self.policy = ActionSchedule(vector, vector, 1, obs_ndim=len(self.observation_space.shape))
 
 
@@ -154,7 +154,7 @@ class Linear(_Scheduled):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        start, end = (_inside(name, getattr(self, name), self.action_space) for name in ("start", "end"))
+        start, end = (vector_inside(name, getattr(self, name), self.action_space) for name in ("start", "end"))
         self.policy = ActionSchedule(start, end, self.rounds, obs_ndim=len(self.observation_space.shape))
 
 
@@ -174,7 +174,7 @@ def _only(state: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return state[0]
 
 
-def _inside(name: str, value: Vector | None, space: spaces.Box) -> NDArray[np.float64]:
+def vector_inside(name: str, value: Vector | None, space: spaces.Box) -> NDArray[np.float64]:
     """Return a setting as an array of the action space's shape, or say what is wrong with it."""
     if value is None:
         return np.clip(np.zeros(space.shape), space.low, space.high)

@@ -8,6 +8,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from tqdm import tqdm
 
+import agents
 from experiments.running.attempt import Attempt
 from experiments.running.divergence import warn_of_divergence
 from experiments.running.interruption import Interrupted
@@ -20,13 +21,22 @@ from fusion_env.run import LastRun
 from fusion_env.task import DistillationTask
 from student.weights import save_state
 
-__all__ = ["FrozenRun", "frozen_result", "frozen_seed", "mean_reports", "ranked_reports", "run_frozen"]
+__all__ = [
+    "FrozenRun",
+    "frozen_result",
+    "frozen_seed",
+    "mean_reports",
+    "planning_rounds",
+    "ranked_reports",
+    "run_frozen",
+]
 
 # Learning uses the streams of the seed itself; these are children of it.
 _PURPOSE = 1
 
 FrozenRun = dict[str, Any]
-"""``seed``, ``rounds``, ``return`` (sum of rewards), ``diverged``, ``best_round``, ``report`` (`delivered_reports`)."""
+"""``seed``, ``rounds``, ``return`` (sum of rewards), ``diverged``, ``best_round``, ``report`` (`delivered_reports`),
+and of frozen agents ``planning_rounds``."""
 
 _WORST = {"e": 0.0, "mae": 1.0, "ssim_teacher": 0.0}
 """What a run that failed counts as where policies are ranked, whatever it delivers: breaking must not pay."""
@@ -103,14 +113,24 @@ def frozen_result(task: DistillationTask, seed: int, last: LastRun) -> FrozenRun
     }
 
 
+def planning_rounds(agent: BaseAlgorithm) -> int:
+    """Return the rounds that an agent has spent on copies of the environment; 0 for those that do not plan."""
+    return agent.planning_rounds if isinstance(agent, agents.Planner) else 0
+
+
 def _run_once(attempt: Attempt, env: VecEnv, agent: BaseAlgorithm, index: int, bar: tqdm) -> FrozenRun:
     config, run, seed = attempt.config, attempt.config.runs + index, frozen_seed(attempt.config.seed, index)
     agent.set_random_seed(seed)  # for policies that draw; a run does not depend on how many went before
     env.seed(seed)
     observation: Any = env.reset()
-    state, starts = None, np.ones(1, bool)
+    planned_before = planning_rounds(agent)
+    state: Any = None
+    starts = np.ones(1, bool)
     while True:
-        action, state = agent.predict(observation, state=state, episode_start=starts, deterministic=True)
+        if isinstance(agent, agents.Planner):
+            action, state = agent.plan(env, state, starts)
+        else:
+            action, state = agent.predict(observation, state=state, episode_start=starts, deterministic=True)
         observation, reward, starts, infos = env.step(action)
         warn_of_divergence(run, infos[0], config.env)
         attempt.directory.rounds.append(
@@ -118,6 +138,7 @@ def _run_once(attempt: Attempt, env: VecEnv, agent: BaseAlgorithm, index: int, b
         )
         bar.update()
         if starts[0]:
-            return frozen_result(attempt.task, seed, env.get_attr("last_run")[0])
+            result = frozen_result(attempt.task, seed, env.get_attr("last_run")[0])
+            return result | {"planning_rounds": planning_rounds(agent) - planned_before}
         if attempt.stop:
             raise Interrupted("stopped while the frozen agent was running; finished runs are kept")

@@ -178,6 +178,8 @@ class _Recorder(agents.CompleteStateCallback):
         return self._counter.count
 
     def _on_training_start(self) -> None:
+        if isinstance(self.model, agents.Planner):
+            self.model.watch = lambda rounds: self._bar.set_postfix(planned=rounds)
         self._env: WatchedEnv = unwrap_vec_wrapper(self.training_env, WatchedEnv)  # type: ignore[assignment]
 
     def _on_step(self) -> bool:

@@ -10,11 +10,11 @@ import agents
 from agents.stable_baselines import TD3
 from experiments.running.config import RunConfig
 from fusion_env import tasks
-from fusion_env.action import encode_action, even_action, even_degradation
+from fusion_env.action import ACTION_SIZE, encode_action, even_action, even_degradation
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
 
-__all__ = ["EVAL_RUNS", "PolicySetup", "names", "policy_setup", "run_config"]
+__all__ = ["EVAL_RUNS", "MOST_GUIDANCE", "PolicySetup", "names", "policy_setup", "run_config"]
 
 EVAL_RUNS = 5
 """Runs of a frozen agent unless told otherwise."""
@@ -24,6 +24,9 @@ _GUIDANCE_ONLY = "guidance-only"
 
 # Shares of each degradation's range.
 _GENTLE, _MEDIUM = 0.25, 0.5
+
+MOST_GUIDANCE = [1.0, *[-1.0] * (ACTION_SIZE - 1)]
+"""The action of the largest guidance weight that there is, without degradation."""
 
 # Guidance weight of a start that is mostly imitation.
 _IMITATING = 0.9
@@ -99,6 +102,8 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
     quarter of every degradation; `linear` goes from little self-learning without degradation to equal weights at half
     of every degradation. A run is short, so that it matters where a learner starts: all that come with the package
     have the same first policy, normal around the strengths of `constant` with as little self-learning as `linear`.
+    `planner` starts there, too; besides, it always tries as much guidance as there is without degradation, and where
+    `constant` stands.
 
     Args:
         name: A name of `agents.names`, `guidance-only`, or something to import (``"module:Factory"``,
@@ -118,7 +123,7 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
         raise ConfigError(f"policy {name!r}: {error}") from error
     if name == _GUIDANCE_ONLY:
         return PolicySetup("constant", settings, {"self_learning": False}, learns=False)
-    unlearned = (agents.Constant, agents.Linear, agents.Random, agents.Wrapped)
+    unlearned = (agents.Constant, agents.Linear, agents.Planner, agents.Random, agents.Wrapped)
     return PolicySetup(name, settings, learns=found not in unlearned)
 
 
@@ -131,6 +136,9 @@ def _settings(name: str, found: type[BaseAlgorithm], config: DistillConfig) -> d
         start = encode_action(guidance=_IMITATING, logit_scale=scale)
         end = encode_action(**vars(even_degradation(_MEDIUM)), logit_scale=scale)
         return {"start": start.tolist(), "end": end.tolist(), "rounds": config.rounds}
+    if found is agents.Planner:
+        start, equal = (even_action(_GENTLE, guidance=weight, logit_scale=scale) for weight in (_IMITATING, 0.5))
+        return {"start": start.tolist(), "anchors": [MOST_GUIDANCE, equal.tolist()]}
     if name in agents.names() and issubclass(found, (agents.Reinforce, agents.FirstPolicy)):
         mean = even_action(_GENTLE, guidance=_IMITATING, logit_scale=scale).tolist()
         # A deterministic policy explores by its noise.

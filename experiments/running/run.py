@@ -21,7 +21,15 @@ from experiments.running.directory import RunDirectory
 from experiments.running.divergence import has_finite_weights
 from experiments.running.figures import draw_preview, draw_rewards, report_images, write_images
 from experiments.running.interruption import stop_on_request
-from experiments.running.judge import FrozenRun, frozen_result, frozen_seed, mean_reports, ranked_reports, run_frozen
+from experiments.running.judge import (
+    FrozenRun,
+    frozen_result,
+    frozen_seed,
+    mean_reports,
+    planning_rounds,
+    ranked_reports,
+    run_frozen,
+)
 from experiments.running.learn import make_env, new_agent, train_agent
 from experiments.running.reports import comparison_reports, guidance_only
 from fusion_env.data import Progress, no_progress
@@ -42,8 +50,8 @@ _logger = logging.getLogger(__name__)
 _PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "sb3-contrib", "numpy", "open_clip_torch")
 
 Learning = dict[str, Any]
-"""``rounds``, ``diverged_runs``, ``agent_diverged`` (None, or what to say), ``updates``, ``seconds`` of all runs;
-``students``, a `FrozenRun` of the last run of each student; ``best_round`` of the one whose student is kept."""
+"""``rounds``, ``diverged_runs``, ``agent_diverged`` (None, or what to say), ``updates``, ``planning_rounds`` and
+``seconds`` of all runs; ``students``, a `FrozenRun` of the last run of each student; ``best_round`` of the one whose student is kept."""
 
 
 class AgentDivergedError(FusionEnvError):
@@ -159,6 +167,7 @@ def _learn(attempt: Attempt, agent: BaseAlgorithm) -> Learning:
             "diverged_runs": diverged + (training.agent_diverged is not None),
             "agent_diverged": training.agent_diverged,
             "updates": training.updates,
+            "planning_rounds": planning_rounds(training.agent),
             "seconds": training.seconds,
             "best_round": students[-1]["best_round"],
             "students": students,
@@ -250,6 +259,7 @@ def _summary(
         "diverged_runs": learning["diverged_runs"] + sum(result["diverged"] for result in frozen),
         "agent_diverged": learning["agent_diverged"],
         "learning_rounds": learning["rounds"],
+        "planning_rounds": sum(part.get("planning_rounds", 0) for part in (learning, *frozen)),
         "judged_rounds": sum(result["rounds"] for result in judged),
         "iterations_per_round": task.iterations,
         "return": float(np.mean([result["return"] for result in judged])),

@@ -50,6 +50,9 @@ def report_sentences(summary: dict[str, Any]) -> str:
     lines = [f"On {count} report pair{'s' if count != 1 else ''} {_verdict(summary)} (by MAE)."]
     if "best_rounds" in summary:
         lines.append(_delivered(summary["best_rounds"]))
+    if summary.get("planning_rounds"):
+        own = summary["learning_rounds"] or summary["judged_rounds"]
+        lines.append(f"Beside {own} rounds it took {summary['planning_rounds']} on copies, to plan.")
     if summary["diverged_runs"]:
         lines.append(f"{summary['diverged_runs']} run(s) diverged; their students are the best finite ones.")
     return "\n".join(lines)

@@ -14,7 +14,6 @@ The same command goes on where it was stopped: finished runs are read.
 import argparse
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from experiments.command_line import (
 )
 from experiments.evaluation.baselines import FuseLuma, classical, post_processed
 from experiments.output import markdown_table, save_figure, write_csv, write_text
+from experiments.studies.split_scores import SplitScores, teacher
 from fusion_env import tasks
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE, decode_action
 from fusion_env.cache import cache_folder, content_key
@@ -42,7 +42,6 @@ from fusion_env.config import MACHINE_ONLY, TeacherSettings
 from fusion_env.crop_bank import build_bank, plan_crops
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError
-from fusion_env.scoring import image_values
 from fusion_env.stored_images import StoredImages
 from fusion_env.task import DistillationTask, build_task
 from student.weights import build_student
@@ -69,45 +68,6 @@ _SMALLEST_SPREAD = 0.01
 _IMITATING = 0.5
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Study:
-    """What the students of a task are scored on, by the prefix of the columns."""
-
-    task: DistillationTask
-    images: Mapping[str, Sequence[StoredImages]]
-
-    @torch.inference_mode()
-    def scores(self, fuse: FuseLuma) -> Row:
-        """Return the mean of every metric over every split, as ``SPLIT_METRIC``."""
-        row: Row = {}
-        for split, groups in self.images.items():
-            values = [self._values(images, fuse) for images in groups]
-            row |= {f"{split}_{name}": float(torch.cat([v[name] for v in values]).mean()) for name in self.metrics}
-        return row
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*METRICS, *self.task.config.score_metrics)))
-
-    def _values(self, images: StoredImages, fuse: FuseLuma) -> dict[str, torch.Tensor]:
-        parts = [
-            image_values(
-                self.metrics,
-                images,
-                torch.tensor([number], device=images.device),
-                lambda ir, vis, target: target if fuse is _teacher else fuse(ir=ir, vis=vis),
-                quality=self.task.quality,
-                colour=False,
-            )
-            for number in range(len(images))
-        ]
-        return {name: torch.cat([part[name] for part in parts]) for name in self.metrics}
-
-
-def _teacher(**_: torch.Tensor) -> torch.Tensor:
-    raise NotImplementedError("stands for the stored results of the teacher")
 
 
 def actions(count: int, seed: int) -> NDArray[np.float32]:
@@ -140,7 +100,7 @@ def reward_validity(
         raise ConfigError(f"a correlation needs at least 4 actions and 1 seed. Got {count} and {seeds}")
     if task.config.camera != "none":
         raise ConfigError(f"camera={task.config.camera!r} is of whole images, and this compares them with crops")
-    study, key = _Study(task, _images(task)), _key(task, seed)
+    study, key = SplitScores(task, _images(task), METRICS), _key(task, seed)
     rows = _finished(out / "runs.csv", key)
     done = {(row["action"], row["seed"]) for row in rows}
     tried = actions(count, seed)
@@ -181,7 +141,7 @@ def _finished(path: Path, key: str) -> list[Row]:
     return rows
 
 
-def _run(study: _Study, action: NDArray[np.float32], seed: int) -> Row:
+def _run(study: SplitScores, action: NDArray[np.float32], seed: int) -> Row:
     """Train one student under a constant action; only its end is scored."""
     config, start = study.task.config, time.perf_counter()
     weights, degradation = decode_action(
@@ -195,10 +155,10 @@ def _run(study: _Study, action: NDArray[np.float32], seed: int) -> Row:
     return {**numbers, "guidance_weight": weights.guidance, "diverged": diverged, "seconds": seconds, **scores}
 
 
-def _references(study: _Study) -> dict[str, Row]:
+def _references(study: SplitScores) -> dict[str, Row]:
     stage0 = build_student(study.task.stage0, "stage 0").to(study.task.device)
     processed = {f"stage0 {name}": fuse for name, fuse in post_processed(stage0).items()}
-    methods: dict[str, FuseLuma] = {"teacher": _teacher, "stage0": stage0, **processed, **classical()}
+    methods: dict[str, FuseLuma] = {"teacher": teacher, "stage0": stage0, **processed, **classical()}
     return {name: study.scores(fuse) for name, fuse in methods.items()}
 
 

@@ -15,7 +15,7 @@ from agents.settings import setting_names
 from tests.agents.toy import Target, Walk
 
 EXPECTED = {
-    *("a2c", "constant", "linear", "ppo", "random", "random-search"),
+    *("a2c", "constant", "linear", "planner", "ppo", "random", "random-search"),
     *("reinforce", "reinforce-paper", "sac", "td3", "tqc"),
 }
 

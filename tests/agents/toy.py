@@ -1,5 +1,6 @@
 """Environments whose returns and optima are known, and policies for them, importable from other processes."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,17 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 
-class Target(gym.Env):
+class Forked(gym.Env):
+    """An environment that can be copied where it stands."""
+
+    def fork(self, seed: int | None = None) -> "Forked":
+        other = copy.deepcopy(self)
+        if seed is not None:
+            other._np_random = np.random.default_rng(seed)
+        return other
+
+
+class Target(Forked):
     """Pay minus the squared distance to a hidden action; the observation is almost constant."""
 
     def __init__(self, length: int = 6, constant: float | None = None, bound: float = 1.0, dims: int = 2) -> None:
@@ -37,7 +48,7 @@ class Target(gym.Env):
         return self._obs(), reward, False, self.steps >= self.length, {}
 
 
-class Walk(gym.Env):
+class Walk(Forked):
     """Pay the closeness to a target that jumps about; the whole state can be saved and restored."""
 
     def __init__(self, length: int = 7, low: float = -1.0, high: float = 1.0) -> None:
