@@ -1,5 +1,6 @@
 """The grid of a benchmark: which runs there are, and where each lies."""
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ import agents
 from experiments.benchmarking.executors import Job
 from experiments.running.policies import policy_setup, run_config
 from fusion_env import tasks, teachers
-from fusion_env.config import DistillConfig
+from fusion_env.config import MACHINE_ONLY, DistillConfig
 from fusion_env.errors import ConfigError, unknown_name
 
 __all__ = ["CONTROL", "LONG_CONTROL", "TUNING_SEEDS_FROM", "Cell", "Grid", "parse_seeds", "settings_by_policy"]
@@ -127,6 +128,12 @@ class Grid:
     def start(self) -> str:
         """Say what the settings start from, for people."""
         return tasks.described(self.base, self.task, self.preset)
+
+    @property
+    def told_settings(self) -> str:
+        """What differs from task and preset, but for the machine's settings, as JSON."""
+        told = {name: value for name, value in self.settings.items() if name not in MACHINE_ONLY}
+        return json.dumps(told, sort_keys=True)
 
     def cells(self, out: Path) -> list[Cell]:
         """Return all runs in a fixed order, each with its directory under `out`.

@@ -1,6 +1,7 @@
 """The numbers of a benchmark: one row for each run, and a table of the policies on one task with uncertainty."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ _FLOORS = {"stage0": "*stage-0 student*", "laplacian": "*Laplacian*", "average":
 Row = dict[str, Any]
 
 
-def raw_row(cell: Cell, summary: Mapping[str, Any], command: str = "") -> Row:
+def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
     """Return what one run came to.
 
     `mean_reward` is the area under the reward curve of the judged runs divided by their rounds; higher is better. Rows
@@ -46,7 +47,7 @@ def raw_row(cell: Cell, summary: Mapping[str, Any], command: str = "") -> Row:
     on it, higher is better, `report_mae` the distance to the teacher's images. The student is the one that a run
     delivers, its best by the reward split, taken after `best_round` rounds; `last_gap` is that of its last round,
     `unsharp_gap` and `contrast_gap` are those of its output post-processed. A judged run that failed counts as E = 0.
-    Only `command` and the columns that start with ``seconds`` depend on how and where it was run.
+    Only the columns that start with ``seconds`` depend on the machine.
     """
     config = cell.job.config
     known = summary.get("fingerprints", {})  # runs of older versions have none
@@ -74,7 +75,6 @@ def raw_row(cell: Cell, summary: Mapping[str, Any], command: str = "") -> Row:
         "failed_runs": summary.get("failed_runs", 0),
         "seconds_training": summary["seconds"]["training"],
         "seconds_frozen": summary["seconds"]["frozen"],
-        "command": command,
     }
 
 
@@ -155,10 +155,7 @@ def _differences(rows: Sequence[Row], policies: Sequence[str], score: str) -> di
         if policy != CONTROL:
             found[policy] = paired_difference([own[unit] for unit in control], list(control.values()))
     corrected = holm([difference.p for difference in found.values()])
-    return {
-        policy: Difference(one.value, one.low, one.high, p)
-        for (policy, one), p in zip(found.items(), corrected, strict=True)
-    }
+    return {policy: replace(one, p=p) for (policy, one), p in zip(found.items(), corrected, strict=True)}
 
 
 def _rank(rows: Sequence[Row], policy: str, score: str, differences: Mapping[str, Difference]) -> float:

@@ -47,11 +47,9 @@ def mean_reports(judged: Sequence[FrozenRun]) -> dict[str, Report]:
     return _average([run["report"] for run in judged])
 
 
-def ranked_reports(judged: Sequence[FrozenRun], failed: Sequence[bool]) -> dict[str, Report]:
-    """Average likewise, but with E = 0 and an MAE of 1 for the runs that failed."""
-    return _average(
-        [_worst(run["report"]) if lost else run["report"] for run, lost in zip(judged, failed, strict=True)]
-    )
+def ranked_reports(judged: Sequence[FrozenRun]) -> dict[str, Report]:
+    """Average likewise, but with E = 0 and an MAE of 1 where the student diverged or the agent could not go on."""
+    return _average([_worst(run["report"]) if run["diverged"] else run["report"] for run in judged])
 
 
 def _worst(reports: dict[str, Report]) -> dict[str, Report]:

@@ -20,7 +20,7 @@ from fusion_env.errors import ConfigError
 from fusion_env.task import DistillationTask
 from student.weights import load_state
 
-__all__ = ["Mismatch", "Replay", "replay"]
+__all__ = ["Mismatch", "Replay", "replay", "same_number"]
 
 _FIRST = ("reward", "gap", "loss_guidance", "loss_self_learning", "loss_total")
 
@@ -155,10 +155,14 @@ def _same(recorded: str, new: str, tolerance: float) -> bool:
     if recorded == new or not tolerance:
         return recorded == new
     try:
-        a, b = float(recorded), float(new)
+        return same_number(float(recorded), float(new), tolerance)
     except ValueError:
         return False
-    return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def same_number(recorded: float, new: float, tolerance: float) -> bool:
+    """Tell whether two numbers differ by no more than the tolerance, absolute or relative."""
+    return math.isclose(recorded, new, rel_tol=tolerance, abs_tol=tolerance)
 
 
 def _same_student(new: dict[str, torch.Tensor], path: Path, tolerance: float) -> bool:

@@ -220,7 +220,8 @@ def _saved_agent(attempt: Attempt) -> BaseAlgorithm:
 
 def _last_runs(learning: Learning) -> list[FrozenRun]:
     """Return what is judged online; older versions wrote down the one run itself, and counted its divergence above."""
-    return learning.get("students") or [{**learning, "rounds": learning["last_rounds"]}]
+    diverged = learning["agent_diverged"] is not None
+    return learning.get("students") or [{**learning, "rounds": learning["last_rounds"], "diverged": diverged}]
 
 
 def _reports(attempt: Attempt, learning: Learning, judged: list[FrozenRun]) -> dict[str, Report]:
@@ -246,14 +247,12 @@ def _summary(
 ) -> dict[str, Any]:
     task = attempt.task
     frozen = judged if attempt.config.eval_runs else []
-    broken = learning["agent_diverged"] is not None
-    failed = [broken or result.get("diverged", False) for result in judged]  # older versions did not write it down
     summary = {
         "protocol": attempt.config.protocol,
         "report_pairs": len(task.splits.report),
         "report": reports,
-        "ranked": ranked_reports(judged, failed),
-        "failed_runs": sum(failed),
+        "ranked": ranked_reports(judged),
+        "failed_runs": sum(result["diverged"] for result in judged),
         "best_rounds": [result["best_round"] for result in judged],
         "closer_to_teacher": reports["final"]["mae"] < reports["stage0"]["mae"],
         "diverged_runs": learning["diverged_runs"] + sum(result["diverged"] for result in frozen),

@@ -40,7 +40,6 @@ def rows(runs: int = 8, draws: int = 4, **changes: Any) -> list[dict[str, Any]]:
             "learning_rounds": 100,
             "planning_rounds": 0,
             "judged_rounds": 100,
-            "planning_rounds": 0,
             "gradient_updates": 42,
             "diverged_runs": int(seed == 3 and policy == "good"),
             "failed_runs": int(seed == 3 and policy == "good"),
