@@ -11,7 +11,7 @@ import pandas as pd
 
 from experiments.benchmarking.grid import CONTROL, TUNING_SEEDS_FROM
 from experiments.benchmarking.submission import BOARD, Submission, Submitted
-from experiments.benchmarking.table import UNIT, Row, unit_means
+from experiments.benchmarking.table import UNIT, Row, shown_probability, unit_means
 from experiments.benchmarking.uncertainty import (
     FEWEST_UNITS,
     Difference,
@@ -21,6 +21,7 @@ from experiments.benchmarking.uncertainty import (
     paired_difference,
 )
 from experiments.output import markdown_table
+from fusion_env import tasks
 from fusion_env.errors import ConfigError
 
 __all__ = ["Entry", "Headroom", "boards", "entries", "leaderboard_tables", "read_headroom"]
@@ -148,7 +149,9 @@ def leaderboard_tables(submissions: Sequence[Submission], headrooms: Mapping[str
     parts = []
     for key, board in boards(submissions).items():
         named = dict(zip(BOARD, key, strict=True))
-        headroom = headrooms.get(named["task"])
+        own = tasks.config(named["task"], named["preset"])
+        is_own = (named["teacher"], named["data"]) == (own.teacher, Path(own.data).name)
+        headroom = headrooms.get(named["task"]) if is_own else None
         parts += [_title(named), _headroom_sentence(board, headroom, named["task"]), _table(entries(board, headroom))]
     return "\n\n".join([*(parts or ["There is no row yet."]), f"    {command}\n"])
 
@@ -161,7 +164,9 @@ def _title(named: Mapping[str, str]) -> str:
 
 def _headroom_sentence(board: Mapping[str, Sequence[Submitted]], headroom: Headroom | None, task: str) -> str:
     if headroom is None:
-        return f"The headroom of `{task}` has not been measured, so there is no normalised score."
+        return (
+            f"The headroom of `{task}` has not been measured with this teacher and data: there is no normalised score."
+        )
     controls = {row.values["rounds"] for rows in board.values() for row in rows if row.values["policy"] == CONTROL}
     if controls != {headroom.rounds}:
         raise ConfigError(
@@ -194,7 +199,7 @@ def _cells(entry: Entry) -> list[str]:
         str(entry.starts),
         "undefined" if undefined else f"{entry.score:.2f}",
         f"{entry.gain:+.4f}",
-        "-" if math.isnan(entry.gain.p) else f"{entry.gain.p:.3f}",
+        shown_probability(entry.gain.p),
         " / ".join(mid(f"{kind}_rounds") for kind in ("learning", "planning", "judged")),
         f"{median(row['seconds_training'] + row['seconds_frozen'] for row in entry.rows):.0f}",
         str(sum(row["failed_runs"] for row in entry.rows)),

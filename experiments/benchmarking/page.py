@@ -66,7 +66,7 @@ def _head(grid: Grid, cells: Sequence[Cell]) -> list[str]:
         "A *start* is a stage-0 student on a draw of the data. Interquartile means over starts with 95 % intervals "
         f"(expanded bootstrap). *Less {CONTROL}*: the mean difference from the same starts, seeds and draws with "
         "Student's 95 % interval; its probability is corrected for the number of policies. The table is sorted by it. "
-        "A run that failed counts as E = 0.",
+        "A run that failed counts as E = -1.",
     ]
     if not grid.is_tuning:
         lines.append(

@@ -20,7 +20,7 @@ from experiments.benchmarking.uncertainty import (
 from experiments.evaluation.baselines import CONTRAST
 from experiments.output import markdown_table
 
-__all__ = ["RAW_FILE", "TASK", "UNIT", "Row", "raw_row", "results_table", "unit_means"]
+__all__ = ["RAW_FILE", "TASK", "UNIT", "Row", "raw_row", "results_table", "shown_probability", "unit_means"]
 
 RAW_FILE = "raw.csv"
 TASK = ("task", "teacher", "data")
@@ -46,7 +46,7 @@ def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
     of tuning seeds end there: nobody may choose settings by the report split. `report_gap` is E(student) - E(teacher)
     on it, higher is better, `report_mae` the distance to the teacher's images. The student is the one that a run
     delivers, its best by the reward split, taken after `best_round` rounds; `last_gap` is that of its last round,
-    `unsharp_gap` and `contrast_gap` are those of its output post-processed. A judged run that failed counts as E = 0.
+    `unsharp_gap` and `contrast_gap` are those of its output post-processed. A judged run that failed counts as E = -1.
     Only the columns that start with ``seconds`` depend on the machine.
     """
     config = cell.job.config
@@ -175,7 +175,7 @@ def _cells(
         cells["final gap"] = _iqm(rows, policy, score)
     if differences:
         cells[f"less {CONTROL}"] = f"{differences[policy]:+.4f}" if policy in differences else "-"
-        cells["p (Holm)"] = _probability(differences[policy].p) if policy in differences else "-"
+        cells["p (Holm)"] = shown_probability(differences[policy].p) if policy in differences else "-"
     cells["mean reward"] = _iqm(rows, policy, "mean_reward")
     if score == "report_gap":
         cells["MAE to teacher"] = _iqm(rows, policy, "report_mae")
@@ -215,7 +215,8 @@ def _improvement(rows: Sequence[Row], policy: str, rival: str, score: str) -> st
     return f"{unit_interval(lambda drawn: drawn.mean(axis=0), shares):.2f}"
 
 
-def _probability(p: float) -> str:
+def shown_probability(p: float) -> str:
+    """Write a probability with three digits."""
     return "-" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

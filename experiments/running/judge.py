@@ -22,6 +22,7 @@ from fusion_env.task import DistillationTask
 from student.weights import save_state
 
 __all__ = [
+    "FAILED_E",
     "FrozenRun",
     "frozen_result",
     "frozen_seed",
@@ -38,8 +39,11 @@ FrozenRun = dict[str, Any]
 """``seed``, ``rounds``, ``return`` (sum of rewards), ``diverged``, ``best_round``, ``report`` (`delivered_reports`),
 and of frozen agents ``planning_rounds``."""
 
-_WORST = {"e": 0.0, "mae": 1.0, "ssim_teacher": 0.0}
-"""What a run that failed counts as where policies are ranked, whatever it delivers: breaking must not pay."""
+FAILED_E = -1.0
+"""E of a run that failed, where policies are ranked and whatever it delivers: breaking must not pay.
+
+E of a student that is worth looking at is above 0; the quality score in it can be negative.
+"""
 
 
 def mean_reports(judged: Sequence[FrozenRun]) -> dict[str, Report]:
@@ -48,12 +52,16 @@ def mean_reports(judged: Sequence[FrozenRun]) -> dict[str, Report]:
 
 
 def ranked_reports(judged: Sequence[FrozenRun]) -> dict[str, Report]:
-    """Average likewise, but with E = 0 and an MAE of 1 where the student diverged or the agent could not go on."""
+    """Average likewise, but with `FAILED_E` and an MAE of 1 where the student diverged or the agent could not go on."""
     return _average([_worst(run["report"]) if run["diverged"] else run["report"] for run in judged])
 
 
 def _worst(reports: dict[str, Report]) -> dict[str, Report]:
-    return {name: report if name == "teacher" else report | _WORST for name, report in reports.items()}
+    lost = {
+        name: {**report, "e": min(report["e"], FAILED_E), "mae": 1.0, "ssim_teacher": 0.0}
+        for name, report in reports.items()
+    }
+    return {**lost, "teacher": reports["teacher"]}
 
 
 def _average(reports: Sequence[dict[str, Report]]) -> dict[str, Report]:
