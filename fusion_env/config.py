@@ -195,7 +195,9 @@ class ScoringSettings(Settings):
         high=4096,
     )
     score_crops: int | None = setting(None, "Fixed crops of the reward split; needs score_size.", low=1)
-    score_metrics: tuple[str, ...] = setting(("vif", "iqa"), "Metrics whose mean is the score E of Eq. 6.")
+    score_metrics: tuple[str, ...] = setting(
+        ("vif", "iqa", "ssim"), "Metrics whose mean is the score E of Eq. 6 (paper: vif iqa)."
+    )
     normalisation: str = setting(
         "teacher",
         "Divide indicators by the teacher's mean, or map given bounds to 0..1.",
@@ -251,7 +253,10 @@ class ScoringSettings(Settings):
             )
         foreign = [name for name in self.score_metrics if name not in INDICATORS]
         if foreign:
-            raise ConfigError(f"normalisation='minmax' has no bounds for score_metrics {foreign}")
+            raise ConfigError(
+                f"normalisation='minmax' has no bounds for score_metrics {foreign}: leave them out, as "
+                "score_metrics=('vif', 'iqa') does"
+            )
 
 
 @dataclass(frozen=True)
@@ -410,6 +415,7 @@ PRESETS.register("paper")(
         perception="vgg19",
         iqa="clip",
         score_images=24,
+        score_metrics=("vif", "iqa"),
     )
 )
 

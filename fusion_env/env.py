@@ -92,9 +92,10 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
     ## Rewards
 
-    E(student) - E(teacher), where E is the mean of normalised VIF and IQA (`score_metrics`) over the whole images of
-    the reward split, or crops of them (Eq. 6); no less than `divergence_reward`. With `reward="gap_delta"` the change
-    of that difference.
+    E(student) - E(teacher), where E is the mean of normalised VIF, IQA and SSIM over the whole images of the reward
+    split, or crops of them (Eq. 6; the paper's E has no SSIM, `score_metrics` names what it has); no less than
+    `divergence_reward`. With `reward="gap_delta"` the change of that difference. With `camera="rough"` student and
+    teacher see these images through bad cameras, while metrics compare with the clean ones.
 
     ## Starting state
 

@@ -94,7 +94,8 @@ def reward_validity(
         scores.
 
     Raises:
-        ConfigError: A number is too small, or the directory holds the runs of another task.
+        ConfigError: A number is too small, the directory holds the runs of another task, or that is seen through
+            cameras.
     """
     if count < 4 or seeds < 1:
         raise ConfigError(f"a correlation needs at least 4 actions and 1 seed. Got {count} and {seeds}")

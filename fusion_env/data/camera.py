@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fusion_env.data.pairs import ImagePair
@@ -41,10 +40,9 @@ class Camera:
 
     def see(self, levels: Tensor, rng: np.random.Generator) -> Tensor:
         """Return what the camera makes of a picture, uint8 [C, H, W] for uint8 [C, H, W]."""
-        picture: NDArray[np.float32] = levels.permute(1, 2, 0).numpy().astype(np.float32) / 255
+        picture: np.ndarray = levels.permute(1, 2, 0).numpy().astype(np.float32) / 255
         if self.blur_sigma_px > 0:
-            blurred = cv2.GaussianBlur(picture, (0, 0), self.blur_sigma_px).reshape(picture.shape)
-            picture = blurred.astype(np.float32, copy=False)
+            picture = cv2.GaussianBlur(picture, (0, 0), self.blur_sigma_px).reshape(picture.shape)
         picture = self.gain * np.power(picture, np.float32(self.gamma))
         height, width, _ = picture.shape
         noise = rng.standard_normal(picture.shape, np.float32)
@@ -54,7 +52,7 @@ class Camera:
         return torch.from_numpy(_levels(picture)).permute(2, 0, 1).contiguous()
 
 
-def _levels(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _levels(picture: np.ndarray) -> np.ndarray:
     return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 

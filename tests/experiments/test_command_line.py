@@ -67,7 +67,7 @@ def test_the_page_shows_values_of_the_preset_and_ranges(capsys: pytest.CaptureFi
         assert "Rounds (environment steps) in a run. (paper: 100; at least 1)" in paper
         assert "one pass over the training images. (paper: none; at least 1)" in paper
         assert "Reward of each round lost by divergence. (paper: -1.0; at most 0.0)" in paper
-        assert "score E of Eq. 6. (paper: vif iqa)" in paper
+        assert "score E of Eq. 6 (paper: vif iqa). (paper: vif iqa)" in paper
         assert "Use the guidance loss (Eq. 1); off removes it exactly. (paper: on)" in paper
     titles = [f" {title}: " for title in ("data", "teacher", "training", "scoring", "machine")]
     assert sorted(titles, key=paper.index) == titles

@@ -113,7 +113,7 @@ def test_reward_is_equation_6(tiny_env: MakeEnv) -> None:
     env.reset(seed=0)
     _, reward, _, _, info = env.step(np.zeros(ACTION_SIZE))
     means = env.task.scorer.teacher_means
-    own = np.mean([info["student"][name] / means[name] for name in ("vif", "iqa")])
+    own = np.mean([info["student"][name] / means[name] for name in ("vif", "iqa", "ssim")])
     assert type(reward) is float
     assert reward == pytest.approx(own - 1.0, abs=1e-6)
 
@@ -452,7 +452,10 @@ def test_parity_stops_the_run_only_where_asked(tiny_env: MakeEnv, monkeypatch: p
         monkeypatch.undo()
 
 
-def test_report_split_is_never_seen(tiny_config: Callable[..., DistillConfig], tmp_path: Path) -> None:
+@pytest.mark.parametrize("seen", [{}, {"camera": "rough", "score_size": None, "score_crops": None}])
+def test_report_split_is_never_seen(
+    seen: dict[str, Any], tiny_config: Callable[..., DistillConfig], tmp_path: Path
+) -> None:
     runs, reports = [], []
     for change in (False, True):
         root = tmp_path / f"data{change}"
@@ -465,7 +468,7 @@ def test_report_split_is_never_seen(tiny_config: Callable[..., DistillConfig], t
             write_png(root / "vi" / f"{name}.png", np.repeat((base.T + shift)[..., None], 3, 2).astype(np.uint8))
         (root / "train.txt").write_text("\n".join(names[:4]))
         (root / "val.txt").write_text("\n".join(names[4:]))
-        env = FusionDistillEnv(config=tiny_config(data=str(root), rounds=3))
+        env = FusionDistillEnv(config=tiny_config(data=str(root), rounds=3, **seen))
         runs.append(play(env, 0, 3))
         reports.append(env.last_run.report)
     assert equal(*runs)

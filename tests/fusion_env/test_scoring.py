@@ -39,7 +39,7 @@ def test_values_are_the_metrics(tiny_config: MakeConfig) -> None:
 
 def test_the_teacher_averages_one(tiny_config: MakeConfig) -> None:
     scorer = build_task(tiny_config()).scorer
-    assert scorer.normalised(scorer.teacher_means) == dict.fromkeys(INDICATORS, 1.0)
+    assert scorer.normalised(scorer.teacher_means) == dict.fromkeys((*INDICATORS, "ssim"), 1.0)
     assert scorer.score_e(scorer.teacher_means) == 1.0
 
 
@@ -122,7 +122,8 @@ def test_pieces_give_the_same_values(tiny_config: MakeConfig, monkeypatch: pytes
 
 def test_minmax(tiny_config: MakeConfig) -> None:
     bounds = (0, 10, 0, 100, 0, 2, 0, 80, 0, 1)
-    scorer = build_task(tiny_config(normalisation="minmax", minmax_bounds=bounds)).scorer
+    config = tiny_config(normalisation="minmax", minmax_bounds=bounds, score_metrics=("vif", "iqa"))
+    scorer = build_task(config).scorer
     values = {"ag": 5.0, "ei": 25.0, "vif": 1.0, "sd": 80.0, "iqa": 0.0}
     assert scorer.normalised(values) == {"ag": 0.5, "ei": 0.25, "vif": 0.5, "sd": 1.0, "iqa": 0.0}
     assert scorer.score_e(values) == 0.25

@@ -48,7 +48,7 @@ def test_both_checkers_without_a_warning() -> None:
 
 
 def test_the_interface_is_that_of_the_environment_it_imitates(tiny_env: Callable[..., FusionDistillEnv]) -> None:
-    real, surrogate = tiny_env(), gymnasium.make(ID)
+    real, surrogate = tiny_env(score_metrics=("vif", "iqa")), gymnasium.make(ID)
     assert surrogate.action_space == real.action_space
     assert surrogate.observation_space == real.observation_space
     for step in (lambda env: env.reset(seed=0), lambda env: env.step(MIDDLE)):
