@@ -27,10 +27,11 @@ PlanState = tuple[NDArray[np.int64], NDArray[np.floating]]
 class Planner(Unlearned):
     """Plan with a rolling horizon on copies of the environment, which its method ``fork()`` makes.
 
-    Every `execute` steps, `candidates` actions are tried, each on a copy of its own and held there for `lookahead` steps
-    or until the episode ends: the action so far, the `anchors`, draws around the action so far, and, half as many as
-    are left over, uniform ones. The best is then done for `execute` steps; of equals the first, so that nothing changes
-    without a reason. The draws are normal with a standard deviation of ``width / sqrt(number of the plan)``.
+    Every `execute` steps, `candidates` actions are tried, each on a copy of its own and held there for `lookahead`
+    steps or until the episode ends: the action so far, the `anchors`, and of those that are left one half drawn around
+    the action so far and one half uniformly. The best is then done for `execute` steps; of equals the first, so that
+    nothing changes without a reason. The draws around it are normal with a standard deviation of
+    ``width / sqrt(number of the plan in its episode)``.
 
     The copies are of the innermost environment: wrappers see nothing of them, and must not change actions. The
     environment itself, its random streams included, stays as it is.

@@ -46,7 +46,7 @@ FLOORS = {
         *("run", "info", "render", "env", "workers", "sb3_vec_env", "vector_env", "surrogate"),
     ),
     "experiments": (
-        *("command_line", "output"),
+        *("command_line", "output", "processes"),
         *("evaluation", "running", "reporting", "benchmarking"),
         *("studies", "measurements", "weights", "single_file", "paper"),
         *("reproduce", "table1", "detection", "ablation"),

@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from experiments.processes import end_with_parent
 from experiments.running.config import RunConfig
 from experiments.running.interruption import Interrupted
 from fusion_env.errors import ConfigError, FusionEnvError, MissingRequirementsError, unknown_name
 
-__all__ = ["EXECUTORS", "Job", "Resources", "end_with_parent", "map_runs"]
+__all__ = ["EXECUTORS", "Job", "Resources", "map_runs"]
 
 _logger = logging.getLogger(__name__)
 
@@ -170,15 +170,7 @@ def _start_worker(slots: "Queue[int | None]") -> None:
     gpu = slots.get()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    """Leave when the driver dies, however it dies: an orphan would write into directories that nobody waits for."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-    os._exit(1)
+    end_with_parent()
 
 
 def _ray(jobs: Sequence[Job], resources: Resources) -> Finished:

@@ -6,7 +6,6 @@ keeps settings in the user's home, none of which is ours to change.
 
 import multiprocessing
 import os
-import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,8 +15,8 @@ from typing import Any
 import torch
 import yaml
 
-from experiments.benchmarking.executors import end_with_parent
 from experiments.paper.detection_picture import Seen, draw_seen
+from experiments.processes import end_with_parent
 from fusion_env.errors import MissingRequirementsError
 
 __all__ = ["ARCHITECTURE", "MEASURES", "Recipe", "Training", "check_installed", "train_detector"]
@@ -90,12 +89,8 @@ def train_detector(training: Training) -> dict[str, float]:
     Returns:
         `MEASURES` over the test images.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_watch_parent) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
         return pool.submit(_train, training).result()
-
-
-def _watch_parent() -> None:
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _train(training: Training) -> dict[str, float]:

@@ -51,7 +51,8 @@ _PACKAGES = ("torch", "torchvision", "gymnasium", "stable-baselines3", "sb3-cont
 
 Learning = dict[str, Any]
 """``rounds``, ``diverged_runs``, ``agent_diverged`` (None, or what to say), ``updates``, ``planning_rounds`` and
-``seconds`` of all runs; ``students``, a `FrozenRun` of the last run of each student; ``best_round`` of the one whose student is kept."""
+``seconds`` of all runs; ``students``, a `FrozenRun` of the last run of each student; ``best_round`` of the one whose
+student is kept."""
 
 
 class AgentDivergedError(FusionEnvError):

@@ -38,6 +38,9 @@ def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
         pytest.param("reinforce", ["--normalize"], marks=pytest.mark.slow),
         pytest.param("ppo", ["--agent-settings", "n_steps=4", "batch_size=4"], marks=pytest.mark.slow),
         pytest.param("reinforce", [], marks=pytest.mark.slow),
+        pytest.param(
+            "planner", ["--agent-settings", "candidates=4", "lookahead=2", "execute=2"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_agent_student_log_and_normalisation_go_on(
