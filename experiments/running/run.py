@@ -231,7 +231,7 @@ def _reports(attempt: Attempt, learning: Learning, judged: list[FrozenRun]) -> d
     if attempt.config.details and not learning["agent_diverged"]:
         rows = sorted(directory.rounds.read(), key=lambda row: int(row["run"]))  # those of several students alternate
         draw_rewards(rows, directory.rewards_figure)
-        control = guidance_only(attempt)
+        control = guidance_only(attempt, judged[-1].get("seed", attempt.config.seed))  # older versions wrote none
         images = report_images(task.report, task.stage0, load_state(directory.student))
         write_images(images, directory.images)
         draw_preview(images, directory.preview_figure)
