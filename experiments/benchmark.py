@@ -86,7 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     known = ", ".join((*policies.names(), LONG_CONTROL))
     agents = parser.add_argument_group("which agents")
     agents.add_argument(
-        "--agents", "--algos", nargs="+", metavar="NAME", help=f"{known}; module:Factory or file.py:Class"
+        "--agents",
+        "--algos",
+        nargs="+",
+        metavar="NAME",
+        help=f"{known}; module:Factory or file.py:Class (default: all but planner)",
     )
     agents.add_argument(
         "--agent-settings",
@@ -130,7 +134,9 @@ def _grid(args: argparse.Namespace) -> Grid:
 
 
 def _all_agents(across: bool) -> list[str]:
-    return [*policies.names(), LONG_CONTROL] if across else [n for n in policies.names() if n != "random-search"]
+    """Return what is compared unless told otherwise: all but the planner, which takes many times the rounds."""
+    left_out = {"planner"} if across else {"planner", "random-search"}
+    return [*(name for name in policies.names() if name not in left_out), *([LONG_CONTROL] if across else [])]
 
 
 def command() -> None:

@@ -65,6 +65,7 @@ class Coverage:
         starts: Number of starts.
         paired: Student's interval of the mean paired difference holds 0.
         middle: The expanded interval of the interquartile mean holds it.
+        better: The expanded interval of the share of starts with a gain holds it.
         score: The interval of the normalised score holds it, where there is one.
         runs_only: A plain percentile bootstrap of the runs within each start holds the mean: what it must not be.
         false_best: At least one of `_POLICIES` equal policies differs from the control by Holm's corrected 5 %.
@@ -75,6 +76,7 @@ class Coverage:
     starts: int
     paired: float
     middle: float
+    better: float
     score: float
     runs_only: float
     false_best: float
@@ -91,7 +93,8 @@ def coverage(shape: str, starts: int, repeats: int, seed: int = 0) -> Coverage:
         seed: Of the simulation.
     """
     rng, draw = np.random.default_rng([seed, starts]), SHAPES[shape]
-    middle_of_all = float(middle_half(draw(np.random.default_rng(1), (1_000_001,))))
+    population = draw(np.random.default_rng(1), (1_000_001,))
+    middle_of_all, share_of_all = float(middle_half(population)), float((population > 0).mean())
     zeros = np.zeros(starts)
     paired, false_best, uncorrected = [], [], []
     for _ in range(repeats):
@@ -100,26 +103,29 @@ def coverage(shape: str, starts: int, repeats: int, seed: int = 0) -> Coverage:
         uncorrected.append(min(ps) < 0.05)
         paired.append(ps[0] >= 0.05)
     middle: list[bool] = []
+    better: list[bool] = []
     score: list[bool] = []
     runs_only: list[bool] = []
     for _ in range(max(repeats // 10, 1)):
         gains, best = draw(rng, (starts,)), _HEADROOM + rng.normal(size=starts)
         found = unit_interval(middle_half, gains)
         middle.append(found.low <= middle_of_all <= found.high)
+        won = unit_interval(lambda drawn: drawn.mean(axis=0), gains > 0)
+        better.append(won.low <= share_of_all <= won.high)
         share = normalised_score(dict(enumerate(gains)), dict(enumerate(best)))
         if not np.isnan(share.value):
             score.append(share.low <= 0 <= share.high)
         runs = gains[:, None] + draw(rng, (starts, _RUNS))
         within = interval(interquartile_mean, list(runs), resamples=200)
         runs_only.append(within.low <= 0 <= within.high)
-    shares = (paired, middle, score, runs_only, false_best, uncorrected)
+    shares = (paired, middle, better, score, runs_only, false_best, uncorrected)
     return Coverage(shape, starts, *(float(np.mean(share)) if share else np.nan for share in shares))
 
 
 def coverage_table(rows: Sequence[Coverage]) -> str:
     """Write the shares as Markdown."""
-    header = ["differences", "starts", "paired mean", "interquartile mean", "normalised score", "runs only"]
-    header += ["false best", "uncorrected"]
+    header = ["differences", "starts", "paired mean", "interquartile mean", "P(better)", "normalised score"]
+    header += ["runs only", "false best", "uncorrected"]
     return markdown_table(header, [list(vars(row).values()) for row in rows], decimals=2)
 
 
