@@ -183,7 +183,7 @@ def _play(env: FusionDistillEnv, action: NDArray[np.float32], horizon: int, befo
 
 def returns_by_snapshot(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, float, str], NDArray[np.float64]]:
     """Arrange the returns of each region, snapshot and kind of reward as a table [actions, streams]."""
-    frame = pd.DataFrame(rows).set_index(["region", "fraction", "action", "stream"])
+    frame = pd.DataFrame(rows).set_index(["region", "fraction", "action", "stream"]).sort_index()
     return {
         (region, fraction, reward): frame.loc[(region, fraction), reward].unstack().to_numpy()
         for region in REGIONS

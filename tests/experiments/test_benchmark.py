@@ -235,7 +235,7 @@ def test_grids_that_are_refused(changes: dict, message: str) -> None:
 
 def test_tuning_has_other_scenes_and_starts_and_sees_no_report(cache: str, tmp_path: Path) -> None:
     common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "1", "--batch-size", "1", "--score-crops", "1"]
-    main([*common, "--seeds", "1000", "--agents", "guidance-only", "--out", str(tmp_path)])
+    main([*common, "--stage0-rounds", "0", "--seeds", "1000", "--agents", "guidance-only", "--out", str(tmp_path)])
     results, (row,) = (tmp_path / "results.md").read_text(), raw(tmp_path)
     assert "not for reporting" in results
     assert (row["stage0_seed"], row["data_seed"]) == ("1000", "1000")
