@@ -271,6 +271,14 @@ def test_the_long_control_has_the_rounds_of_learning_and_one_student(tmp_path: P
     assert control.env.replace(rounds=30) == long.env
 
 
+def test_a_grid_knows_its_task(tmp_path: Path) -> None:
+    grid = Grid("online", ("constant", "guidance-only"), preset="tiny", task="few", settings={"train_limit": 6})
+    configs = [cell.job.config for cell in grid.cells(tmp_path)]
+    assert {(config.task, config.env.scenes, config.env.train_limit) for config in configs} == {("few", 80, 6)}
+    assert {config.start for config in configs} == {grid.start}
+    assert grid.start == "preset tiny, task few (but train_limit=6 in place of 8)"
+
+
 def test_seeds() -> None:
     assert parse_seeds(["3", "5-7"]) == (3, 5, 6, 7)
     with pytest.raises(ConfigError, match="0-9"):

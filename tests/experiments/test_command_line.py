@@ -16,6 +16,7 @@ from experiments.command_line import (
     named_values,
     run_moved,
 )
+from fusion_env import tasks
 from fusion_env.config import DistillConfig, preset
 from fusion_env.errors import ConfigError
 
@@ -71,6 +72,31 @@ def test_the_page_shows_values_of_the_preset_and_ranges(capsys: pytest.CaptureFi
         assert "Use the guidance loss (Eq. 1); off removes it exactly. (paper: on)" in paper
     titles = [f" {title}: " for title in ("data", "teacher", "training", "scoring", "machine")]
     assert sorted(titles, key=paper.index) == titles
+
+
+def test_a_task_goes_over_the_preset_of_the_page(capsys: pytest.CaptureFixture) -> None:
+    for arguments in (["--task", "few", "--help-settings"], ["--help-settings", "--preset", "bench", "--task=few"]):
+        parser = argparse.ArgumentParser()
+        add_preset(parser, "bench")
+        add_settings(parser, "bench")
+        with pytest.raises(SystemExit):
+            parser.parse_args(arguments)
+        page = " ".join(capsys.readouterr().out.split())
+        assert "a seeded choice made once; none = all. (bench, task few: 8; at least 1)" in page
+        assert "Number of procedural scenes; ignored for a folder. (bench, task few: 80;" in page
+
+
+def test_tasks_are_listed_with_their_reasons(capsys: pytest.CaptureFixture) -> None:
+    parser = argparse.ArgumentParser()
+    add_preset(parser, "bench")
+    assert vars(parser.parse_args([])) == {"preset": "bench", "task": None}
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["--list-tasks"])
+    assert stop.value.code == 0
+    page = capsys.readouterr().out
+    for task in map(tasks.get, tasks.names()):
+        assert f"{task.name}\n  {task.summary}\n  {task.why}\n" in page
+    assert "scenes=80, train_limit=8" in page
 
 
 def test_a_preset_of_the_page_must_exist(capsys: pytest.CaptureFixture) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 
 from experiments.report import main
 from experiments.running.directory import RunDirectory
-from experiments.running.figures import IMAGE_TITLES, write_images
+from experiments.running.figures import CLEAN_TITLES, IMAGE_TITLES, report_images, write_images
+from fusion_env import tasks
 from fusion_env.errors import ConfigError
+from fusion_env.task import build_task
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -97,6 +100,32 @@ def test_a_lost_image_is_named(pictured: RunDirectory) -> None:
     (pictured.images / "2-teacher.png").unlink()
     with pytest.raises(ConfigError, match=r"2-teacher\.png is missing"):
         main([str(pictured.path)])
+
+
+def test_through_cameras_the_clean_pair_is_shown_too(pictured: RunDirectory) -> None:
+    assert "infrared, clean" not in page_of(pictured)
+    config = pictured.read_config()
+    pictured.write_config(replace(config, env=config.env.replace(camera="rough", score_size=None, score_crops=None)))
+    with pytest.raises(ConfigError, match=r"1-clean_infrared\.png is missing"):
+        page_of(pictured)
+    images = {name: np.zeros((48, 64, 3), np.uint8) for name in IMAGE_TITLES | CLEAN_TITLES}
+    write_images([images, images], pictured.images)
+    page = page_of(pictured)
+    assert page.count('class="compare"') == 2
+    assert page.count(">infrared, clean</option>") == 4
+
+
+@pytest.mark.slow
+def test_images_through_cameras(cache: str) -> None:
+    task = build_task(tasks.config("camera", "tiny", scenes=20, cache_dir=cache))
+    first, _ = report_images(task.report, task.stage0, task.stage0)
+    assert list(first) == [*IMAGE_TITLES, *CLEAN_TITLES]
+    clean = task.source.load(task.splits.report[0])
+    assert np.array_equal(first["clean_visible"], clean.vis.permute(1, 2, 0))
+    assert np.array_equal(first["clean_infrared"][..., 1], clean.ir[0])
+    assert not np.array_equal(first["visible"], first["clean_visible"])
+    plain = build_task(task.config.replace(camera="none"))
+    assert list(report_images(plain.report, plain.stage0, plain.stage0)[0]) == list(IMAGE_TITLES)
 
 
 def test_names_are_text(pictured: RunDirectory) -> None:

@@ -120,7 +120,14 @@ def test_scenes_of_training_reward_and_report_never_meet(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NO_DOWNLOAD)
 def test_every_task_passes_both_checkers_with_finite_numbers(name: str, tiny_cache: Path) -> None:
-    settings = {"task": name, "threads": 1, "cache_dir": str(tiny_cache), "render_mode": "rgb_array", "rounds": 2}
+    settings = {
+        "task": name,
+        "threads": 1,
+        "cache_dir": str(tiny_cache),
+        "render_mode": "rgb_array",
+        "rounds": 2,
+        "scenes": 30,
+    }
     env = gymnasium.make("fusion_env/FusionDistillTiny-v0", **settings).unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from experiments.studies.reward_validity import (
     spearman,
     usable_scores,
 )
+from fusion_env import tasks
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError
 from fusion_env.task import DistillationTask, build_task
@@ -83,6 +85,11 @@ def test_actions_cover_the_box() -> None:
 @pytest.fixture(scope="module")
 def task(cache: str) -> DistillationTask:
     return build_task(preset("tiny", rounds=1, batch_size=1, cache_dir=cache))
+
+
+def test_cameras_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="compares them with crops"):
+        reward_validity(SimpleNamespace(config=tasks.config("camera", "tiny")), tmp_path, count=4, seeds=1)
 
 
 def test_runs_are_kept_and_other_tasks_refused(task: DistillationTask, tmp_path: Path) -> None:

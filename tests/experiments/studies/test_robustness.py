@@ -7,6 +7,7 @@ import torch
 from experiments.benchmark import benchmark
 from experiments.benchmarking.grid import Grid
 from experiments.studies.robustness import STRENGTHS, TEACHER, main, score_degraded
+from fusion_env import tasks
 from fusion_env.config import preset
 from fusion_env.task import build_task
 
@@ -59,6 +60,19 @@ def test_more_degradation_is_further_from_the_clean_image() -> None:
     errors = [score_degraded(task, task.teacher.fuse_luma, strength, draws=2)["mae"] for strength in STRENGTHS]
     assert errors == sorted(errors)
     assert errors[-1] > errors[1] + 0.01
+
+
+def average(ir: torch.Tensor, vis: torch.Tensor) -> torch.Tensor:
+    return (ir + vis) / 2
+
+
+@pytest.mark.slow
+def test_through_cameras_it_is_what_they_see_that_is_degraded() -> None:
+    task = build_task(tasks.config("camera", "tiny", scenes=20))
+    scores = score_degraded(task, average, 0.0, draws=1)
+    report, teacher = task.report.score(average), task.report.teacher()
+    assert scores["mae"] == pytest.approx(report["mae"], rel=1e-5)
+    assert scores["gap"] == pytest.approx(report["e"] - teacher["e"], abs=1e-5)
 
 
 def test_what_ignores_its_input_is_immune() -> None:
