@@ -1,5 +1,6 @@
 """A planner: try several actions on copies of the environment, and do what came out best."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,8 +18,12 @@ from agents.stepwise import Unlearned
 
 __all__ = ["OBJECTIVES", "PlanState", "Planner"]
 
-OBJECTIVES = ("last", "sum")
-"""What a trial is judged by: the reward of its last step, or the sum of its rewards."""
+OBJECTIVES: dict[str, Callable[[Sequence[float]], float]] = {
+    "best": max,
+    "last": lambda rewards: rewards[-1],
+    "sum": sum,
+}
+"""What a trial is judged by: the best of its rewards, the last one, or their sum."""
 
 PlanState = tuple[NDArray[np.int64], NDArray[np.floating]]
 """Of each environment the steps of its episode [E] and the action that it holds [E, ...]."""
@@ -43,9 +48,9 @@ class Planner(Unlearned):
         policy: None.
         env: See :class:`Unlearned`, as for the other arguments. Its innermost environment must have ``fork(seed)``.
         candidates: Actions to try, the one so far and the anchors among them.
-        lookahead: Steps for which each is tried.
+        lookahead: Steps for which each is tried; None for the rest of the episode, which must have an end.
         execute: Steps for which the best is done; at most `lookahead`.
-        objective: Judge a trial by the reward of its ``"last"`` step, or by the ``"sum"`` of its rewards.
+        objective: Judge a trial by the ``"best"`` of its rewards, by the ``"last"`` or by their ``"sum"``.
         start: The first action so far: one number, or one per dimension, in the units of the action space; None is 0,
             or the bound nearest to it.
         anchors: Actions that every plan tries, each like `start`.
@@ -67,7 +72,7 @@ class Planner(Unlearned):
         policy: None = None,
         env: GymEnv | str | None = None,
         candidates: int = 8,
-        lookahead: int = 5,
+        lookahead: int | None = 5,
         execute: int = 5,
         objective: str = "last",
         start: Vector | None = None,
@@ -90,9 +95,10 @@ class Planner(Unlearned):
         self._start = vector_inside("start", self.start, space).astype(space.dtype)
         self._anchors = [vector_inside("anchors", anchor, space).astype(space.dtype) for anchor in self.anchors]
         for name, low in {"candidates": 1 + len(self._anchors), "lookahead": 1, "execute": 1}.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be {low} or more. Got {getattr(self, name)}.")
-        if self.execute > self.lookahead:
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"{name} must be {low} or more. Got {value}.")
+        if self.lookahead is not None and self.execute > self.lookahead:
             raise ValueError(
                 f"execute must be at most lookahead={self.lookahead}, as far as is seen. Got {self.execute}."
             )
@@ -164,7 +170,7 @@ class Planner(Unlearned):
                 f"fork() returns takes {fork.action_space}. Wrap it without them."
             )
         rewards = []
-        for _ in range(self.lookahead):
+        for _ in itertools.count() if self.lookahead is None else range(self.lookahead):
             _, reward, terminated, truncated, _ = fork.step(action)
             rewards.append(float(reward))
             self.planning_rounds += 1
@@ -174,7 +180,7 @@ class Planner(Unlearned):
                 raise ValueError(f"a copy of the environment paid {reward} for {action.tolist()}: correct it.")
             if terminated or truncated:
                 break
-        return rewards[-1] if self.objective == "last" else sum(rewards)
+        return OBJECTIVES[self.objective](rewards)
 
     def predict(  # type: ignore[override]  # observations are arrays
         self,

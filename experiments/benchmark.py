@@ -112,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _usual(across: bool) -> list[str]:
+    """Return all policies but the planner, which computes far more, and what the protocol has no place for."""
+    left_out = {"planner"} if across else {"planner", "random-search"}
+    return [*(name for name in policies.names() if name not in left_out), *([LONG_CONTROL] if across else [])]
+
+
 def _grid(args: argparse.Namespace) -> Grid:
     fields = given_settings(args, RunConfig)  # preset and task among them
     agent_settings = settings_by_policy(named_values(fields.pop("agent_settings")))
@@ -120,7 +126,7 @@ def _grid(args: argparse.Namespace) -> Grid:
     first = TUNING_SEEDS_FROM if seeds[0] >= TUNING_SEEDS_FROM else 0
     usual = {"protocol": "across", "runs": 20, "eval_runs": policies.EVAL_RUNS} if across else {"protocol": "online"}
     return Grid(
-        policies=tuple(args.agents or _all_agents(across)),
+        policies=tuple(args.agents or _usual(across)),
         teachers=tuple(args.teachers),
         data=tuple(args.data_sets),
         seeds=seeds,
@@ -131,12 +137,6 @@ def _grid(args: argparse.Namespace) -> Grid:
         agent_settings=agent_settings,
         **usual | fields,
     )
-
-
-def _all_agents(across: bool) -> list[str]:
-    """Return what is compared unless told otherwise: all but the planner, which takes many times the rounds."""
-    left_out = {"planner"} if across else {"planner", "random-search"}
-    return [*(name for name in policies.names() if name not in left_out), *([LONG_CONTROL] if across else [])]
 
 
 def command() -> None:

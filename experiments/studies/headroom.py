@@ -1,6 +1,6 @@
 """Measure what a curriculum can be worth on a task: the best that is found against guidance only.
 
-python experiments/studies/headroom.py --preset bench --threads 1 --workers 2
+python experiments/studies/headroom.py --task few --preset bench --threads 1 --workers 2
 
 Four kinds of curriculum: guidance only (no self-learning loss at all); the best of many constant actions; the best
 open-loop schedule, a straight line from one action to another, found by CMA-ES; and the planner, which tries its
@@ -17,6 +17,9 @@ The same command goes on where it was stopped: the rows of runs.csv are read, th
 import argparse
 import functools
 import itertools
+import math
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +37,7 @@ from experiments.command_line import (
     make_parser,
     named_values,
     progress_bar,
+    start_label,
 )
 from experiments.output import write_text
 from experiments.studies.headroom_page import draw, page
@@ -52,12 +56,13 @@ from experiments.studies.trials import (
     Trials,
     row_stratum,
 )
+from fusion_env import tasks
 from fusion_env.action import STRENGTHS, encode_action, even_action
-from fusion_env.config import MACHINE_ONLY, preset
 from fusion_env.errors import ConfigError
 
 __all__ = ["Budget", "headroom", "main", "named_constants"]
 
+_PLANS = 5
 _FIRST_CHOICE_SEED = 1000  # as for tuning in benchmarks: those below are for reporting
 
 
@@ -73,7 +78,8 @@ class Budget:
         search: One of `SEARCHES`.
         schedules: Schedules that it tries.
         population: Schedules that it tries at a time.
-        planner: Settings of the planner.
+        planner: Settings of the planner. Unless they say otherwise it looks for the best gap in the rest of the run,
+            `_PLANS` times in a run.
 
     Raises:
         ConfigError: A number is out of range.
@@ -126,29 +132,33 @@ def _numbers(action: NDArray[np.floating]) -> tuple[float, ...]:
     return tuple(action.astype(np.float32).tolist())
 
 
-def headroom(trials: Trials, budget: Budget, logit_scale: float) -> dict[str, list[Row]]:
+def headroom(trials: Trials, budget: Budget) -> dict[str, list[Row]]:
     """Choose the best constant and the best schedule, and judge them beside guidance only and the planner.
 
     Args:
         trials: The trials of the task.
         budget: How much is tried.
-        logit_scale: The task's.
 
     Returns:
         The rows that count, by kind: one for each of `Budget.judged_strata`, in this order.
 
     Raises:
-        ConfigError: The directory of the trials holds others of the same names.
+        ConfigError: The directory of the trials holds others of the same names, or the task pays something else.
         MissingRequirementsError: The search needs a package that is not there.
     """
-    first, planner = budget.choice_strata[0], budget.planner
-    constants = named_constants(logit_scale)
+    first, config = budget.choice_strata[0], trials.config
+    if config.reward != "gap":
+        raise ConfigError(
+            f"the planner is to look for the best gap, which it is paid: set reward=gap. Got {config.reward}"
+        )
+    constants = named_constants(config.logit_scale)
     if budget.constants:
         constants |= {f"even {number}": _numbers(action) for number, action in enumerate(actions(budget.constants, 0))}
     screened = [Trial(CONSTANT, name, action, action, first) for name, action in constants.items()]
     constant = _best_of(trials, screened, budget, "constants")
     schedule = _best_of(trials, _searched(trials, constant, budget), budget, "schedules")
-    named = ", ".join(f"{name}={value}" for name, value in sorted(planner.items())) or "as shipped"
+    planner = {"lookahead": None, "objective": "best", "execute": math.ceil(config.rounds / _PLANS)} | budget.planner
+    named = ", ".join(f"{name}={value}" for name, value in planner.items())
     begin = constant.start
     judged = [
         Trial(GUIDANCE_ONLY, GUIDANCE_ONLY, MOST_GUIDANCE, MOST_GUIDANCE, first),
@@ -163,7 +173,7 @@ def headroom(trials: Trials, budget: Budget, logit_scale: float) -> dict[str, li
 def _best_of(trials: Trials, tried: Sequence[Trial], budget: Budget, title: str) -> Trial:
     """Return the best of some trials; those that do best with the first choice seed run with all of them."""
     once = [row[CHOSEN_BY] for row in trials.run(tried, f"{title}, one seed")]
-    kept = [tried[index] for index in np.argsort(once, kind="stable")[::-1][: budget.keep]]
+    kept = [tried[index] for index in np.argsort(-np.array(once), kind="stable")[: budget.keep]]
     repeated = [one.at(stratum) for stratum in budget.choice_strata for one in kept]
     rows = trials.run(repeated, f"the best {title}, all choice seeds")
     means = np.reshape([row[CHOSEN_BY] for row in rows], (budget.choice, len(kept))).mean(0)
@@ -190,19 +200,18 @@ def _searched(trials: Trials, constant: Trial, budget: Budget) -> list[Trial]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command."""
     args = _parser().parse_args(arguments)
-    changes = given_settings(args)
-    config = preset(args.preset, **changes)
+    config = tasks.config(args.task, args.preset, **given_settings(args))
     names = ("constants", "keep", "choice", "strata", "search", "schedules", "population")
     budget = Budget(**{name: getattr(args, name) for name in names}, planner=named_values(args.planner))
-    out = args.out or Path("runs") / f"headroom-{args.preset}"
+    out = args.out or Path("runs") / f"headroom-{start_label(args.preset, args.task)}"
     with Trials(config, out, args.workers, progress_bar) as trials:
-        judged = headroom(trials, budget, config.logit_scale)
+        judged = headroom(trials, budget)
     chosen = [row for row in trials.rows if row_stratum(row) in budget.choice_strata]
-    changed = ", ".join(f"`{name}={value}`" for name, value in changes.items() if name not in MACHINE_ONLY)
     hours = sum(row["cpu_seconds"] for row in trials.rows) / 3600
     title = (
-        f"Preset `{args.preset}`{f' with {changed}' if changed else ''}, runs of {config.rounds} rounds; "
-        f"{len(trials.rows)} runs, {hours:.1f} hours of CPU time without building and scoring."
+        f"Settings of {tasks.described(config, args.task, args.preset)}; runs of {config.rounds} rounds; "
+        f"{len(trials.rows)} runs, {hours:.1f} hours of CPU time without building and scoring.\n\n"
+        f"    python experiments/studies/headroom.py {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
     )
     text = page(title, judged, chosen, budget.keep)
     write_text(out / "headroom.md", text)
@@ -227,9 +236,10 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default: {default})")
     text = f"how schedules are searched for (default: {usual.search})"
     parser.add_argument("--search", choices=SEARCHES, default=usual.search, help=text)
-    parser.add_argument("--planner", nargs="+", default=[], metavar="NAME=VALUE", help="settings of the planner")
+    text = f"settings of the planner (default: lookahead=null objective=best, and {_PLANS} plans in a run)"
+    parser.add_argument("--planner", nargs="+", default=[], metavar="NAME=VALUE", help=text)
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; with more than one give --threads 1")
-    parser.add_argument("--out", type=Path, help="directory for the results (default: runs/headroom-PRESET)")
+    parser.add_argument("--out", type=Path, help="directory for the results (default: runs/headroom-PRESET-TASK)")
     add_settings(parser, "bench", without=("stage0_seed", "data_seed", "self_learning", "guidance"))
     return parser
 

@@ -1,5 +1,6 @@
 """The page and the figure of the headroom study, made of its rows."""
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ def difference(ours: Sequence[Row], theirs: Sequence[Row], column: str = JUDGED_
     return Difference(float(changes.mean()), error, student_quantile(len(changes) - 1) * error)
 
 
+@functools.cache
 def student_quantile(degrees: int) -> float:
     """Return what the absolute value of Student's t with so many degrees of freedom exceeds in 5 % of all cases."""
     angles = np.linspace(0, math.pi / 2, 1_000_001)  # t = sqrt(degrees) tan(angle) has the density cos^(degrees - 1)
@@ -105,8 +107,8 @@ def page(title: str, judged: Judged, chosen: Sequence[Row], keep: int) -> str:
         f"split, {len(judged[best])} pairs of the same seed, start and draw of the data.",
         _kinds_table(judged),
         "*Minus guidance only* are the mean, its standard error and the 95 % interval by Student's t of paired "
-        "differences of E on the report split: of the student that a run delivers (its best by the reward split), and "
-        "of its last round.",
+        "differences of E on the report split: of the student that a run delivers (its best by the reward split, which "
+        "comes from the mean round *of round*; 0 is the start), and of its last round.",
         "## Is it worth to change the action?\n\n" + _changing_table(judged),
         "## How it was chosen\n\n" + _how_chosen(judged, chosen, keep),
         _constants_table(chosen),
@@ -122,7 +124,7 @@ def _mean(rows: Sequence[Row], column: str) -> float:
 
 def _kinds_table(judged: Judged) -> str:
     header = ["curriculum", "which", "gap of E, reward split", "gap of E, report split", "minus guidance only"]
-    header += ["in standard errors", "last round's", "rounds", "rounds to plan", "CPU seconds", "diverged"]
+    header += ["in standard errors", "last round's", "of round", "rounds", "rounds to plan", "CPU seconds", "diverged"]
     lines = []
     for kind, rows in judged.items():
         compared = ["", "", ""]
@@ -131,7 +133,7 @@ def _kinds_table(judged: Judged) -> str:
             last = difference(rows, judged[GUIDANCE_ONLY], "last_report_gap")
             compared = [str(gain), f"{gain.in_errors:+.1f}", str(last)]
         gaps = [f"{_mean(rows, column):.4f}" for column in (CHOSEN_BY, JUDGED_BY)]
-        counts = [f"{_mean(rows, column):.0f}" for column in ("rounds", "planning_rounds")]
+        counts = [f"{_mean(rows, column):.0f}" for column in ("best_round", "rounds", "planning_rounds")]
         spent = [f"{_mean(rows, 'cpu_seconds'):.1f}", str(sum(row["diverged"] for row in rows))]
         name = "" if kind == GUIDANCE_ONLY else rows[0]["name"]
         lines.append([kind, name, *gaps, *compared, *counts, *spent])

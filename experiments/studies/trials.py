@@ -115,6 +115,7 @@ class Trials:
         progress: Progress display over the trials.
 
     Attributes:
+        config: The task.
         rows: All rows of ``runs.csv``.
         actions: All rows of ``planner.csv``.
 
@@ -125,7 +126,7 @@ class Trials:
     def __init__(self, config: DistillConfig, out: Path, workers: int = 1, progress: Progress = no_progress) -> None:
         if workers < 1:
             raise ConfigError(f"workers must be at least 1. Got {workers}")
-        self._config, self._progress = config, progress
+        self.config, self._progress = config, progress
         self._path, self._actions_path = out / "runs.csv", out / "planner.csv"
         self.rows, self.actions = _read(self._path), _read(self._actions_path)
         try:
@@ -164,7 +165,7 @@ class Trials:
 
     def _finished(self, trials: Sequence[Trial]) -> Iterator[Finished]:
         """Yield trials as they end."""
-        jobs = [(self._config, trial) for trial in trials]
+        jobs = [(self.config, trial) for trial in trials]
         if self._pool is None:
             yield from map(_run, jobs)
             return

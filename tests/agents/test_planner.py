@@ -40,7 +40,7 @@ def test_an_action_is_held_and_the_last_step_or_the_sum_decides():
             obs, _, *rest = super().step(action)
             return obs, float(action[0]) * (1 if self.steps % 3 == 0 else -1), *rest
 
-    for objective, best in {"last": 1, "sum": -1}.items():
+    for objective, best in {"last": 1, "sum": -1, "best": -1}.items():
         env = Late(length=6)
         settings = {"start": -1, "anchors": [1], "candidates": 2, "lookahead": 3, "execute": 3, "objective": objective}
         agents.make("planner", env, **settings).learn(6)
@@ -118,6 +118,31 @@ def test_plans_outside_of_learning():
         action, state = agent.plan(env, state, starts)
         _, _, starts, _ = env.step(action)
     np.testing.assert_array_equal(env.envs[0].actions, [[0.5, -0.5]] * 4)
+
+
+class Drift(Walk):
+    """What is done moves the target, beside chance."""
+
+    def step(self, action):
+        self.target = self.target + 0.2 * np.asarray(action)
+        return super().step(action)
+
+
+@pytest.mark.parametrize(("objective", "outcome"), [("best", max), ("last", lambda rewards: rewards[-1]), ("sum", sum)])
+def test_with_the_whole_episode_in_sight_it_is_no_worse_than_what_it_tries(objective, outcome):
+    def result(name, **settings):
+        rewards = []
+        agent = agents.make(name, Drift(length=20), seed=0, **settings)
+        agent.learn(20, callback=lambda local, _: rewards.append(float(local["rewards"][0])) or True)
+        return outcome(rewards), agent
+
+    tried = [[0.9, -0.9], [-0.5, -0.5], [0.1, 0.8]]
+    best = max(result("constant", action=action)[0] for action in tried)
+    settings = {"start": tried[0], "anchors": tried[1:], "objective": objective, "lookahead": None, "execute": 10}
+    reached, agent = result("planner", candidates=3, **settings)
+    assert reached >= best
+    assert agent.planning_rounds == 3 * (20 + 10)
+    assert result("planner", **settings)[0] >= best
 
 
 def test_progress_can_be_watched():

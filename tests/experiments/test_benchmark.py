@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.benchmark import main
+from experiments.benchmark import _grid, _parser, main
 from experiments.benchmarking.grid import Grid, parse_seeds
+from experiments.running import policies
 from experiments.running.directory import RunDirectory
 from fusion_env.errors import ConfigError, FusionEnvError
 from tests.experiments.processes import start, wait_until, workers_of
@@ -277,6 +278,14 @@ def test_a_grid_knows_its_task(tmp_path: Path) -> None:
     assert {(config.task, config.env.scenes, config.env.train_limit) for config in configs} == {("few", 80, 6)}
     assert {config.start for config in configs} == {grid.start}
     assert grid.start == "preset tiny, task few (but train_limit=6 in place of 8)"
+
+
+def test_the_planner_runs_only_where_it_is_named() -> None:
+    for protocol, left_out in (("online", {"planner", "random-search"}), ("across", {"planner"})):
+        args = _parser().parse_args(["--out", "x", "--protocol", protocol])
+        assert set(_grid(args).policies) == set(policies.names()) - left_out
+    args = _parser().parse_args(["--out", "x", "--algos", "planner"])
+    assert _grid(args).policies == ("planner",)
 
 
 def test_seeds() -> None:

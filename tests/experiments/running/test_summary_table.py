@@ -41,3 +41,10 @@ def test_columns_of_ordinary_numbers() -> None:
         == "                     E     MAE SSIM(teacher)      AG      EI      SD      EN     VIF    SSIM     IQA"
     )
     assert lines[1].startswith("teacher         0.5000  0.5000        0.5000  0.5000")
+
+
+def test_rounds_on_copies_are_said() -> None:
+    rounds = {"learning_rounds": 0, "judged_rounds": 6}
+    assert "copies" not in summary_table(summary(0.5) | rounds | {"planning_rounds": 0})
+    planned = summary_table(summary(0.5) | rounds | {"planning_rounds": 48})
+    assert "Beside 6 rounds it took 48 on copies, to plan." in planned

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.studies import trials as trials_module
 from experiments.studies.headroom import Budget, headroom, main, named_constants
-from experiments.studies.headroom_page import best_found, difference, draw, page, student_quantile
+from experiments.studies.headroom_page import best_found, difference, page, student_quantile
 from experiments.studies.trials import (
     CONSTANT,
     GUIDANCE_ONLY,
@@ -47,7 +47,13 @@ def made_up(job: tuple[DistillConfig, Trial]) -> trials_module.Finished:
         **named,
         **{f"start_{name}": value for name, value in zip(ACTION_NAMES, trial.start, strict=True)},
         **{f"end_{name}": value for name, value in zip(ACTION_NAMES, trial.end, strict=True)},
-        **{"rounds": 3, "planning_rounds": 24 * (trial.kind == PLANNER), "cpu_seconds": 1.5, "diverged": False},
+        **{
+            "best_round": 2,
+            "rounds": 3,
+            "planning_rounds": 24 * (trial.kind == PLANNER),
+            "cpu_seconds": 1.5,
+            "diverged": False,
+        },
         **gaps,
         "last_report_gap": gap - 2.0,
         **{f"best_report_{name}": float(number) for number, name in enumerate(METRICS)},
@@ -72,7 +78,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
 def study(out: Path, budget: Budget = BUDGET, config: DistillConfig = CONFIG) -> tuple[dict, Trials]:
     with Trials(config, out) as trials:
-        return headroom(trials, budget, config.logit_scale), trials
+        return headroom(trials, budget), trials
 
 
 def test_everything_follows_from_the_rows(runs: Counter, tmp_path: Path) -> None:
@@ -101,10 +107,8 @@ def test_everything_follows_from_the_rows(runs: Counter, tmp_path: Path) -> None
     assert f"standard errors**: {best} minus guidance only" in text
     changing = table[SCHEDULE] - table[CONSTANT]
     assert f"| schedule minus constant | {changing.mean():+.4f} ± {changing.sem():.4f} [" in text
-    assert "| 3 | 24 | 1.5 | 0 |" in text
+    assert "| 2 | 3 | 24 | 1.5 | 0 |" in text
     assert "Fewer than" not in text
-    draw(judged, [], trials, CONFIG, tmp_path / "headroom.png")
-    assert (tmp_path / "headroom.png").stat().st_size > 1000
 
 
 def test_what_is_done_is_read_exactly(runs: Counter, tmp_path: Path) -> None:
@@ -195,6 +199,11 @@ def test_budgets_out_of_range(change: dict, message: str) -> None:
         Budget(**change)
 
 
+def test_another_reward(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="set reward=gap. Got gap_delta"):
+        study(tmp_path, config=CONFIG.replace(reward="gap_delta"))
+
+
 def test_no_workers(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers must be at least 1"):
         Trials(CONFIG, tmp_path, workers=0)
@@ -229,26 +238,13 @@ def test_real_trials(cache: str, tmp_path: Path) -> None:
 
 
 def test_the_command(runs: Counter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = [
-        "--constants",
-        "0",
-        "--keep",
-        "2",
-        "--choice",
-        "1",
-        "--strata",
-        "2",
-        "--search",
-        "random",
-        "--schedules",
-        "3",
-        "--population",
-        "2",
-    ]
-    assert main(["--preset", "tiny", "--rounds", "3", *small, "--planner", "width=0.2", "--out", str(tmp_path)]) == 0
+    numbers = {"constants": 0, "keep": 2, "choice": 1, "strata": 2, "schedules": 3, "population": 2}
+    small = [word for name, number in numbers.items() for word in (f"--{name}", str(number))]
+    common = ["--preset", "tiny", "--rounds", "3", "--search", "random", "--out", str(tmp_path)]
+    assert main([*common, *small, "--planner", "width=0.2"]) == 0
     text = (tmp_path / "headroom.md").read_text()
     assert text in capsys.readouterr().out
-    assert "Preset `tiny` with `rounds=3`, runs of 3 rounds; 38 runs" in text
-    assert "width=0.2, from " in text
+    assert "Settings of preset tiny; runs of 3 rounds; 38 runs" in text
+    assert "lookahead=None, objective=best, execute=1, width=0.2, from " in text
     assert "**Fewer than 5 strata" in text
     assert (tmp_path / "headroom.png").exists()

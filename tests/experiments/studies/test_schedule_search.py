@@ -22,7 +22,7 @@ def searched(kind: str, budget: int = 120, **changes: int) -> tuple[np.ndarray, 
     return np.array(points), sizes
 
 
-@pytest.mark.parametrize("kind", ["cma", "random"])
+@pytest.mark.parametrize("kind", [pytest.param("cma", marks=pytest.mark.slow), "random"])
 def test_points_are_in_the_box_and_a_seed_means_the_same(kind: str) -> None:
     if kind == "cma":
         pytest.importorskip("cma")
@@ -36,6 +36,7 @@ def test_points_are_in_the_box_and_a_seed_means_the_same(kind: str) -> None:
     assert np.random.get_state()[1].tolist() == before
 
 
+@pytest.mark.slow
 def test_cma_moves_to_the_best() -> None:
     pytest.importorskip("cma")
     points, _ = searched("cma")
