@@ -283,8 +283,9 @@ def test_a_grid_knows_its_task(tmp_path: Path) -> None:
 def test_the_planner_runs_only_where_it_is_named() -> None:
     for protocol, left_out in (("online", {"planner", "random-search"}), ("across", {"planner"})):
         args = _parser().parse_args(["--out", "x", "--protocol", protocol])
-        assert set(_grid(args).policies) == set(policies.names()) - left_out
-    args = _parser().parse_args(["--out", "x", "--algos", "planner"])
+        long = {"guidance-only-long"} if protocol == "across" else set()
+        assert set(_grid(args).policies) == set(policies.names()) - left_out | long
+    args = _parser().parse_args(["--out", "x", "--agents", "planner"])
     assert _grid(args).policies == ("planner",)
 
 
