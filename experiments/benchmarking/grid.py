@@ -156,6 +156,8 @@ class Grid:
     def _starts(self, base: DistillConfig) -> list[tuple[int, int]]:
         """Return seed of stage 0 and draw of the data for each of `seeds`."""
         draws, starts = self.data_seeds or (base.data_seed,), self.stage0_seeds
+        if base.stage0_rounds == 0 and base.student_init != "random":
+            starts = starts[:1]  # the seed would make no difference, and equal starts pass for several
         both = math.lcm(len(draws), len(starts))
         # After `both` the same pairs would come again: one of the two moves on.
         return [

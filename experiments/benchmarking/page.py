@@ -58,11 +58,11 @@ def _head(grid: Grid, cells: Sequence[Cell]) -> list[str]:
     if grid.is_tuning:
         lines += ["**Tuning seeds: for choosing settings, by reward alone, not for reporting.**", ""]
     changed = "; ".join(f"`{name}` {dict(settings)}" for name, settings in grid.agent_settings.items())
-    draws = sorted({cell.data_seed for cell in cells})
+    starts, draws = (sorted({getattr(cell, name) for cell in cells}) for name in ("stage0_seed", "data_seed"))
     lines += [
         *([f"Settings of agents other than their own: {changed}.", ""] if changed else []),
         f"Settings of {grid.start}: {judged}. Seeds {_listed(grid.seeds)}; the stage-0 seeds "
-        f"{_listed(grid.stage0_seeds)} and the draws of the data {_listed(draws)} take turns.",
+        f"{_listed(starts)} and the draws of the data {_listed(draws)} take turns.",
         "A *start* is a stage-0 student on a draw of the data. Interquartile means over starts with 95 % intervals "
         f"(expanded bootstrap). *Less {CONTROL}*: the mean difference from the same starts, seeds and draws with "
         "Student's 95 % interval; its probability is corrected for the number of policies. The table is sorted by it. "

@@ -263,6 +263,11 @@ def test_starts_take_turns_so_that_all_come_before_one_comes_again(tmp_path: Pat
     assert starts(3, 3)[:3] == [(0, 0), (1, 1), (2, 2)]
 
 
+def test_stage0_seeds_that_make_no_difference_are_no_starts(tmp_path: Path) -> None:
+    grid = Grid("online", ("constant",), seeds=tuple(range(4)), preset="demo", stage0_seeds=(0, 1), data_seeds=(0, 1))
+    assert {(cell.stage0_seed, cell.data_seed) for cell in grid.cells(tmp_path)} == {(0, 0), (0, 1)}
+
+
 def test_the_long_control_has_the_rounds_of_learning_and_one_student(tmp_path: Path) -> None:
     policies = ("ppo", "guidance-only", "guidance-only-long")
     grid = Grid("across", policies, seeds=(0,), preset="tiny", settings={"rounds": 6}, runs=4, eval_runs=2)
