@@ -157,7 +157,8 @@ def headroom(trials: Trials, budget: Budget) -> dict[str, list[Row]]:
     screened = [Trial(CONSTANT, name, action, action, first) for name, action in constants.items()]
     constant = _best_of(trials, screened, budget, "constants")
     schedule = _best_of(trials, _searched(trials, constant, budget), budget, "schedules")
-    planner = {"lookahead": None, "objective": "best", "execute": math.ceil(config.rounds / _PLANS)} | budget.planner
+    execute = math.ceil(config.rounds / _PLANS)
+    planner = {"lookahead": None, "objective": "best", "execute": execute, **budget.planner}
     named = ", ".join(f"{name}={value}" for name, value in planner.items())
     begin = constant.start
     judged = [
