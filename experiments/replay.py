@@ -15,9 +15,11 @@ scores of the students with its columns. The exit status is 1 where one differs.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from experiments.benchmarking.grid import CONTROL, LONG_CONTROL, parse_seeds
 from experiments.benchmarking.submission import Action, Submission, Submitted, read_submission
@@ -51,7 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if found.equal else 1
     equal = True
     lines = parse_seeds(args.lines) if args.lines else None
-    for row, differing in check(args.check, args.tolerance, lines, args.data_root):
+    places = {"data_root": args.data_root, "teacher_weights": args.teacher_weights}
+    for row, differing in check(args.check, args.tolerance, lines, places):
         print(f"{row}: {'differs' if differing else 'as recorded'}", flush=True)
         for name, (old, new) in differing.items():
             print(f"  {name}: recorded {old}, replayed {new}")
@@ -67,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--lines", nargs="+", metavar="N", help="lines of raw.csv to check, such as 2-11 (default: all)"
     )
     parser.add_argument("--data-root", metavar="DIR", help="where the data set of a task lies, for --check")
+    parser.add_argument("--teacher-weights", metavar="FILE", help="where the teacher's weights lie, for --check")
     parser.add_argument(
         "--tolerance",
         type=float,
@@ -77,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def check(
-    folder: Path, tolerance: float = 0.0, lines: tuple[int, ...] | None = None, data_root: str | None = None
+    folder: Path,
+    tolerance: float = 0.0,
+    lines: tuple[int, ...] | None = None,
+    places: Mapping[str, str | None] = MappingProxyType({}),
 ) -> Iterator[tuple[Submitted, dict[str, tuple[float, float]]]]:
     """Play the actions of a submission, and compare what comes of them with its rows.
 
@@ -85,7 +92,7 @@ def check(
         folder: Holds ``raw.csv`` and ``actions.csv``.
         tolerance: As for `replay`.
         lines: Lines of ``raw.csv``; None for all.
-        data_root: Where the data set of a task lies.
+        places: Settings of a task that say where its files lie; None where they lie as usual.
 
     Yields:
         Each row, and the recorded and replayed values of the columns that differ.
@@ -100,7 +107,7 @@ def check(
         raise ConfigError(f"{submission.path} has none of the lines {lines}: they go from 2 on")
     for row in rows:
         try:
-            yield row, _differing(row, actions.get(Submission.actions_of(row), []), tolerance, data_root)
+            yield row, _differing(row, actions.get(Submission.actions_of(row), []), tolerance, places)
         except (FusionEnvError, ValueError) as error:
             raise ConfigError(f"{submission.path}, {row}: {error}") from error
 
@@ -109,9 +116,9 @@ _task = lru_cache(maxsize=4)(build_task)  # of the same start there are often se
 
 
 def _differing(
-    row: Submitted, runs: list[list[Action]], tolerance: float, data_root: str | None
+    row: Submitted, runs: list[list[Action]], tolerance: float, places: Mapping[str, str | None]
 ) -> dict[str, tuple[float, float]]:
-    task = _task(_config(row, data_root))
+    task = _task(_config(row, places))
     for name in ("data", "teacher"):
         recorded, here = row.values[f"{name}_fingerprint"], task.fingerprints[name]
         if recorded != here:
@@ -121,12 +128,11 @@ def _differing(
     return {name: pair for name, pair in pairs.items() if not same_number(*pair, tolerance)}
 
 
-def _config(row: Submitted, data_root: str | None) -> DistillConfig:
-    own = {name: row.values[name] for name in ("rounds", "stage0_seed", "data_seed")}
+def _config(row: Submitted, places: Mapping[str, str | None]) -> DistillConfig:
+    own: dict[str, Any] = {name: row.values[name] for name in ("rounds", "stage0_seed", "data_seed", "teacher")}
     if row.values["policy"] in (CONTROL, LONG_CONTROL):
         own["self_learning"] = False
-    if data_root is not None:
-        own["data_root"] = data_root
+    own |= {name: place for name, place in places.items() if place is not None}
     settings = {**row.settings, "threads": 1, **own}
     return tasks.config(row.values["task"], row.values["preset"], **settings)
 

@@ -131,8 +131,8 @@ class Grid:
 
     @property
     def told_settings(self) -> str:
-        """What differs from task and preset, but for the machine's settings, as JSON."""
-        told = {name: value for name, value in self.settings.items() if name not in MACHINE_ONLY}
+        """What differs from task and preset, but for what belongs to the machine, as JSON."""
+        told = {name: value for name, value in self.settings.items() if name not in (*MACHINE_ONLY, "data_root")}
         return json.dumps(told, sort_keys=True)
 
     def cells(self, out: Path) -> list[Cell]:
