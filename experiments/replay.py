@@ -25,7 +25,7 @@ from experiments.benchmarking.grid import CONTROL, LONG_CONTROL, parse_seeds
 from experiments.benchmarking.submission import Action, Submission, Submitted, read_submission
 from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.running.judged_again import judged_again
-from experiments.running.replay import replay, same_number
+from experiments.running.replay import check_tolerance, replay, same_number
 from fusion_env import tasks
 from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError, FusionEnvError
@@ -98,8 +98,10 @@ def check(
         Each row, and the recorded and replayed values of the columns that differ.
 
     Raises:
-        ConfigError: A file is damaged, a row is of other data than the task's, or there is nothing to check.
+        ConfigError: A file is damaged, a row is of other data than the task's, there is nothing to check, or
+            the tolerance is out of range.
     """
+    check_tolerance(tolerance)
     submission = read_submission(folder)
     actions = submission.actions()
     rows = [row for row in submission.rows if lines is None or row.line in lines]
@@ -107,9 +109,10 @@ def check(
         raise ConfigError(f"{submission.path} has none of the lines {lines}: they go from 2 on")
     for row in rows:
         try:
-            yield row, _differing(row, actions.get(Submission.actions_of(row), []), tolerance, places)
-        except (FusionEnvError, ValueError) as error:
+            differing = _differing(row, actions.get(Submission.actions_of(row), []), tolerance, places)
+        except FusionEnvError as error:
             raise ConfigError(f"{submission.path}, {row}: {error}") from error
+        yield row, differing
 
 
 _task = lru_cache(maxsize=4)(build_task)  # of the same start there are often several rows in turn

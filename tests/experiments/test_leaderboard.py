@@ -92,6 +92,8 @@ def test_what_is_refused(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixt
 def test_the_lines_to_check_and_what_to_replay(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(ConfigError, match="has none of the lines"):
         replay(["--check", str(write(tmp_path)), "--lines", "99"])
+    with pytest.raises(ConfigError, match="tolerance must be"):
+        replay(["--check", str(tmp_path), "--tolerance", "-1"])
     with pytest.raises(SystemExit):
         replay([])
     assert "give the directory of a run, or --check DIR" in capsys.readouterr().err
