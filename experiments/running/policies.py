@@ -73,9 +73,15 @@ def run_config(
         preset=preset_name,
         agent=setup.agent,
         # A saved agent has settings of its own.
-        agent_settings={} if fields.get("policy") else {**setup.settings, **(agent_settings or {})},
+        agent_settings={} if fields.get("policy") else _merged(setup.settings, agent_settings or {}),
         **defaults | fields,
     )
+
+
+def _merged(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an agent; without a first policy where its noise depends on the observation."""
+    left_out = {"initial_mean", "initial_std"} if given.get("use_sde") else set()
+    return {name: value for name, value in {**usual, **given}.items() if name not in left_out}
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,10 @@ def test_a_run_of_a_policy() -> None:
     assert (control.agent, control.env.self_learning) == ("constant", False)
 
 
+def test_noise_that_depends_on_the_observation_has_no_first_policy() -> None:
+    assert run_config("ppo", "tiny", {}, agent_settings={"use_sde": True}).agent_settings == {"use_sde": True}
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "runs"),
     [
