@@ -14,6 +14,7 @@ stopped.
 import argparse
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 from experiments.benchmarking.executors import EXECUTORS, Resources
@@ -26,13 +27,14 @@ from experiments.command_line import (
     exit_on_error,
     given_settings,
     make_parser,
+    results_folder,
 )
 from experiments.paper.ablation import TRIED, ablation
+from experiments.paper.ablation_variants import EQUATION_6
 from experiments.paper.pair_sets import open_set
+from experiments.paper.stoppable import make_and_show
 from experiments.running import policies
-from experiments.running.interruption import Interrupted, interrupt_at_once
 from fusion_env.config import DistillConfig
-from student.console import printable
 
 __all__ = ["command", "main"]
 
@@ -63,24 +65,17 @@ def main(arguments: list[str] | None = None) -> int:
         stage0_seeds=seeds if args.stage0_seeds is None else parse_seeds(args.stage0_seeds),
         preset=args.preset,
         task=args.task,
-        settings={"threads": 1} | given_settings(args),
+        settings=EQUATION_6 | {"threads": 1} | given_settings(args),
     )
-    try:
-        with interrupt_at_once():
-            page = ablation(
-                grid,
-                sets,
-                args.out,
-                tried=args.tried,
-                executor=args.executor,
-                resources=Resources(args.workers),
-                command=again,
-            )
-    except Interrupted:
-        print(f"stopped; the same command goes on where it was: {again}")
-        return 130
-    print(f"\n{page.read_text(encoding='utf-8')}\nWritten to {printable(str(page))}")
-    return 0
+    make = partial(
+        ablation,
+        *(grid, sets, args.out),
+        tried=args.tried,
+        executor=args.executor,
+        resources=Resources(args.workers),
+        command=again,
+    )
+    return make_and_show(make, again)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     tested.add_argument("--test", nargs="+", default=["procedural"], metavar="NAME[=DIR]", help=text)
     text = "at most so many pairs of each, evenly spaced (default: all; procedural 10)"
     tested.add_argument("--most", type=int, metavar="N", help=text)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the ablation")
+    parser.add_argument("--out", type=results_folder, required=True, metavar="DIR", help="directory of the ablation")
     machine = parser.add_argument_group("machine")
     machine.add_argument("--executor", choices=sorted(EXECUTORS), default="inline", help="where the runs take place")
     machine.add_argument("--workers", type=int, default=1, help="processes of the executor pool")

@@ -39,6 +39,7 @@ __all__ = [
     "make_parser",
     "named_values",
     "progress_bar",
+    "results_folder",
     "run_moved",
     "start_label",
 ]
@@ -76,7 +77,7 @@ def as_started(text: str) -> str:
     'continue with: python experiments/run_agent.py --resume runs/NAME'
     """
     started, module = Path(sys.argv[0]).name, sys.modules["__main__"].__spec__
-    if started.startswith("fusion-env-"):
+    if started.startswith(("fusion-env-", "fusion-student ")):
         return _SCRIPT.sub(started, text)
     if module is not None and module.name.startswith("experiments."):
         return _SCRIPT.sub(f"python -m {module.name}", text)
@@ -251,6 +252,19 @@ def named_values(pairs: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"{pair!r} has a value that is not YAML") from error
     return values
+
+
+def results_folder(text: str) -> Path:
+    """Read the name of a folder that is there or can be made: the type of an option.
+
+    Raises:
+        argparse.ArgumentTypeError: A file is in its place.
+    """
+    folder = Path(text)
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise argparse.ArgumentTypeError(f"{nearest} is a file, not a folder")
+    return folder
 
 
 def progress_bar(items: Iterable, title: str) -> Iterable:

@@ -9,16 +9,21 @@ a yardstick.
 """
 
 import argparse
+import shlex
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from experiments import evaluate
-from experiments.command_line import exit_on_error, make_parser, progress_bar
+from experiments.command_line import as_started, exit_on_error, make_parser, progress_bar
+from experiments.evaluation.folders import refuse_as_output
 from fusion_env.data.images import as_data_error
 from fusion_env.errors import ConfigError, DataError
-from student.fuse import PairingError, fuse_folders, load
+from student.fuse import PairingError, fuse_files, fuse_folders, load
+from student.fuse.files import refuse_inputs
 from student.sixteen_bit import Scale, add_scale_options
 
 __all__ = ["command", "main"]
@@ -32,16 +37,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     students = dict(args.students)
     if len(students) < len(args.students):
         raise ConfigError(f"--students must name each once. Got {', '.join(name for name, _ in args.students)}")
-    with tempfile.TemporaryDirectory() as scratch:
-        ir, vis = _folders(args.ir, args.vis, Path(scratch))
-        fused = {name: args.out / "fused" / name for name in students}
-        for name, weights in students.items():
-            _fuse(name, None if weights == _EMBEDDED else weights, ir, vis, fused[name], args)
-        metrics = ["--metrics", *args.metrics] if args.metrics else []
-        scale = ["--stretch"] * args.stretch + ["--bit-depth", str(args.bit_depth)] * (args.bit_depth is not None)
-        methods = [f"{name}={folder}" for name, folder in fused.items()]
+    _check_places(args.ir, args.vis, args.out)
+    fused = {name: args.out / "fused" / name for name in students}
+    for name, weights in students.items():
+        _fuse(name, None if weights == _EMBEDDED else weights, fused[name], args)
+    metrics = ["--metrics", *args.metrics] if args.metrics else []
+    scale = ["--stretch"] * args.stretch + ["--bit-depth", str(args.bit_depth)] * (args.bit_depth is not None)
+    methods = [f"{name}={folder}" for name, folder in fused.items()]
+    made_by = (
+        f"{as_started('python experiments/compare.py')} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
+    )
+    with _folders(args.ir, args.vis) as (ir, vis):
         sides = ["--ir", str(ir), "--vi", str(vis), "--fused", *methods]
-        return evaluate.main([*sides, "--baselines", "--out", str(args.out), *scale, *metrics])
+        return evaluate.main([*sides, "--baselines", "--out", str(args.out), *scale, *metrics], made_by)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,13 +69,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _named(text: str) -> tuple[str, str]:
     name, _, weights = text.partition("=")
-    if not name or not weights:
-        raise argparse.ArgumentTypeError(f"must be NAME=WEIGHTS. Got {text!r}")
+    if name in ("", "..") or name != Path(name).name or not weights:
+        raise argparse.ArgumentTypeError(f"must be NAME=WEIGHTS, NAME a folder's. Got {text!r}")
     return name, weights
 
 
-def _folders(ir: Path, vis: Path, scratch: Path) -> tuple[Path, Path]:
-    """Return two folders: those given, or new ones that show the two files given."""
+def _check_places(ir: Path, vis: Path, out: Path) -> None:
     for path in (ir, vis):
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
@@ -75,15 +82,34 @@ def _folders(ir: Path, vis: Path, scratch: Path) -> tuple[Path, Path]:
         raise DataError(f"{ir} and {vis} are the same; name the infrared and the visible one")
     if ir.is_dir() != vis.is_dir():
         raise DataError(f"{ir} and {vis} must be two images or two folders")
+    refuse_as_output(out, [ir, vis])
+    try:
+        refuse_inputs([out / "grid.png"], [ir, vis])
+    except PairingError as error:
+        raise DataError(str(error)) from error
+
+
+@contextmanager
+def _folders(ir: Path, vis: Path) -> Iterator[tuple[Path, Path]]:
+    """Give two folders: those given, or new ones that show the two files given, which errors then name."""
     if ir.is_dir():
-        return ir, vis
-    for side, file in (("ir", ir), ("vi", vis)):
-        (scratch / side).mkdir()
-        (scratch / side / f"{vis.stem}{file.suffix}").symlink_to(file.resolve())
-    return scratch / "ir", scratch / "vi"
+        yield ir, vis
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        shown = {Path(scratch, side, f"{vis.stem}{file.suffix}"): file for side, file in (("ir", ir), ("vi", vis))}
+        for link, file in shown.items():
+            link.parent.mkdir()
+            link.symlink_to(file.resolve())
+        try:
+            yield Path(scratch, "ir"), Path(scratch, "vi")
+        except DataError as error:
+            text = str(error)
+            for link, file in shown.items():
+                text = text.replace(str(link), str(file))
+            raise DataError(text) from error
 
 
-def _fuse(name: str, weights: str | None, ir: Path, vis: Path, out: Path, args: argparse.Namespace) -> None:
+def _fuse(name: str, weights: str | None, out: Path, args: argparse.Namespace) -> None:
     try:
         fuser = load(weights, device=args.device)
     except ValueError as error:
@@ -92,10 +118,14 @@ def _fuse(name: str, weights: str | None, ir: Path, vis: Path, out: Path, args: 
     scale = Scale(args.bit_depth, args.stretch)
     with as_data_error():
         try:
+            if not args.ir.is_dir():
+                out_path = out / f"{args.vis.stem}.png"
+                fuse_files(fuser, ir_path=args.ir, vis_path=args.vis, out_path=out_path, scale=scale)
+                return
             outcome = fuse_folders(
                 fuser,
-                ir_dir=ir,
-                vis_dir=vis,
+                ir_dir=args.ir,
+                vis_dir=args.vis,
                 out_dir=out,
                 scale=scale,
                 progress=partial(progress_bar, title=name),

@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.benchmarking.grid import parse_seeds
-from experiments.command_line import add_device, as_started, exit_on_error, make_parser
+from experiments.command_line import add_device, as_started, exit_on_error, make_parser, results_folder
 from experiments.paper.chosen_methods import add_method_options, chosen_methods
 from experiments.paper.detection import DATA, RECIPES, detection, labelled_pairs
 from experiments.paper.detection_images import LabelledSource
 from experiments.paper.detection_training import Recipe
+from experiments.paper.stoppable import make_and_show
 from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import ConfigError
-from student.console import printable
 
 __all__ = ["command", "main"]
 
@@ -40,18 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("scenes", "epochs", "image_size", "batch"):
         if getattr(args, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1. Got {getattr(args, name)}")
-    page = detection(
-        chosen_methods(args),
-        _pairs(args),
-        Recipe(args.epochs, args.image_size, args.batch),
-        parse_seeds(args.seeds),
-        args.out,
-        device=args.device,
-        threads=args.threads,
-        command=f"{as_started('python experiments/detection.py')} {shlex.join(arguments)}",
+    called = f"{as_started('python experiments/detection.py')} {shlex.join(arguments)}"
+    recipe, seeds = Recipe(args.epochs, args.image_size, args.batch), parse_seeds(args.seeds)
+    machine = {"device": args.device, "threads": args.threads}
+    return make_and_show(
+        lambda: detection(chosen_methods(args), _pairs(args), recipe, seeds, args.out, **machine, command=called),
+        called,
     )
-    print(f"\n{page.read_text(encoding='utf-8')}\nWritten to {printable(str(page))}")
-    return 0
 
 
 def _pairs(args: argparse.Namespace) -> LabelledSource:
@@ -79,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--image-size", type=int, default=usual.image_size, help=text)
     how.add_argument("--batch", type=int, default=usual.batch, help="images in a mini-batch (default: %(default)s)")
     how.add_argument("--seeds", nargs="+", default=["0-2"], help="such as 0-4 (default: 0-2)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--out", type=results_folder, required=True, metavar="DIR", help="folder for the results")
     add_device(parser)
     return parser
 

@@ -22,7 +22,7 @@ import pandas as pd
 from experiments.command_line import as_started, exit_on_error, make_parser, progress_bar
 from experiments.evaluation.baselines import SMALLEST
 from experiments.evaluation.chosen_scores import DEFAULT_METRICS, PRESETS, add_score_options, chosen_scores
-from experiments.evaluation.folders import ComparedImages, find_images
+from experiments.evaluation.folders import ComparedImages, find_images, refuse_as_output
 from experiments.evaluation.scoring import Score, resolve_scores, score_images
 from experiments.evaluation.side_by_side import draw_grid
 from experiments.evaluation.summary import LEVEL, RESAMPLES, summarise, summary_table
@@ -30,7 +30,7 @@ from experiments.output import write_csv, write_text
 from fusion_env.data import Progress, no_progress
 from fusion_env.errors import ConfigError, unknown_name
 from fusion_env.task import resolve_device
-from student.console import printable
+from student.console import counted, printable
 from student.sixteen_bit import Scale, add_scale_options
 
 __all__ = ["DEFAULT_METRICS", "PRESETS", "Evaluation", "command", "evaluate", "main"]
@@ -118,14 +118,21 @@ def _check_bootstrap(resamples: int, seed: int) -> None:
         raise ConfigError(f"seed must be at least 0. Got {seed}")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command."""
+def main(arguments: Sequence[str] | None = None, made_by: str | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: Without the program's name; None takes the shell's.
+        made_by: The command that the page names; None for this one.
+    """
     args = _parser().parse_args(arguments)
     _check_bootstrap(args.resamples, args.seed)
+    methods = _methods(args.fused)
+    refuse_as_output(args.out, [args.ir, args.vi, *methods.values()])
     device = str(resolve_device(args.device))
     scores = chosen_scores(args, device)
     images = find_images(
-        _methods(args.fused),
+        methods,
         ir=args.ir,
         vis=args.vi,
         minimum_size=max(_minimum_size(scores), SMALLEST if args.baselines else 1),
@@ -139,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = summarise(per_image, scores, args.resamples, args.seed)
     table = "\n".join([summary_table(summary, scores), "", *_notes(images, per_image, args)])
     given = shlex.join(sys.argv[1:] if arguments is None else arguments)
-    again = f"{as_started('python experiments/evaluate.py')} {given}"
+    again = made_by or f"{as_started('python experiments/evaluate.py')} {given}"
     report = f"# Fusion metrics\n\n`{again}`\n\n{table}\n\n{_legend(scores)}\n\n![side by side](grid.png)\n"
     for name, frame in (("images", per_image), ("summary", summary.assign(left_out=len(images.left_out)))):
         write_csv(args.out / f"{name}.csv", frame.to_dict("records"), digits=9)
@@ -207,10 +214,11 @@ def _make_folder(path: Path) -> None:
 
 def _notes(images: ComparedImages, per_image: pd.DataFrame, args: argparse.Namespace) -> list[str]:
     """Say what the table shows, and everything that it does not."""
-    notes = [
-        f"Mean over {len(images.files)} images and its {LEVEL:.0%} percentile bootstrap interval over the images "
-        f"({args.resamples} samples, seed {args.seed}). **Best**, *second best*."
-    ]
+    interval = (
+        f"its {LEVEL:.0%} percentile bootstrap interval over the images ({args.resamples} samples, seed {args.seed})"
+    )
+    several = f"Mean over {len(images.files)} images and {interval}"
+    notes = [f"{several if len(images.files) > 1 else 'Values of 1 image'}. **Best**, *second best*."]
     if images.scale != _AS_STATED:
         notes += ["", f"{images.scale.describe()}."]
     if images.left_out:
@@ -220,7 +228,10 @@ def _notes(images: ComparedImages, per_image: pd.DataFrame, args: argparse.Names
     values = per_image.drop(columns="image").set_index("method")
     for (method, name), count in (~np.isfinite(values)).groupby(level=0, sort=False).sum().stack().items():
         if count:
-            notes += ["", printable(f"{method}: {name} is NaN or infinite for {count} images; see images.csv")]
+            notes += [
+                "",
+                printable(f"{method}: {name} is NaN or infinite for {counted(count, 'image')}; see images.csv"),
+            ]
     return notes
 
 

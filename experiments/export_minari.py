@@ -28,6 +28,7 @@ from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.identity import differences
 from fusion_env.version import __version__
+from student.console import counted
 
 if TYPE_CHECKING:
     from minari import MinariDataset
@@ -101,7 +102,7 @@ def _check_name(minari: Any, dataset_id: str) -> None:
     """Check a name before the work; Minari would leave an empty folder of a wrong one."""
     try:
         minari.dataset.minari_dataset.parse_dataset_id(dataset_id)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # the latter where the version is missing
         raise ConfigError(f"{dataset_id!r} is no name for a data set, such as fusion/mine-v0: {error}") from error
     if dataset_id in minari.list_local_datasets():
         raise ConfigError(
@@ -175,7 +176,8 @@ def main(arguments: list[str] | None = None) -> int:
     run_dirs, dataset_id = args.pop("run_dirs"), args.pop("dataset")
     given = {name: text for name, text in args.items() if text is not None}
     dataset = export_minari(run_dirs, dataset_id, progress=progress_bar, **given)
-    print(f"{dataset.total_episodes} episodes, {dataset.total_steps} steps, in {dataset.spec.data_path}")
+    size = f"{counted(dataset.total_episodes, 'episode')}, {counted(dataset.total_steps, 'step')}"
+    print(f"{size}, in {dataset.spec.data_path}")
     rounds = dataset.env_spec.kwargs["rounds"]
     if cut_off := sum(len(episode) < rounds and bool(episode.truncations[-1]) for episode in dataset):
         print(f"{cut_off} of the runs were cut off before their {rounds} rounds: they end truncated")

@@ -16,15 +16,16 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from experiments.command_line import add_device, as_started, exit_on_error, make_parser
+from experiments.command_line import add_device, as_started, exit_on_error, make_parser, results_folder
 from experiments.paper.order import PRESETS, Order
+from experiments.paper.stoppable import make_and_show
 from fusion_env.errors import ConfigError
-from student.console import printable
 
 __all__ = ["MODULES", "command", "main"]
 
@@ -75,9 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seeds=None if args.seeds is None else tuple(args.seeds),
         command=f"{as_started('python experiments/reproduce.py')} {shlex.join(arguments)}",
     )
-    page = module.make(order)
-    print(f"\n{page.read_text(encoding='utf-8')}\nWritten to {printable(str(page))}")
-    return 0
+    return make_and_show(partial(module.make, order), order.command)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -91,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-root", type=Path, metavar="DATA", help=text)
     text = "at most so many real pairs of each set, evenly spaced (default: demo 10, paper all)"
     parser.add_argument("--most", type=int, metavar="N", help=text)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of all tables and figures")
+    parser.add_argument(
+        "--out", type=results_folder, required=True, metavar="DIR", help="folder of all tables and figures"
+    )
     text = "weights of the student, where one is shown or scored (default: the embedded one)"
     parser.add_argument("--student", metavar="WEIGHTS", help=text)
     parser.add_argument("--seeds", type=int, nargs="+", help="of what is trained (default: the preset's)")

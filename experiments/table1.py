@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 
-from experiments.command_line import add_device, as_started, exit_on_error, make_parser
+from experiments.command_line import add_device, as_started, exit_on_error, make_parser, results_folder
 from experiments.paper.chosen_methods import add_method_options, chosen_methods
 from experiments.paper.pair_sets import PairSet, open_set
+from experiments.paper.stoppable import make_and_show
 from experiments.paper.table1 import compare
 from fusion_env.errors import ConfigError
-from student.console import printable
 
 __all__ = ["command", "main"]
 
@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     called = f"{as_started('python experiments/table1.py')} {shlex.join(arguments)}"
-    page = compare(chosen_methods(args), _sets(args), args.out, called)
-    print(f"\n{page.read_text(encoding='utf-8')}\nWritten to {printable(str(args.out))}")
-    return 0
+    return make_and_show(lambda: compare(chosen_methods(args), _sets(args), args.out, called), called)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     text = "at most so many pairs of each, evenly spaced (default: all; procedural 10)"
     parser.add_argument("--most", type=int, metavar="N", help=text)
     add_method_options(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--out", type=results_folder, required=True, metavar="DIR", help="folder for the results")
     add_device(parser)
     return parser
 

@@ -5,17 +5,17 @@ import csv
 import hashlib
 import logging
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from student.console import accept_any_console, printable
-from student.embedded import EMBEDDED, embedded_file
 from student.export import FORMATS, OPSET
 from student.fuse import command as fuse_command
 from student.network import MIN_SIZE
-from student.origin import open_student
-from student.weights import WeightsError, build_student, load_metadata, load_state
+from student.origin import open_student, weights_file
+from student.weights import PRETRAINED, WeightsError, build_student, load_metadata, load_state
 
 __all__ = ["command", "main"]
 
@@ -27,9 +27,11 @@ fusion-student fuse IR_DIR VIS_DIR -o OUT_DIR --device cuda --half
 fusion-student fuse both.mp4 --side-by-side ir-left -o fused.mp4
 fusion-student info runs/NAME/student.safetensors
 fusion-student export -o student.onnx
-
-Students side by side, with metrics: fusion-env-compare.
+fusion-student compare IR_DIR VIS_DIR --out DIR --students NAME=WEIGHTS
 """
+
+_OTHERS = "fusion_student.commands"
+"""Entry points of packages that build on this one: each is a command that reads its arguments itself."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    logging.getLogger("huggingface_hub").propagate = False  # it shows its messages itself
     try:
         return options.run(options)
     except (WeightsError, ValueError, OSError) as error:
@@ -53,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command() -> None:
     """Run the command as a program."""
     accept_any_console()
+    for other in entry_points(group=_OTHERS, name=sys.argv[1] if len(sys.argv) > 1 else ""):
+        sys.argv[:2] = [f"{sys.argv[0]} {other.name}"]
+        other.load()()
+        return
     try:
         status = main()
     except KeyboardInterrupt:
@@ -73,12 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     fuse_command.add_options(fuse)
     fuse.set_defaults(run=fuse_command.run)
     info = commands.add_parser("info", help="say what a weights file holds")
-    text = "file of weights (default: the embedded student)"
-    info.add_argument("weights", type=Path, nargs="?", metavar="WEIGHTS", help=text)
+    origin = "file, folder or OWNER/NAME on the Hugging Face hub (default: the embedded student)"
+    info.add_argument("weights", nargs="?", metavar="WEIGHTS", help=origin)
     info.set_defaults(run=_info)
     export = commands.add_parser("export", help="write ONNX, a torch.export program, or a folder for the hub")
-    text = "file, folder or OWNER/NAME on the Hugging Face hub (default: the embedded student)"
-    export.add_argument("weights", nargs="?", metavar="WEIGHTS", help=text)
+    export.add_argument("weights", nargs="?", metavar="WEIGHTS", help=origin)
     text = f"file that ends in {' or '.join(FORMATS)}, or a folder for the hub (weights, config, card)"
     export.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=text)
     export.add_argument("--half", action="store_true", help="convolve in float16")
@@ -93,10 +99,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(options: argparse.Namespace) -> int:
-    with embedded_file() if options.weights is None else nullcontext(options.weights) as path:
-        state = load_state(path)
-        name = EMBEDDED if options.weights is None else str(path)
-        student = build_student(state, name)
+    with weights_file(options.weights) as (path, name):
+        student = build_student(load_state(path), name)
         content = path.read_bytes()
         metadata = load_metadata(path) if content[8:9] == b"{" else {}
     parameters = sum(parameter.numel() for parameter in student.parameters())
@@ -121,7 +125,8 @@ def _export(options: argparse.Namespace) -> int:
     if write is not None and for_card:
         raise ValueError(f"{', '.join(for_card)}: only a folder for the hub has a card. Got {options.out}.")
     if write is not None:
-        write(student, options.out, half=options.half)
+        with _named(options.out):
+            write(student, options.out, half=options.half)
         opset = f" (opset {OPSET})" if options.out.suffix.lower() == ".onnx" else ""
         _logger.info("%s written to %s%s", name, options.out, opset)
         return 0
@@ -135,10 +140,30 @@ def _export(options: argparse.Namespace) -> int:
     metrics = _means(options.metrics, options.method) if options.metrics else None
     if metrics and not options.dataset:
         raise ValueError("--metrics needs --dataset: what they were measured on.")
+    _refuse_other_folder(options.out)
     card = {"repo": repo, "metrics": metrics, "dataset": options.dataset}
-    HubStudent.of(student).save_pretrained(options.out, model_card_kwargs=card)
+    with _named(options.out):
+        HubStudent.of(student).save_pretrained(options.out, model_card_kwargs=card)
     _logger.info("%s written to %s; `hf upload %s %s` puts it on the hub", name, options.out, repo, options.out)
     return 0
+
+
+def _refuse_other_folder(out: Path) -> None:
+    """Refuse a folder whose files would be replaced, such as a run's, unless it is one of a student already."""
+    others = [name for name in ("config.json", "README.md") if (out / name).exists()]
+    if others and not (out / PRETRAINED).exists():
+        raise ValueError(
+            f"{out} holds {' and '.join(others)} of something else; choose another folder for the student."
+        )
+
+
+@contextmanager
+def _named(out: Path) -> Iterator[None]:
+    """Let errors of writing name what was to be written."""
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(f"{out}: cannot be written, {error.strerror or error}") from error
 
 
 def _means(path: Path, method: str) -> dict[str, float]:

@@ -3,7 +3,12 @@
 import io
 import sys
 
-__all__ = ["accept_any_console", "printable"]
+__all__ = ["accept_any_console", "counted", "printable"]
+
+
+def counted(number: int, noun: str) -> str:
+    """Say how many, such as "1 image" or "2 images"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def printable(text: str) -> str:

@@ -69,7 +69,10 @@ def export_onnx(student: FusionStudent, path: Path, *, half: bool = False) -> No
 
 
 def export_program(student: FusionStudent, path: Path, *, half: bool = False) -> None:
-    """Write a student as a program of `torch.export`, ending in ``.pt2``; arguments are those of `export_onnx`."""
+    """Write a student as a program of `torch.export`, ending in ``.pt2``; arguments are those of `export_onnx`.
+
+    The same as the student; with ``half`` found within 1.4e-3 on real images, and 0.016 on 16 x 16 pixels of one.
+    """
     network = _Exported(student, half)
     with _quietly():
         program = torch.export.export(network, _example(), dynamic_shapes=_dynamic_sizes())

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from student.network import FusionStudent
-from student.weights import WeightsError, load_into, load_student, save_state
+from student.weights import PRETRAINED, WeightsError, load_into, load_student, save_state
 
 try:
     from huggingface_hub import EvalResult, ModelCard, PyTorchModelHubMixin, hf_hub_download
 except ImportError as error:
     raise WeightsError('the hub needs huggingface_hub; in the folder of fusion-env: pip install -e ".[hub]"') from error
 
-__all__ = ["HubStudent", "open_pretrained"]
+__all__ = ["HubStudent", "fetch_weights"]
 
-_WEIGHTS = "model.safetensors"
 _TASK = "image-to-image"
 _TEMPLATE = """---
 {{ card_data }}
@@ -114,32 +113,27 @@ class HubStudent(FusionStudent, PyTorchModelHubMixin, library_name="fusion-env",
         )
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_state(self.state_dict(), save_directory / _WEIGHTS)
+        save_state(self.state_dict(), save_directory / PRETRAINED)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> "HubStudent":
+        known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+        given = {key: options[key] for key in known if key in options}
         folder = Path(model_id)
-        if folder.is_dir():
-            path = folder / _WEIGHTS
-        else:
-            known = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-            fetched = hf_hub_download(model_id, _WEIGHTS, **{key: options[key] for key in known if key in options})
-            path = Path(fetched)
+        path = folder / PRETRAINED if folder.is_dir() else hf_hub_download(model_id, PRETRAINED, **given)
         return cls.of(load_student(path))  # which tells the width, also where there is no config.json
 
 
-def open_pretrained(origin: str) -> FusionStudent:
-    """Load a student from a folder or a repository; without network from the hub's cache on this machine.
+def fetch_weights(repo: str) -> Path:
+    """Fetch a repository's file of weights; without network from the hub's cache on this machine.
 
     Raises:
-        WeightsError: It cannot be found, fetched or used.
+        WeightsError: It cannot be fetched.
     """
     try:
-        return HubStudent.from_pretrained(origin)
-    except WeightsError:
-        raise
+        return Path(hf_hub_download(repo, PRETRAINED))
     except Exception as error:  # the hub's own, and those of the network below it
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise WeightsError(
-            f"{origin} is no file or folder here, and cannot be fetched from the Hugging Face hub: {reason}"
+            f"{repo} is no file or folder here, and cannot be fetched from the Hugging Face hub: {reason}"
         ) from error

@@ -1,16 +1,44 @@
 """Where a student comes from: embedded, a file, a folder or a repository of the Hugging Face hub."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from student.embedded import EMBEDDED, load_embedded
+from student.embedded import EMBEDDED, embedded_file
 from student.network import FusionStudent
-from student.weights import build_student, load_student
+from student.weights import PRETRAINED, WeightsError, build_student, load_state
 
-__all__ = ["open_student"]
+__all__ = ["open_student", "weights_file"]
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = (".safetensors", ".pt", ".pth", ".bin")
+
+
+@contextmanager
+def weights_file(weights: str | Path | None) -> Iterator[tuple[Path, str]]:
+    """Give a student's weights as a file; arguments and errors are those of `open_student`.
+
+    Yields:
+        The file, which need not be there, and what to call the student.
+    """
+    if weights is None:
+        with embedded_file() as path:
+            yield path, EMBEDDED
+        return
+    path = Path(weights)
+    if path.is_dir():
+        path = path / PRETRAINED
+        if not path.exists():
+            raise WeightsError(
+                f"Weights file {path} cannot be opened: no such file. A folder must be one that save_pretrained wrote; "
+                "of a run name its student.safetensors."
+            )
+    elif not path.exists() and _HUB_ID.fullmatch(str(weights)) and path.suffix not in _FILES:
+        from student.hub import fetch_weights
+
+        path = fetch_weights(str(weights))
+    yield path, str(weights)
 
 
 def open_student(weights: str | Path | None) -> tuple[FusionStudent, str]:
@@ -26,11 +54,5 @@ def open_student(weights: str | Path | None) -> tuple[FusionStudent, str]:
     Raises:
         WeightsError: There is no such thing, or it cannot be used.
     """
-    if weights is None:
-        return build_student(load_embedded(), EMBEDDED), EMBEDDED
-    path = Path(weights)
-    if path.is_dir() or (not path.exists() and _HUB_ID.fullmatch(str(weights)) and path.suffix not in _FILES):
-        from student.hub import open_pretrained
-
-        return open_pretrained(str(weights)), str(weights)
-    return load_student(path), str(path)
+    with weights_file(weights) as (path, name):
+        return build_student(load_state(path), name), name

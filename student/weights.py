@@ -24,6 +24,7 @@ from student.network import FusionStudent
 from student.numerics import own_numerics
 
 __all__ = [
+    "PRETRAINED",
     "WeightsError",
     "bare_name",
     "build_student",
@@ -36,6 +37,9 @@ __all__ = [
     "save_state",
     "unwrapped",
 ]
+
+PRETRAINED = "model.safetensors"
+"""What ``save_pretrained`` and the Hugging Face hub call a file of weights."""
 
 _SHOWN_KEYS = 3
 _WRAPPERS = {"module": "DataParallel", "_orig_mod": "torch.compile"}

@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from experiments.processes import end_with_parent
+from experiments.processes import end_with_parent, stop_pool
 from experiments.running.config import RunConfig
 from experiments.running.interruption import Interrupted
 from fusion_env.errors import ConfigError, FusionEnvError, MissingRequirementsError, unknown_name
@@ -144,7 +144,7 @@ def _pool_once(jobs: Sequence[Job], resources: Resources) -> Finished:
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:
-        _stop(pool)
+        stop_pool(pool)
 
 
 def _work(job: Job) -> dict[str, Any]:
@@ -152,16 +152,6 @@ def _work(job: Job) -> dict[str, Any]:
         return _execute(job)
     except Interrupted:
         os._exit(1)  # otherwise the worker would take the next job from its queue
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End what still runs, and wait: a run's directory has one writer at a time."""
-    processes = list(pool._processes.values())  # shutdown forgets them
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        process.join()
 
 
 def _start_worker(slots: "Queue[int | None]") -> None:

@@ -1,18 +1,18 @@
 """Find the fused images of several methods and their sources, and check every one before anything is scored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_env.data import Progress, no_progress, read_infrared, read_luma, read_visible
 from fusion_env.data.images import as_data_error
 from fusion_env.errors import ConfigError, DataError
-from student.console import printable
+from student.console import counted, printable
 from student.images import Pixels
 from student.listing import by_stem, match_names, match_sides
 from student.sixteen_bit import Scale
 
-__all__ = ["ComparedImages", "ImageFiles", "find_images"]
+__all__ = ["ComparedImages", "ImageFiles", "find_images", "refuse_as_output"]
 
 _AS_STATED = Scale()
 _SHOWN_NAMES = 3
@@ -86,7 +86,11 @@ def find_images(
     unused = {name: tuple(sorted(listings[f"fused {name}"].keys() - set(names))) for name in fused}
     unused = {name: stems for name, stems in unused.items() if stems}
     if problems and not allow_missing:
-        raise DataError(_message("cannot compare these images", problems, unused))
+        whole = (
+            "  (evaluate's allow_missing, on its command line --allow-missing, compares the pairs that are complete)"
+        )
+        advice = whole if len(problems) < len(names) else ""
+        raise DataError(_message("cannot compare these images", problems, unused, advice))
     files = {
         name: ImageFiles(
             listings["ir"][name][0],
@@ -99,6 +103,17 @@ def find_images(
     if not files:
         raise DataError(_message("no pair is usable for all methods", problems, unused))
     return ComparedImages(tuple(fused), files, problems, unused, scale)
+
+
+def refuse_as_output(out: Path, folders: Iterable[Path]) -> None:
+    """Refuse to write results between images, of which they would soon be one, or replace one.
+
+    Raises:
+        ConfigError: The folder for results is one of these.
+    """
+    for folder in folders:
+        if out.exists() and folder.exists() and out.samefile(folder):
+            raise ConfigError(f"{out} is a folder of images to compare; choose another --out")
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -160,14 +175,15 @@ def _size_problems(
     return problems
 
 
-def _message(title: str, problems: Mapping[str, tuple[str, ...]], unused: Mapping[str, tuple[str, ...]]) -> str:
+def _message(
+    title: str, problems: Mapping[str, tuple[str, ...]], unused: Mapping[str, tuple[str, ...]], advice: str = ""
+) -> str:
     lines = [f"  {line}" for found in problems.values() for line in found]
     hints = [
         f"  ({method} has {len(stems)} images that belong to no pair: {_some(stems)})"
         for method, stems in unused.items()
     ]
-    advice = "  (allow_missing, on the command line --allow-missing, compares the pairs that are complete)"
-    return "\n".join([f"{title} ({len(lines)} problems):", *lines, *hints, advice])
+    return "\n".join([f"{title} ({counted(len(lines), 'problem')}):", *lines, *hints, *filter(None, [advice])])
 
 
 def _some(stems: tuple[str, ...]) -> str:

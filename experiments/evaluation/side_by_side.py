@@ -13,10 +13,11 @@ from student.images import Pixels
 __all__ = ["draw_grid", "draw_pictures"]
 
 _WIDTH = 3.0  # inches of one picture
-_TITLE, _MARGIN = 0.25, 0.3  # inches above the first row, left of the first column
+_TITLE, _MARGIN = 0.25, 0.3  # inches above the first row, left of the first column; more where text is larger
 _GAP = 0.04
 _DPI = 120
 _FONT_POINTS, _LETTER_WIDTH = 9.5, 0.65  # of text, and of a letter as a part of that
+_PRINT_WIDTH, _PRINT_POINTS = 7.0, 6.0  # inches across a printed page, and the size that text should have on it
 
 
 def draw_grid(images: ComparedImages, names: Sequence[str], path: Path) -> None:
@@ -40,31 +41,38 @@ def draw_pictures(titles: Sequence[str], rows: Mapping[str, Sequence[Pixels]], p
         path: PNG file.
     """
     heights = [_WIDTH * pictures[0].shape[0] / pictures[0].shape[1] for pictures in rows.values()]
-    width = _MARGIN + len(titles) * (_WIDTH + _GAP)
-    height = _TITLE + sum(heights) + _GAP * len(heights)
+    columns = len(titles) * (_WIDTH + _GAP)
+    points = max(_FONT_POINTS, _PRINT_POINTS * columns / _PRINT_WIDTH)
+    top, margin = (strip * points / _FONT_POINTS for strip in (_TITLE, _MARGIN))
+    width = margin + columns
+    height = top + sum(heights) + _GAP * len(heights)
     figure = Figure(figsize=(width, height))
-    bottom = height - _TITLE
+    bottom = height - top
+    row_points = min(_fitting(name, tall, points) for name, tall in zip(rows, heights, strict=True))
     for (name, pictures), tall in zip(rows.items(), heights, strict=True):
         bottom -= tall + _GAP
-        middle = (bottom + tall / 2) / height
-        _label(figure, _MARGIN / 2 / width, middle, name, tall, rotation=90)
+        _label(figure, margin / 2 / width, (bottom + tall / 2) / height, name, row_points, rotation=90)
         for column, picture in enumerate(pictures):
-            left = _MARGIN + column * (_WIDTH + _GAP)
+            left = margin + column * (_WIDTH + _GAP)
             axis = figure.add_axes((left / width, bottom / height, _WIDTH / width, tall / height))
             axis.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="antialiased")
             axis.set_axis_off()
+    column_points = min(_fitting(title, _WIDTH, points) for title in titles)
     for column, title in enumerate(titles):
-        centre = _MARGIN + column * (_WIDTH + _GAP) + _WIDTH / 2
-        _label(figure, centre / width, 1 - _TITLE / 2 / height, title, _WIDTH)
+        centre = margin + column * (_WIDTH + _GAP) + _WIDTH / 2
+        _label(figure, centre / width, 1 - top / 2 / height, title, column_points)
     save_figure(figure, path, _DPI)
 
 
-def _label(figure: Figure, x: float, y: float, text: str, space: float, rotation: float = 0) -> None:
-    """Write a text, smaller where it would not fit into `space` inches."""
-    text = without_surrogates(text)
-    size = min(_FONT_POINTS, space * 72 / (_LETTER_WIDTH * max(1, len(text))))
+def _fitting(text: str, space: float, points: float) -> float:
+    """Return the size at which a text fits into `space` inches, at most `points`."""
+    return min(points, space * 72 / (_LETTER_WIDTH * max(1, len(without_surrogates(text)))))
+
+
+def _label(figure: Figure, x: float, y: float, text: str, points: float, rotation: float = 0) -> None:
     # A dollar sign in a name is no formula.
-    figure.text(x, y, text, ha="center", va="center", fontsize=size, rotation=rotation, parse_math=False)
+    told = without_surrogates(text)
+    figure.text(x, y, told, ha="center", va="center", fontsize=points, rotation=rotation, parse_math=False)
 
 
 def _pictures(images: ComparedImages, name: str) -> list[Pixels]:

@@ -11,7 +11,7 @@ from experiments.evaluation.scoring import Score
 from experiments.output import markdown_table
 from student.console import printable
 
-__all__ = ["LEVEL", "RESAMPLES", "bootstrap_interval", "summarise", "summary_table"]
+__all__ = ["LEVEL", "RESAMPLES", "bootstrap_interval", "summarise", "summary_cell", "summary_table"]
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -93,7 +93,7 @@ def summary_table(summary: pd.DataFrame, scores: Sequence[Score]) -> str:
     rows = []
     for method, group in summary.groupby("method", sort=False):
         cells = group.set_index("metric")
-        texts = [_cell(cells.loc[score.name], decimals[score.name]) for score in scores]
+        texts = [summary_cell(cells.loc[score.name], decimals[score.name]) for score in scores]
         rows.append([printable(str(method)), group["n"].iloc[0], *texts])
     return markdown_table(["method", "n", *(score.name for score in scores)], rows, right_from=1)
 
@@ -107,7 +107,8 @@ def _decimals(means: pd.Series) -> int:
     return max(0, _DIGITS - 1 - (0 if exponent == -1 else exponent))
 
 
-def _cell(row: pd.Series, decimals: int) -> str:
+def summary_cell(row: pd.Series, decimals: int) -> str:
+    """Write a row of a summary as a cell: mean [low, high], without an interval where a single image gives none."""
     mark = {"best": "**", "second": "*"}.get(row["place"], "")
     mean = f"{mark}{row['mean']:.{decimals}f}{mark}"
     if np.isnan(row["ci_low"]):

@@ -2,15 +2,14 @@
 
     python experiments/measurements/network_cost.py --repeats 5 --out runs/efficiency
 
-Parameters and multiply-adds are counted at 224x224, once with thop, as published tables do, and once as what is really
-multiplied (thop leaves out functional calls, and counts four times too much for transposed convolutions of stride 2).
-Latency and memory are those of whole images as this package runs the networks, from infrared and visible RGB to luma,
-batch 1, float32, with random weights. All networks take turns in one run, so that the machine's mood hits all alike;
-ratios to LDFusion are the figures to quote.
+Parameters and multiply-adds are counted at 224x224, once by the rules of thop, as published tables do, and once as what
+is really multiplied (thop leaves out functional calls, and counts four times too much for transposed convolutions of
+stride 2). Latency and memory are those of whole images as this package runs the networks, from infrared and visible
+RGB to luma, batch 1, float32, with random weights. All networks take turns in one run, so that the machine's mood hits
+all alike; ratios to LDFusion are the figures to quote.
 """
 
 import argparse
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,11 +26,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from experiments.command_line import exit_on_error, make_parser
+from experiments.measurements.thop_counts import thop_counts
 from experiments.measurements.timing import seconds
 from experiments.output import markdown_table, save_figure, write_csv, write_text
 from fusion_env import teachers
 from fusion_env.data.colour import rgb_to_luma
-from fusion_env.errors import MissingRequirementsError
 from fusion_env.task import resolve_device
 from fusion_env.teachers.text_if import TextIFWithClip
 from student import FusionStudent
@@ -110,25 +109,15 @@ def count_cost(network: nn.Module) -> Cost:
     """Count parameters and multiply-adds at 224x224.
 
     Args:
-        network: Maps infrared [1, 1, H, W] and visible RGB [1, 3, H, W]; on any device, ``"meta"`` takes no time. thop
-            leaves counters in it.
-
-    Raises:
-        MissingRequirementsError: If thop is not installed.
+        network: Maps infrared [1, 1, H, W] and visible RGB [1, 3, H, W]; on any device, ``"meta"`` takes no time.
     """
-    try:
-        import thop
-    except ImportError as error:
-        raise MissingRequirementsError("counting needs thop: pip install thop") from error
     network.eval()
     params = sum(p.numel() for p in network.parameters())
     images = _images(COUNT_SIZE, COUNT_SIZE, next(network.parameters()).device)
     with FlopCounterMode(display=False) as counter:
         network(*images)
-    with warnings.catch_warnings():  # of thop's own calls to PyTorch
-        warnings.simplefilter("ignore")
-        thop_count, thop_params = thop.profile(network, images, verbose=False)
-    return Cost(params, int(thop_params), int(thop_count), counter.get_total_flops() // 2)
+    thop_count, thop_params = thop_counts(network, images)
+    return Cost(params, thop_params, thop_count, counter.get_total_flops() // 2)
 
 
 class LiveTensors(TorchDispatchMode):

@@ -13,7 +13,7 @@ from experiments.benchmarking.grid import TUNING_SEEDS_FROM, Cell, Grid
 from experiments.running.directory import RunDirectory
 from fusion_env.errors import ConfigError
 
-__all__ = ["FULL", "RUNS", "TEACHER", "VARIANTS", "Variant", "best_action", "check_grid", "variant_cells"]
+__all__ = ["EQUATION_6", "FULL", "RUNS", "TEACHER", "VARIANTS", "Variant", "best_action", "check_grid", "variant_cells"]
 
 FULL = "full"
 """What the other rows are compared with."""
@@ -52,7 +52,10 @@ VARIANTS = {
 }
 """The rows by name: those of the paper in its order, then two of our own."""
 
-_WHOLE = {"observation": "vector", "score_metrics": ("vif", "iqa"), "guidance": True, "self_learning": True}
+EQUATION_6 = {"score_metrics": ("vif", "iqa")}
+"""E as the paper has it, whose parts the rows take away; other presets than ``paper`` may have more of them."""
+
+_WHOLE = {"observation": "vector", **EQUATION_6, "guidance": True, "self_learning": True}
 """What the full method has, so that a row can be without it."""
 
 
@@ -91,18 +94,19 @@ def best_action(grid: Grid, tried: int, out: Path) -> list[float]:
     return np.asarray(found.best_action).tolist()
 
 
-def variant_cells(grid: Grid, action: Sequence[float], out: Path) -> list[tuple[str, Cell]]:
+def variant_cells(grid: Grid, action: Sequence[float] | None, out: Path) -> list[tuple[str, Cell]]:
     """Return the runs of every row, with the row's name: the same seeds and stage-0 students for all.
 
     Args:
         grid: The full method.
-        action: For the row with a fixed action.
+        action: For the row with a fixed action; None: not known yet.
         out: Directory of the ablation.
     """
     cells = []
     for name, variant in VARIANTS.items():
         own = replace(grid, settings={**grid.settings, **variant.settings})
         if variant.fixed:
-            own = replace(own, policies=("constant",), agent_settings={"constant": {"action": list(action)}})
+            settings = {} if action is None else {"constant": {"action": list(action)}}
+            own = replace(own, policies=("constant",), agent_settings=settings)
         cells += [(name, cell) for cell in own.cells(out / RUNS / name)]
     return cells

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from experiments.output import write_csv, write_text
-from experiments.paper.detection_images import LabelledSource, parts_of, write_lists, write_pair
+from experiments.paper.detection_images import LabelledSource, check_boxes, parts_of, write_lists, write_pair
 from experiments.paper.detection_page import detection_page
 from experiments.paper.detection_training import Recipe, Training, check_installed, train_detector
 from experiments.paper.ledger import Ledger, Piece, Row, work_through
 from experiments.paper.methods import Method, ordered_methods
 from experiments.paper.order import Order
+from experiments.paper.pair_sets import check_copy
 from fusion_env.data import NamedSet, data_sets, missing_source, named
 from fusion_env.data.split_scenes import SplitScenes
 from fusion_env.errors import ConfigError, MissingRequirementsError
@@ -38,7 +39,9 @@ def make(order: Order) -> Path:
     """
     return detection(
         ordered_methods(order),
-        labelled_pairs(DATA, (order.data_root or Path()) / "m3fd") if order.preset == "paper" else _SCENES,
+        labelled_pairs(DATA, (order.data_root or Path()) / "m3fd", partial=False)
+        if order.preset == "paper"
+        else _SCENES,
         RECIPES[order.preset],
         order.seeds or _SEEDS,
         order.folder("table2"),
@@ -48,15 +51,16 @@ def make(order: Order) -> Path:
     )
 
 
-def labelled_pairs(name: str, root: Path | None = None) -> NamedSet:
-    """Open a published data set with boxes.
+def labelled_pairs(name: str, root: Path | None = None, *, partial: bool = True) -> NamedSet:
+    """Open a published data set with boxes, checked.
 
     Args:
         name: Such as `DATA`.
         root: Where it lies; None: in a folder of its name.
+        partial: Whether the copy may lack pairs.
 
     Raises:
-        MissingRequirementsError: It is not there.
+        MissingRequirementsError: It is not there, or Ultralytics is not.
         FusionEnvError: There is none of this name, or it cannot be used.
     """
     folder = root or Path(data_sets.get(name).folder)
@@ -66,6 +70,8 @@ def labelled_pairs(name: str, root: Path | None = None) -> NamedSet:
             f"{missing} is not in {folder}: set --data-root to where it lies (docs/guide/named-data-sets.md); "
             "procedural scenes need none"
         )
+    check_installed()  # before minutes of reading
+    check_copy(name, folder, partial)
     return named(name, folder)
 
 
@@ -97,13 +103,18 @@ def detection(
 
     Raises:
         MissingRequirementsError: Ultralytics is missing.
-        ConfigError: The source has no boxes or lists, two methods share a name, or `out` is of other settings.
+        ConfigError: The source has no boxes or lists, two methods share a name, a seed is given twice, or `out` is of
+            other settings.
     """
     check_installed()
     parts = parts_of(source)
+    if isinstance(source, NamedSet):  # a scene's boxes are always there, and have to be rendered
+        check_boxes(source, parts)
     names = [method.name for method in methods]
     if len(set(names)) < len(names):
         raise ConfigError(f"methods must have different names. Got {', '.join(names)}")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds must name each once. Got {tuple(seeds)}")
     settings = {"pairs": f"{source.name} ({source.fingerprint()})", "recipe": vars(recipe)}
     ledger = Ledger(out / "ledger.jsonl", settings)
     images = out / "images"
@@ -111,7 +122,7 @@ def detection(
     machine = str(resolve_device(device)), threads or torch.get_num_threads()
     made_of = ", ".join(f"{method.name}: {method.origin}" for method in methods)
     fusing = [
-        Piece(f"{part} {source.names[i]}, {made_of}", partial(_fused, source, part, i, methods, images), len(methods))
+        Piece(f"{part} {source.names[i]}, {made_of}", partial(_fused, source, part, i, methods, images), kind="pairs")
         for part, indices in parts.items()
         for i in indices
     ]
@@ -120,8 +131,7 @@ def detection(
         for method in methods:
             data, folder = images / method.name / "data.yaml", out / "detectors" / f"{method.name}-{seed}"
             work = partial(_tested, method.name, Training(data, folder, recipe, seed, *machine))
-            size = recipe.epochs * len(parts["train"])
-            detecting.append(Piece(f"{method.name}, seed {seed}: {method.origin}", work, size))
+            detecting.append(Piece(f"{method.name}, seed {seed}: {method.origin}", work, kind="detectors"))
     done = work_through([*fusing, *detecting], ledger)
     fused, rows = done[: len(fusing)], done[len(fusing) :]
     write_csv(out / "raw.csv", rows)

@@ -8,10 +8,11 @@ import yaml
 from experiments.output import write_text
 from experiments.paper.methods import Method
 from fusion_env.data import Box, NamedSet, ProceduralScenes, load_pair, write_png
+from fusion_env.data.pairs import joint_error
 from fusion_env.data.split_scenes import SplitScenes
-from fusion_env.errors import ConfigError
+from fusion_env.errors import ConfigError, DataError
 
-__all__ = ["PARTS", "LabelledSource", "label_lines", "parts_of", "write_lists", "write_pair"]
+__all__ = ["PARTS", "LabelledSource", "check_boxes", "label_lines", "parts_of", "write_lists", "write_pair"]
 
 PARTS = ("train", "test")
 """What a detector learns from, and what it is tested on."""
@@ -40,6 +41,22 @@ def parts_of(source: LabelledSource) -> dict[str, tuple[int, ...]]:
     learnt = {position[name] for name in source.split_names["train"]}
     listed = {position[name] for names in source.split_names.values() for name in names}
     return {"train": tuple(sorted(learnt)), "test": tuple(sorted(listed - learnt))}
+
+
+def check_boxes(source: LabelledSource, parts: Mapping[str, Sequence[int]]) -> None:
+    """Read the boxes of all pairs.
+
+    Raises:
+        DataError: Those of some cannot be used: one error for all of them.
+    """
+    problems = []
+    for index in (index for indices in parts.values() for index in indices):
+        try:
+            source.boxes(index)
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise joint_error(f"cannot use the boxes of {source.name}", problems)
 
 
 def write_pair(source: LabelledSource, part: str, index: int, methods: Sequence[Method], folder: Path) -> int:

@@ -28,8 +28,8 @@ def results_table(rows: Sequence[Row]) -> str:
         rows: Rows of ``raw.csv``: `method`, `seed` and each of `MEASURES`.
 
     Returns:
-        Means over the seeds with 95 % bootstrap intervals; the differences to the first method, of detectors with one
-        seed, likewise; and what one seed more or less does to a number.
+        Interquartile means over the seeds with 95 % bootstrap intervals; the differences to the first method, of
+        detectors with one seed, likewise; and what one seed more or less does to a number.
     """
     names = list(dict.fromkeys(row["method"] for row in rows))
     header = ["method", "n", *MEASURES.values(), *(f"{title}, difference to {names[0]}" for title in MEASURES.values())]
@@ -85,8 +85,9 @@ def detection_page(rows: Sequence[Row], methods: Sequence[Method], pairs: str, r
         f"{recipe.image_size} pixels in batches of {recipe.batch}, alike for all methods. The detector after the last "
         "epoch is tested: no image chooses when to stop.",
         results_table(rows),
-        "Means over the seeds with 95 % bootstrap intervals, which are too narrow for few seeds; a difference is taken "
-        "between detectors of one seed, which begin with the same weights and see the pairs in the same order.",
+        "Interquartile means over the seeds (fewer than four are averaged) with 95 % bootstrap intervals, which are "
+        "too narrow for few seeds; a difference is taken between detectors of one seed, which begin with the same "
+        "weights and see the pairs in the same order.",
         _noise_text(rows),
         _published_table(),
         "What each detector sees, with the labelled boxes above and those found below:",

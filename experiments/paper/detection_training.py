@@ -6,7 +6,9 @@ keeps settings in the user's home, none of which is ours to change.
 
 import multiprocessing
 import os
+import signal
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,8 +18,9 @@ import torch
 import yaml
 
 from experiments.paper.detection_picture import Seen, draw_seen
-from experiments.processes import end_with_parent
-from fusion_env.errors import MissingRequirementsError
+from experiments.paper.ledger import MEMORY, peak_gib
+from experiments.processes import end_with_parent, stop_pool
+from fusion_env.errors import FusionEnvError, MissingRequirementsError
 
 __all__ = ["ARCHITECTURE", "MEASURES", "Recipe", "Training", "check_installed", "train_detector"]
 
@@ -87,10 +90,26 @@ def train_detector(training: Training) -> dict[str, float]:
     """Train a detector and test it as it is after the last epoch, so that no image chooses when to stop.
 
     Returns:
-        `MEASURES` over the test images.
+        `MEASURES` over the test images, and the `MEMORY` of its process.
+
+    Raises:
+        FusionEnvError: Its process died.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_start_process)
+    try:
         return pool.submit(_train, training).result()
+    except BrokenProcessPool as error:
+        raise FusionEnvError(
+            f"the process of the detector in {training.folder} died, perhaps for want of memory. The same command goes "
+            "on where it was stopped"
+        ) from error
+    finally:
+        stop_pool(pool)  # after an interruption it would train on
+
+
+def _start_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one then ends this one
+    end_with_parent()
 
 
 def _train(training: Training) -> dict[str, float]:
@@ -128,7 +147,7 @@ def _train(training: Training) -> dict[str, float]:
     detector = YOLO(folder / "training" / "weights" / "last.pt")
     box = detector.val(**common, name="test").box
     draw_seen(_seen(detector, training), folder / "boxes.png")
-    return {name: float(getattr(box, name)) for name in MEASURES}
+    return {name: float(getattr(box, name)) for name in MEASURES} | {MEMORY: peak_gib()}
 
 
 def _seen(detector: Any, training: Training) -> list[Seen]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from experiments.paper.ablation_variants import RUNS
+from experiments.paper.ablation_variants import RUNS, VARIANTS
 from experiments.paper.comparison import make_comparison
 from experiments.paper.fused import fuse_pairs, written
 from experiments.paper.methods import student_method
@@ -26,6 +26,9 @@ def make(order: Order) -> Path:
     methods = [student_method(str(run.student), order.device, name) for name, run in found.items()]
     text = "One student of each variant of Table 4, that of its first run: one seed, not the variant as such. Runs:\n\n"
     text += "\n".join(f"- {name}: `{run.path.relative_to(order.out)}`" for name, run in found.items())
+    absent = [name for name in VARIANTS if name not in found]
+    if absent:
+        text += f"\n\nNot shown, as Table 4 has no finished run of them yet: {', '.join(absent)}."
     shown = [(one, one.middle) for one in ordered_sets(order)]
     fuse_pairs(shown, methods, order.folder(_NAME))
     drawn = written(methods, order.folder(_NAME))
@@ -33,16 +36,17 @@ def make(order: Order) -> Path:
 
 
 def variants(folder: Path) -> dict[str, RunDirectory]:
-    """Find the first finished run of each variant, in ``folder/runs/VARIANT/...``, by the names of the folders.
+    """Find the first finished run of each variant, in ``folder/runs/VARIANT/...``, in the order of the table.
 
     Raises:
         MissingRequirementsError: There is none.
     """
     found: dict[str, RunDirectory] = {}
-    for config in sorted(folder.glob(f"{RUNS}/*/**/config.json")):
-        run = RunDirectory(config.parent)
-        if run.is_finished:
-            found.setdefault(config.relative_to(folder).parts[1], run)
+    for name in VARIANTS:
+        runs = (RunDirectory(config.parent) for config in sorted((folder / RUNS / name).glob("**/config.json")))
+        first = next((run for run in runs if run.is_finished), None)
+        if first:
+            found[name] = first
     if not found:
         raise MissingRequirementsError(
             f"figure 5 shows the students of table 4, and {folder} has no finished run: first "

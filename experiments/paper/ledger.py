@@ -4,21 +4,26 @@ import json
 import resource
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from experiments.command_line import progress_bar
 from fusion_env.errors import ConfigError
 from student.console import printable
 
-__all__ = ["Ledger", "Piece", "Row", "peak_gib", "work_through"]
+__all__ = ["MEMORY", "Ledger", "Piece", "Row", "peak_gib", "work_through"]
 
 Row = dict[str, Any]
 """A row of raw results: numbers and texts by column."""
+
+MEMORY = "memory_gib"
+"""Column for what a process of its own needed beside this one."""
 
 _MINUTE = 60.0
 
@@ -31,11 +36,13 @@ class Piece:
         name: Unique among those of its ledger.
         work: Does it and returns its rows.
         size: How much work it is, in any unit: the time of the rest is estimated by it.
+        kind: What it is one of, in the plural: sizes of two kinds do not compare.
     """
 
     name: str
     work: Callable[[], list[Row]]
     size: float = 1.0
+    kind: str = "pieces"
 
 
 class Ledger:
@@ -97,10 +104,11 @@ class Ledger:
             self._path.write_text(whole, encoding="utf-8")
 
 
-def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], None] = print) -> list[Row]:
+def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], None] = tqdm.write) -> list[Row]:
     """Do what is not done yet.
 
-    Once the first piece is done it is said how long the rest takes and how much memory, and again after a minute.
+    Once the first piece of a kind is done it is said how long the rest takes and how much memory, and again after a
+    minute.
 
     Args:
         pieces: All of the work, in order.
@@ -113,20 +121,33 @@ def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], N
     left = [piece for piece in pieces if piece.name not in ledger]
     if len(left) < len(pieces):
         say(f"{len(pieces) - len(left)} of {len(pieces)} pieces of work are done already")
-    taken, done, announce_at = 0.0, 0.0, 0.0
+    taken, done = defaultdict[str, float](float), defaultdict[str, float](float)
+    beside, is_refined = 0.0, False
     for place, piece in enumerate(progress_bar(left, "pieces"), start=1):
         start = time.perf_counter()
         rows = piece.work()
         seconds = time.perf_counter() - start
         ledger.add(piece.name, rows, seconds)
-        taken, done = taken + seconds, done + piece.size
-        if taken >= announce_at and place < len(left):
-            rest = taken / done * sum(other.size for other in left[place:])
+        is_first = piece.kind not in done
+        taken[piece.kind] += seconds
+        done[piece.kind] += piece.size
+        beside = max([beside, *(row.get(MEMORY, 0.0) for row in rows)])
+        spent = sum(taken.values())
+        if place < len(left) and (is_first or (spent >= _MINUTE and not is_refined)):
+            is_refined = spent >= _MINUTE
             say(
-                f"{_span(taken)} for {place} of {len(left)} pieces: {_span(rest)} to go, {peak_gib():.1f} GiB of memory"
+                f"{_span(spent)} for {place} of {len(left)} pieces: {_rest(left[place:], taken, done)}, "
+                f"{peak_gib() + beside:.1f} GiB of memory"
             )
-            announce_at = _MINUTE if announce_at == 0.0 else float("inf")
     return [row for piece in pieces for row in ledger[piece.name]]
+
+
+def _rest(left: Sequence[Piece], taken: Mapping[str, float], done: Mapping[str, float]) -> str:
+    """Say how long the rest takes, each kind by what its own pieces have taken."""
+    seconds = sum(taken[piece.kind] / done[piece.kind] * piece.size for piece in left if piece.kind in done)
+    unknown = Counter(piece.kind for piece in left if piece.kind not in done)
+    later = "".join(f", without {count} {kind}, whose time is told after the first" for kind, count in unknown.items())
+    return f"{_span(seconds)} to go{later}"
 
 
 def peak_gib() -> float:

@@ -12,7 +12,7 @@ from fusion_env.data.verify import verify
 from fusion_env.errors import ConfigError, DataError, MissingRequirementsError
 from student.console import printable
 
-__all__ = ["PairSet", "open_set", "ordered_sets", "procedural"]
+__all__ = ["PairSet", "check_copy", "open_set", "ordered_sets", "procedural"]
 
 PAPER_SETS = ("m3fd-fusion", "tno", "msrs-test")
 """What the paper tests on: 300 pairs of M3FD, TNO, and the test split of MSRS."""
@@ -123,7 +123,7 @@ def open_set(text: str, root: Path | None = None, *, most: int | None = None, pa
         return PairSet(folder.name, folder, _reported(folder, most))
     data_set = data_sets.get(text)
     root = Path(data_set.folder) if root is None else root
-    _check_copy(text, root, partial)
+    check_copy(text, root, partial)
     source = named(text, root)
     indices = _reported(source, most)
     at_night = [source.names[index] for index in indices if source.names[index].endswith(_NIGHT)]
@@ -140,7 +140,12 @@ def _reported(source: PairSource, most: int | None) -> tuple[int, ...]:
     return tuple(indices[number * len(indices) // most] for number in range(most))
 
 
-def _check_copy(name: str, root: Path, partial: bool) -> None:
+def check_copy(name: str, root: Path, partial: bool) -> None:
+    """Read every file of a published data set, so that none is found damaged after hours of work.
+
+    Raises:
+        DataError: The copy has faults that change the numbers; without `partial`, missing pairs are among them.
+    """
     verdict = verify(name, root, partial=partial, progress=progress_bar)
     wrong = [fault for fault in verdict.faults if fault.kind in _WRONG | ({"missing"} if not partial else set())]
     if wrong:

@@ -136,7 +136,7 @@ def _key(task: DistillationTask, seed: int) -> str:
 def _finished(path: Path, key: str) -> list[Row]:
     if not path.exists():
         return []
-    rows = pd.read_csv(path).to_dict("records")
+    rows = pd.read_csv(path, dtype={"task": str}).to_dict("records")  # some keys look like numbers
     if any(row["task"] != key for row in rows):
         raise ConfigError(f"{path} holds the runs of another task: choose another --out")
     return rows

@@ -14,7 +14,12 @@ __all__ = ["SETTINGS", "Collected", "Policies", "RandomSchedules", "collect", "f
 Policies = dict[str, dict[str, Any]]
 """For the name of each folder, arguments of `experiments.running.policies.run_config`."""
 
-SETTINGS = {"student_init": "embedded", "teacher": "embedded", "threads": 1}
+SETTINGS = {
+    "student_init": "embedded",
+    "teacher": "embedded",
+    "score_metrics": ("vif", "iqa"),  # the model knows the indicators of the observation, which SSIM is not
+    "threads": 1,
+}
 """What differs from the preset `tiny`, whose own student has learned so little that crops decide more than policies."""
 
 _PRESET = "tiny"

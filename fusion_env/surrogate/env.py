@@ -40,7 +40,7 @@ class FusionDistillSurrogateEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.fl
 
     ## Rewards
 
-    E(student) - E(teacher), of the indicators that the observation shows.
+    E(student) - E(teacher), of the indicators that the observation shows: ``score_metrics=("vif", "iqa")``.
 
     ## Starting state
 

@@ -7,7 +7,7 @@ Imported as a name, ``student.fuse`` is the function; what stands here is import
 from student.fuse.alignment import Alignment, AlignmentError, align
 from student.fuse.colour import fuse_images
 from student.fuse.command import main
-from student.fuse.files import Outcome, PairingError, fuse_files, fuse_folders, pair_files
+from student.fuse.files import Interrupted, Outcome, PairingError, fuse_files, fuse_folders, pair_files
 from student.fuse.fuser import Fuser, fuse, load
 from student.fuse.tiling import fuse_tiled
 from student.fuse.video import fuse_video
@@ -16,6 +16,7 @@ __all__ = [
     "Alignment",
     "AlignmentError",
     "Fuser",
+    "Interrupted",
     "Outcome",
     "PairingError",
     "align",

@@ -5,4 +5,7 @@ import sys
 from student.fuse.command import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # what is done has been told
+        sys.exit(130)

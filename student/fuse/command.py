@@ -4,17 +4,18 @@ import argparse
 import logging
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from student.console import accept_any_console, printable
 from student.fuse.alignment import Alignment, align
-from student.fuse.files import Aligner, Outcome, PairingError, fuse_files, fuse_folders, refuse_inputs
+from student.fuse.files import Aligner, Interrupted, Outcome, PairingError, fuse_files, fuse_folders, refuse_inputs
 from student.fuse.fuser import Fuser, load
 from student.fuse.video import SIDES, VIDEOS, WRITTEN, fuse_video
 from student.fuse.writing import FORMATS, make_folder
@@ -65,23 +66,35 @@ def run(options: argparse.Namespace) -> int:
         start = time.perf_counter()
         outcome = _RUNS[kind](fuser, options)
         taken = time.perf_counter() - start
-    except (ValueError, WeightsError, OSError, MemoryError) as error:
+    except Interrupted as stop:
+        _tell(stop.outcome, len(stop.left), "pairs", options.out)
+        if stop.left:
+            _logger.info(
+                "stopped at %s: the pairs before it, by name, are fused, but for those above", printable(stop.left[0])
+            )
+        raise
+    except (ValueError, WeightsError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         _logger.error("%s", printable(str(error)))
         return 2
-    for failure in outcome.failures:
-        _logger.error("%s", printable(failure))
+    unit = "frames" if kind == "video" else "pairs"
+    _tell(outcome, 0, unit, options.out)
     scale = Scale(options.bit_depth, options.stretch)
     if scale.describe():
         _logger.info("%s", scale.describe())
-    total = outcome.fused + len(outcome.failures)
-    unit = "frames" if kind == "video" else "pairs"
-    _logger.info("%d of %d %s fused into %s", outcome.fused, total, unit, printable(str(options.out)))
     if outcome.fused:
         rates = outcome.fused / taken, outcome.pixels / taken / 1e6
         _logger.info(
             "%.2f %s a second, %.2f megapixels a second, reading and writing included", rates[0], unit, rates[1]
         )
     return 1 if outcome.failures else 0
+
+
+def _tell(outcome: Outcome, left: int, unit: str, out: Path) -> None:
+    """Say what failed and how much is done; so many were left."""
+    for failure in outcome.failures:
+        _logger.error("%s", printable(failure))
+    total = outcome.fused + len(outcome.failures) + left
+    _logger.info("%d of %d %s fused into %s", outcome.fused, total, unit, printable(str(out)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,15 +166,23 @@ def _fuse_image(fuser: Fuser, options: argparse.Namespace) -> Outcome:
 
 
 def _fuse_folder(fuser: Fuser, options: argparse.Namespace) -> Outcome:
+    current = ""
+
+    def progress(names: list[str]) -> Iterator[str]:
+        nonlocal current
+        for name in _bar(names, "pair", len(names)):
+            current = name
+            yield name
+
     return fuse_folders(
         fuser,
         ir_dir=options.ir,
         vis_dir=options.vis,
         out_dir=options.out,
         scale=Scale(options.bit_depth, options.stretch),
-        aligner=_aligner(options, once=False),
+        aligner=_aligner(options, once=False, place=lambda: f"{current} "),
         other_inputs=_weights(options),
-        progress=lambda names: _bar(names, "pair", len(names)),
+        progress=progress,
     )
 
 
@@ -192,14 +213,14 @@ def _bar(items: Iterable[Any], unit: str, count: int) -> Iterable[Any]:
     return tqdm(items, unit=unit, total=count or None, disable=not sys.stderr.isatty())
 
 
-def _aligner(options: argparse.Namespace, once: bool) -> Aligner | None:
-    """Return what aligns and tells how good it is; with ``once`` the first picture decides for all."""
+def _aligner(options: argparse.Namespace, once: bool, place: Callable[[], str] = lambda: "") -> Aligner | None:
+    """Return what aligns and tells how good it is, and where; with ``once`` the first picture decides for all."""
     found: list[Alignment] = []
 
     def aligner(*, ir: NDArray[Any], vis: NDArray[Any]) -> NDArray[np.generic]:
         if not (once and found):
             found.append(align(ir=ir, vis=vis))
-            _logger.info("aligned: %s", found[-1].describe())
+            _logger.info("%saligned: %s", printable(place()), found[-1].describe())
         return found[-1].apply(ir=ir, vis=vis)
 
     return aligner if options.align else None

@@ -18,7 +18,7 @@ from student.images import read_deep
 from student.listing import by_stem, match_sides
 from student.sixteen_bit import Scale
 
-__all__ = ["Outcome", "PairingError", "fuse_files", "fuse_folders", "pair_files", "refuse_inputs"]
+__all__ = ["Interrupted", "Outcome", "PairingError", "fuse_files", "fuse_folders", "pair_files", "refuse_inputs"]
 
 Aligner = Callable[..., NDArray[Any]]
 """``aligner(ir=ir, vis=vis)`` returns the infrared picture as it lies on the visible one."""
@@ -110,6 +110,19 @@ class Outcome:
     failures: list[str]
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of folders.
+
+    Attributes:
+        outcome: What was done until then.
+        left: Names of the other pairs.
+    """
+
+    def __init__(self, outcome: Outcome, left: list[str]) -> None:
+        super().__init__()
+        self.outcome, self.left = outcome, left
+
+
 def fuse_folders(
     fuser: Fuser,
     *,
@@ -136,25 +149,31 @@ def fuse_folders(
     Raises:
         PairingError: The folders do not hold the same pairs, or an input would be replaced; nothing is written then.
         ImageError: The folder for the results cannot be written into.
+        Interrupted: Ctrl-C; what has been written is whole.
     """
     pairs = _named_pairs(ir_dir, vis_dir)
     outputs = {name: out_dir / f"{name}.png" for name in pairs}
     _refuse_folders(out_dir, [ir_dir, vis_dir])
     refuse_inputs(outputs.values(), [*other_inputs, *chain(*pairs.values())])
     make_folder(out_dir)
-    failures, pixels = [], 0
-    for name in progress([*pairs]):
-        ir_path, vis_path = pairs[name]
-        try:
-            height, width = fuse_files(
-                fuser, ir_path=ir_path, vis_path=vis_path, out_path=outputs[name], scale=scale, aligner=aligner
-            )
-            pixels += height * width
-        except ImageError as error:
-            failures.append(str(error))
-        except (OSError, ValueError, RuntimeError, MemoryError) as error:
-            failures.append(f"{ir_path}: {error}")
-    return Outcome(len(pairs) - len(failures), pixels, failures)
+    failures: list[str] = []
+    pixels: list[int] = []
+    try:
+        for name in progress([*pairs]):
+            ir_path, vis_path = pairs[name]
+            try:
+                height, width = fuse_files(
+                    fuser, ir_path=ir_path, vis_path=vis_path, out_path=outputs[name], scale=scale, aligner=aligner
+                )
+                pixels.append(height * width)
+            except ImageError as error:
+                failures.append(str(error))
+            except (OSError, ValueError, RuntimeError, MemoryError) as error:
+                failures.append(f"{ir_path}: {error}")
+    except KeyboardInterrupt as error:
+        left = [*pairs][len(pixels) + len(failures) :]
+        raise Interrupted(Outcome(len(pixels), sum(pixels), failures), left) from error
+    return Outcome(len(pixels), sum(pixels), failures)
 
 
 def _named_pairs(ir_dir: Path, vis_dir: Path) -> dict[str, tuple[Path, Path]]:

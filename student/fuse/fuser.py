@@ -1,5 +1,6 @@
 """Fuse images in memory: `load` makes a student ready for a device once, `fuse` is the short way for one pair."""
 
+import copy
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from student.console import counted
 from student.fuse.colour import fuse_images, luma_levels, luma_of
 from student.fuse.fast import FastStudent
 from student.fuse.forms import AnyImage, as_unit
@@ -24,6 +26,9 @@ T = TypeVar("T", NDArray[np.generic], Tensor, Image.Image)
 
 _SAME = 1e-6
 """What values of a flat picture differ by at most, after rounding; a step of 16 bits is 1.5e-5."""
+
+_NO_MEMORY = ("out of memory", "allocate memory", "ALLOC_FAILED")
+"""What errors say where memory is short, on CPUs, on GPUs, and in the libraries of the latter."""
 
 _GREY = 8 / 255
 """Largest difference between the channels of a picture that counts as grey; JPEG leaves some."""
@@ -60,9 +65,9 @@ def fuse(ir: AnyImage, vis: T, *, device: str = "auto") -> T:
 
     Args:
         ir: Infrared. numpy: (H, W), (H, W, C), (B, H, W) or (B, H, W, C); torch: [H, W], [C, H, W] or [B, C, H, W];
-            PIL: "L", "RGB" or "I;16". C is 1 or 3, H and W are at least 16. Values are uint8, uint16 (65535 is white:
-            divide counts of 12 or 14 bits by their largest value), or floating-point in 0..1. Of a colour image the
-            luma counts.
+            PIL: "L", "RGB" or "I;16", pixels as stored (if a camera turned them, ``ImageOps.exif_transpose`` first).
+            C is 1 or 3, H and W are at least 16. Values are uint8, uint16 (65535 is white: divide counts of 12 or 14
+            bits by their largest value), or floating-point in 0..1. Of a colour image the luma counts.
         vis: Visible image of the same height and width, in any of these forms. Its colours are kept.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``; ``"auto"`` for CUDA if it is there.
 
@@ -94,7 +99,7 @@ class Fuser:
     networks run as they are.
 
     Args:
-        network: ``network(ir=ir, vis=luma) -> fused luma``, all [B, 1, H, W] in 0..1. It is moved to the device.
+        network: ``network(ir=ir, vis=luma) -> fused luma``, all [B, 1, H, W] in 0..1. It is copied.
         name: What messages call it.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:N"``; ``"auto"`` for CUDA if it is there.
         half: Compute in float16, on CUDA only: CPUs are not faster with it.
@@ -127,7 +132,7 @@ class Fuser:
             )
         self.name, self.tile = name, tile
         self.dtype = torch.float16 if half else torch.float32
-        network = network.eval().to(self.device, self.dtype)
+        network = copy.deepcopy(network).eval().to(self.device, self.dtype)
         if tile is None and isinstance(network, FusionStudent) and self.device.type == "cpu":
             network = FastStudent(network)
         elif self.device.type == "cuda":
@@ -142,7 +147,6 @@ class Fuser:
         return f"{self.name} on {self.device}, {str(self.dtype).removeprefix('torch.')}{tiles}"
 
     @own_numerics()
-    @torch.inference_mode()
     def __call__(self, *, ir: AnyImage, vis: T) -> T:
         """Fuse registered images; arguments, result and errors are those of `student.fuse`."""
         ir_unit, ir_form = as_unit("ir", ir)
@@ -152,21 +156,25 @@ class Fuser:
             ir_unit = luma_levels(ir_unit) if ir_form.dtype == torch.uint8 else luma_of(ir_unit)
         at_once = len(vis_unit) if self.device.type == "cuda" else 1  # on CPUs more only takes more memory
         parts = zip(ir_unit.split(at_once), vis_unit.split(at_once), strict=True)
+        # Put together outside inference mode, so that the result is a tensor like any other.
         return form.restore(torch.cat([self._fuse_unit(*part) for part in parts]))
 
+    @torch.inference_mode()
     def _fuse_unit(self, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse pictures in 0..1, [B, 1, H, W] and [B, C, H, W]."""
-        ir, vis = ir.to(self.device), vis.to(self.device)
         try:
+            ir, vis = ir.to(self.device), vis.to(self.device)
             if vis.shape[1] == 3:
                 return fuse_images(self._fuse_luma, ir=ir, vis=vis)
             return self._fuse_luma(ir=ir, vis=vis).float().clamp(0, 1)
-        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(text in str(error) for text in _NO_MEMORY):
                 raise
-            height, width = vis.shape[-2:]
+            count, _, height, width = vis.shape
+            images = f"{counted(count, 'image')} of {height} x {width} pixels"
+            fewer = "pass fewer, or " if count > 1 else ""
             raise MemoryError(
-                f"not enough memory on {self.device} for {height} x {width} pixels at once: set a tile, such as "
+                f"not enough memory on {self.device} for {images} at once: {fewer}set a tile, such as "
                 f"{min(1024, max(MIN_TILE, (self.tile or 2048) // 2))}."
             ) from error
 

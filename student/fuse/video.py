@@ -80,7 +80,7 @@ def fuse_video(
                 for number, (frame, ir, vis) in enumerate(progress(pairs, streams[1].frames), start=1)
             )
             with av.open(str(part), "w") as out:
-                count, pixels = _encode(av, out, fused, streams[1])
+                count, pixels = _encode(av, out, fused, streams[1], vis_path)
             if not count:
                 raise ImageError(f"{vis_path} has no frames")
             return count, pixels
@@ -160,9 +160,9 @@ def _fuse_frame(fuser: Fuser, ir: NDArray[Any], vis: NDArray[Any], aligner: Alig
         raise ImageError(f"{place}: {error}") from error
 
 
-def _encode(av: Any, out: Any, frames: Iterable[tuple[Any, NDArray[Any]]], visible: Any) -> tuple[int, int]:
+def _encode(av: Any, out: Any, frames: Iterable[tuple[Any, NDArray[Any]]], visible: Any, path: Path) -> tuple[int, int]:
     """Write frames with the times of their sources, and return how many, and their pixels."""
-    stream, count, pixels = None, 0, 0
+    stream, before, count, pixels = None, None, 0, 0
     for source, picture in frames:
         height, width = picture.shape[:2]
         if stream is None:
@@ -170,10 +170,16 @@ def _encode(av: Any, out: Any, frames: Iterable[tuple[Any, NDArray[Any]]], visib
             stream.width, stream.height = width, height
             stream.pix_fmt = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"  # the former has colour for 2 x 2
             stream.codec_context.colorspace = _BT601
-            if out.format.name != "avi":  # which has frames at one rate only
+            if out.format.name != "avi":
                 stream.codec_context.time_base = source.time_base
             if shape := visible.sample_aspect_ratio:
                 stream.codec_context.sample_aspect_ratio = 1 / shape if source.rotation % 180 else shape
+        if out.format.name == "avi" and _uneven(before, source.time, visible.average_rate):
+            raise ImageError(
+                f"frame {count + 1} of {path} is not one even step after the one before, and AVI has one rate only: "
+                "let the result end in .mp4, .mkv or .mov"
+            )
+        before = source.time
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24" if picture.ndim == 3 else "gray")
         frame.pts, frame.time_base = source.pts, source.time_base
         out.mux(stream.encode(frame))
@@ -181,3 +187,8 @@ def _encode(av: Any, out: Any, frames: Iterable[tuple[Any, NDArray[Any]]], visib
     if stream is not None:
         out.mux(stream.encode())
     return count, pixels
+
+
+def _uneven(before: float | None, now: float | None, rate: Fraction | None) -> bool:
+    """Tell whether two frames are not one step of the rate apart, as far as the file says."""
+    return before is not None and now is not None and rate is not None and abs((now - before) * rate - 1) > 0.5

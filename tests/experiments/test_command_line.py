@@ -14,6 +14,7 @@ from experiments.command_line import (
     exit_on_error,
     given_settings,
     named_values,
+    results_folder,
     run_moved,
 )
 from fusion_env import tasks
@@ -159,3 +160,11 @@ def test_moved_scripts_are_where_they_are_said_to_be() -> None:
 def test_numbers_with_an_exponent_are_numbers() -> None:
     pairs = ["a=1e6", "b=-2E-3", "c=1.5e+1", "d='1e6'", "e=1e", "f=3"]
     assert named_values(pairs) == {"a": 1e6, "b": -2e-3, "c": 15.0, "d": "1e6", "e": "1e", "f": 3}
+
+
+def test_a_folder_for_results_is_no_file_and_not_in_one(tmp_path: Path) -> None:
+    assert results_folder(str(tmp_path / "new" / "out")) == tmp_path / "new" / "out"
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "out"):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"file is a file, not a folder"):
+            results_folder(str(place))

@@ -88,6 +88,7 @@ def test_every_problem_is_listed_and_nothing_is_scored(folders: Path, capsys: py
         evaluate(fused(folders), SELECTED, ir=folders / "ir", vis=folders / "vi")
     lines = str(caught.value).splitlines()
     assert lines[0] == "cannot compare these images (4 problems):"
+    assert "allow_missing" not in str(caught.value)  # nothing is complete
     assert any("one: no image called 'a'" in line for line in lines)
     assert any("b.jpg: cannot be read" in line for line in lines)
     assert any("e.jpg: 30 x 30 pixels" in line and "51 x 61" in line for line in lines)
@@ -110,7 +111,8 @@ def test_unpaired_sources_and_double_names_are_problems(folders: Path) -> None:
     shutil.copy(folders / "one/e.png", folders / "one/e.bmp")
     with pytest.raises(DataError, match=r"3 problems") as caught:
         evaluate(fused(folders), SELECTED, ir=folders / "ir", vis=folders / "vi")
-    for text in ("ir: no image called 'a'", "vi: no image called 'b'", "e.bmp and e.png have the same name"):
+    advice = "evaluate's allow_missing, on its command line --allow-missing, "
+    for text in ("ir: no image called 'a'", "vi: no image called 'b'", "e.bmp and e.png have the same name", advice):
         assert text in str(caught.value)
 
 
@@ -223,6 +225,14 @@ def test_the_folder_for_results_is_tried_before_scoring(folders: Path, command: 
         main(command())
 
 
+@pytest.mark.parametrize("side", ["ir", "vi", "one"])
+def test_results_never_come_between_images(folders: Path, command: Callable[..., list[str]], side: str) -> None:
+    before = sorted((folders / side).iterdir())
+    with pytest.raises(ConfigError, match=f"{side} is a folder of images to compare; choose another --out"):
+        main(command("--out", str(folders / side)))
+    assert sorted((folders / side).iterdir()) == before
+
+
 def test_values_that_are_not_finite_are_named(folders: Path, command: Callable[..., list[str]]) -> None:
     for side in ("ir", "one"):
         shutil.copy(folders / "vi/a.PNG", folders / side / "a.png")
@@ -230,7 +240,7 @@ def test_values_that_are_not_finite_are_named(folders: Path, command: Callable[.
     arguments[arguments.index("ag")] = "psnr"
     assert main(arguments) == 0
     report = (folders / "out/summary.md").read_text()
-    assert "one: psnr is NaN or infinite for 1 images; see images.csv" in report
+    assert "one: psnr is NaN or infinite for 1 image; see images.csv" in report
     assert report.count("NaN or infinite") == 1
     assert "| one | 4 | **inf** | " in report
 

@@ -95,7 +95,7 @@ def test_several_runs_of_one_task_an_unfinished_one_among_them(
 
 @pytest.mark.slow
 def test_what_cannot_be_exported(across: RunDirectory, copy: RunDirectory, finished: Callable, tmp_path: Path) -> None:
-    for name in ("no version", "fusion/"):
+    for name in ("no version", "fusion/", "fusion/mine"):
         with pytest.raises(ConfigError, match="no name for a data set"):
             export_minari([across.path], name)
     other = finished(tmp_path / "other", "--rounds", "2", "--algo", "random")

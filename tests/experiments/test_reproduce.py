@@ -1,5 +1,7 @@
 """The command for the paper's tables and figures: each has a module, and takes the options that concern it."""
 
+import os
+import signal
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -23,3 +25,15 @@ def test_an_option_that_does_not_concern_it_is_refused(tmp_path: Path) -> None:
         main(["--figure", "4", "--seeds", "1", "--out", str(tmp_path)])
     with pytest.raises(ConfigError, match="--data-root does not concern table 3"):
         main(["--table", "3", "--data-root", "DATA", "--out", str(tmp_path)])
+
+
+def test_who_stops_it_is_told_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def make(order: Order) -> Path:
+        os.kill(os.getpid(), signal.SIGINT)
+        return order.out
+
+    monkeypatch.setattr("experiments.paper.figure3.make", make)
+    assert main(["--figure", "3", "--out", str(tmp_path)]) == 130
+    assert "stopped; the same command goes on where it was: " in capsys.readouterr().out

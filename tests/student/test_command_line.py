@@ -1,14 +1,17 @@
 """``fusion-student`` as a new user calls it."""
 
+import importlib
 import logging
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from student import command_line
-from student.command_line import main
+from student.command_line import fuse_command, main
 from student.network import FusionStudent
 from student.weights import save_state
 
@@ -40,6 +43,24 @@ class TestFuse:
         places = [str(tmp_path / "ir"), str(tmp_path / "vi"), "-o", str(tmp_path / "out")]
         assert main(["fuse", *places, "--weights", str(tmp_path / "own.safetensors"), "--tile", "64"]) == 0
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+
+    def test_how_well_each_pair_of_folders_is_aligned(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Found:
+            def describe(self) -> str:
+                return "well"
+
+            def apply(self, *, ir: np.ndarray, vis: np.ndarray) -> np.ndarray:
+                return ir
+
+        caplog.set_level(logging.INFO)
+        for name in ("a", "b"):
+            save(tmp_path / "ir" / f"{name}.png", 40, 50)
+            save(tmp_path / "vi" / f"{name}.png", 40, 50, 3)
+        monkeypatch.setattr(fuse_command, "align", lambda **_: Found())
+        assert main(["fuse", str(tmp_path / "ir"), str(tmp_path / "vi"), "-o", str(tmp_path / "out"), "--align"]) == 0
+        assert [line for line in caplog.messages if "aligned" in line] == ["a aligned: well", "b aligned: well"]
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -81,6 +102,16 @@ class TestFuse:
         save_state(FusionStudent(1).state_dict(), weights)
         assert main(["fuse", *pair, "-o", str(weights), "--weights", str(weights)]) == 2
         assert "is an input" in caplog.text
+
+    def test_a_full_gpu(
+        self, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+        monkeypatch.setattr(fuse_command, "load", fail)
+        assert main(["fuse", *pair, "-o", "out.png"]) == 2
+        assert "CUDA out of memory" in caplog.text
 
     def test_other_ending(self, pair: tuple[str, str], caplog: pytest.LogCaptureFixture) -> None:
         assert main(["fuse", *pair, "-o", "out.gif"]) == 2
@@ -147,6 +178,42 @@ class TestExport:
         assert message in caplog.text
         assert sorted(path.name for path in tmp_path.iterdir()) == ["good.csv", "x.csv"]
 
+    @pytest.mark.parametrize("name", ["config.json", "README.md"])
+    def test_a_folder_of_something_else_stays_as_it_is(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        pytest.importorskip("huggingface_hub")
+        (tmp_path / name).write_text("of a run")
+        assert main(["export", "-o", str(tmp_path)]) == 2
+        assert f"{tmp_path} holds {name} of something else" in caplog.text
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["of a run"]
+        assert main(["export", "-o", str(tmp_path / "hub")]) == 0
+        assert main(["export", "-o", str(tmp_path / "hub")]) == 0  # of a student: written anew
+
+    @pytest.mark.parametrize("name", ["x.pt2", "hub"])
+    def test_a_place_that_cannot_be_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setitem(command_line.FORMATS, ".pt2", fail)
+        monkeypatch.setattr(pytest.importorskip("student.hub"), "save_state", fail)
+        assert main(["export", "-o", str(tmp_path / name)]) == 2
+        assert f"{tmp_path / name}: cannot be written, No space left on device" in caplog.text
+
     def test_other_ending(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         assert main(["export", "-o", str(tmp_path / "x.txt")]) == 2
         assert "OUT must end in .onnx or .pt2, or be a folder" in caplog.text
+
+
+def test_a_command_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "mine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fusion_student.commands]\nshout = my_shout:command\n")
+    (tmp_path / "my_shout.py").write_text("import sys\n\nseen = []\n\n\ndef command():\n    seen.extend(sys.argv)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fusion-student", "shout", "--loud"])
+    command_line.command()
+    assert importlib.import_module("my_shout").seen == ["fusion-student shout", "--loud"]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from student.console import accept_any_console, printable
+from student.console import accept_any_console, counted, printable
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
@@ -23,6 +23,10 @@ def test_other_streams_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
     accept_any_console()
+
+
+def test_counted() -> None:
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
 
 
 def test_printable() -> None:

@@ -1,6 +1,8 @@
 """Students in the form of the hub: a folder as usual there, back again, offline, and pushed without a network."""
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 pytest.importorskip("huggingface_hub")
 
 from student import hub
+from student.command_line import main
 from student.hub import HubStudent
 from student.network import FusionStudent
 from student.origin import open_student
@@ -101,5 +104,28 @@ def test_offline_and_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setattr("huggingface_hub.hub_mixin.hf_hub_download", fail)
     with pytest.raises(WeightsError, match=r"me/mine is no file or folder here, and cannot be fetched .* is off"):
         open_student("me/mine")
-    with pytest.raises(WeightsError, match=r"model\.safetensors cannot be opened"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors cannot be opened.* of a run name its student\.safet"):
         open_student(tmp_path)
+
+
+def test_a_folder_needs_no_library(
+    student: FusionStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    HubStudent.of(student).save_pretrained(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.delitem(sys.modules, "student.hub")
+    assert same(open_student(tmp_path)[0], student)
+    assert main(["info", str(tmp_path)]) == 0
+    shown = dict(re.split(r"  +", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert shown["weights"] == str(tmp_path)
+    assert shown["network"] == "FusionStudent, width 2"
+    assert shown["file"].startswith(f"{(tmp_path / 'model.safetensors').stat().st_size:,} bytes")
+
+
+def test_info_of_a_repository(
+    student: FusionStudent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    HubStudent.of(student).save_pretrained(tmp_path)
+    monkeypatch.setattr(hub, "hf_hub_download", lambda repo_id, filename, **_: str(tmp_path / filename))
+    assert main(["info", "me/mine"]) == 0
+    assert "me/mine" in capsys.readouterr().out

@@ -7,8 +7,6 @@ from torch import nn
 
 from experiments.measurements.network_cost import NETWORKS, Cost, LiveTensors, count_cost, main, measure, rows
 
-pytest.importorskip("thop")
-
 
 class Pair(nn.Module):
     """A convolution and a transposed one of known cost."""

@@ -16,7 +16,8 @@ from experiments.paper import ablation_page as pages
 from experiments.paper import figure5
 from experiments.paper.ablation import make
 from experiments.paper.ablation_page import COLUMNS, ablation_page, averaged, differences, sign_flip_probability
-from experiments.paper.ablation_variants import FULL, TEACHER, VARIANTS, check_grid, variant_cells
+from experiments.paper.ablation_variants import EQUATION_6, FULL, TEACHER, VARIANTS, check_grid, variant_cells
+from experiments.paper.ledger import Ledger, Piece
 from experiments.paper.order import Order
 from experiments.paper.table1 import METRICS
 from fusion_env.errors import ConfigError, MissingRequirementsError
@@ -32,7 +33,7 @@ def grid(**changes: object) -> Grid:
             "seeds": (0, 1, 2),
             "stage0_seeds": (0, 1, 2),
             "preset": "tiny",
-            "settings": {"threads": 1},
+            "settings": EQUATION_6 | {"threads": 1},
         }
         | changes
     )
@@ -67,9 +68,9 @@ def test_the_fixed_row_plays_the_action_that_was_found(tmp_path: Path) -> None:
     [
         ({"policies": ("ppo", "constant")}, "one agent"),
         ({"data": ("a", "b")}, "one data set"),
-        ({"settings": {"observation": "rich"}}, "observation must be 'vector'"),
+        ({"settings": EQUATION_6 | {"observation": "rich"}}, "observation must be 'vector'"),
         ({"settings": {"score_metrics": ["vif"]}}, "score_metrics must be"),
-        ({"settings": {"guidance": False}}, "guidance must be True"),
+        ({"settings": EQUATION_6 | {"guidance": False}}, "guidance must be True"),
     ],
 )
 def test_what_a_row_is_to_be_without_must_be_there(changes: dict, message: str) -> None:
@@ -127,6 +128,24 @@ def test_the_demo_is_a_grid_that_can_tell_from_chance(tmp_path: Path, monkeypatc
         check_grid(grid)
     assert len(grids[0].seeds) >= 6
     assert grids[1].seeds == grids[1].stage0_seeds == (4, 5)
+
+
+def test_the_search_is_part_of_the_work_whose_time_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(Exception):
+        pass
+
+    pieces: list[Piece] = []
+
+    def stop(given: list[Piece], ledger: Ledger) -> None:
+        pieces.extend(given)
+        raise Stopped
+
+    monkeypatch.setattr(tables, "work_through", stop)
+    with pytest.raises(Stopped):
+        tables.ablation(grid(), [], tmp_path, tried=4)
+    assert not (tmp_path / "search").exists()
+    expected = {f"{name}, seed {seed}, start {seed}": 1 for seed in range(3) for name in VARIANTS} | {TEACHER: 0.1}
+    assert {piece.name: piece.size for piece in pieces} == expected | {"fixed-action, seed 0, start 0": 5}
 
 
 @pytest.mark.slow

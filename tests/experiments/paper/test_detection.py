@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,12 +20,12 @@ from experiments.paper.detection import DATA, RECIPES, labelled_pairs, make
 from experiments.paper.detection_images import parts_of, write_lists, write_pair
 from experiments.paper.detection_page import results_table, seed_noise, seeds_needed
 from experiments.paper.detection_picture import Seen, draw_seen
-from experiments.paper.detection_training import MEASURES
+from experiments.paper.detection_training import MEASURES, Training, train_detector
 from experiments.paper.methods import classical_methods
 from experiments.paper.order import Order
 from fusion_env.data import ProceduralScenes, named, read_boxes, write_png
 from fusion_env.data.split_scenes import SplitScenes
-from fusion_env.errors import ConfigError, MissingRequirementsError, UnknownNameError
+from fusion_env.errors import ConfigError, DataError, FusionEnvError, MissingRequirementsError, UnknownNameError
 
 SCENES = SplitScenes(10, 64, 80, seed=3)
 
@@ -62,6 +63,30 @@ def test_pairs_without_boxes_or_lists_are_refused(tmp_path: Path) -> None:
         parts_of(named("roadscene", tmp_path))
     with pytest.raises(ConfigError, match=r"no lists.*train\.txt"):
         parts_of(ProceduralScenes(3, 64, 80))
+
+
+def test_a_seed_that_is_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "check_installed", lambda: None)
+    with pytest.raises(ConfigError, match=r"seeds must name each once. Got \(0, 1, 0\)"):
+        tables.detection(classical_methods(), SCENES, RECIPES["demo"], (0, 1, 0), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_faults_are_told_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "check_installed", lambda: None)
+    for part, stems in (("train", ("010001", "010002")), ("test", ("190001",))):
+        for stem in stems:
+            for side, shape in (("infrared", (8, 9)), ("visible", (8, 9, 3))):
+                write_png(tmp_path / side / part / f"{stem}.png", np.zeros(shape, np.uint8))
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "010002.txt").write_text("7 0.5 0.5 0.2 0.2")
+    source = named("llvip", tmp_path)
+    with pytest.raises(DataError, match=r"no file of labels for 'train_010001'.*of class 7.*'test_190001'"):
+        tables.detection(classical_methods(), source, RECIPES["demo"], (0,), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "infrared" / "train" / "010001.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"llvip in .* faults that change the numbers: .*the file is empty"):
+        labelled_pairs("llvip", tmp_path)
 
 
 def test_images_and_boxes_lie_as_a_detector_reads_them(tmp_path: Path) -> None:
@@ -115,6 +140,22 @@ def test_boxes_are_drawn(tmp_path: Path) -> None:
     drawn = np.array(Image.open(tmp_path / "boxes.png").convert("RGB"))
     red = (drawn == (214, 39, 40)).all(2)
     assert red.any()
+
+
+def test_a_detector_whose_process_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pool:
+        def __init__(self, *_: object, **options: object) -> None:
+            self._processes: dict = {}
+
+        def submit(self, *_: object) -> None:
+            raise BrokenProcessPool
+
+        def shutdown(self, **options: object) -> None:
+            pass
+
+    monkeypatch.setattr("experiments.paper.detection_training.ProcessPoolExecutor", Pool)
+    with pytest.raises(FusionEnvError, match=r"the detector in .*average-0 died.*goes on"):
+        train_detector(Training(tmp_path, tmp_path / "average-0", RECIPES["demo"], 0, "cpu", 1))
 
 
 def test_without_ultralytics_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

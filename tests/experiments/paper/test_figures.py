@@ -56,7 +56,7 @@ def test_figure_5_shows_the_first_finished_run_of_each_variant(tmp_path: Path) -
     order = Order(tmp_path, device="cpu")
     with pytest.raises(MissingRequirementsError, match=r"reproduce\.py --table 4"):
         figure5.make(order)
-    for name in ("full/seed0", "full/seed1", "full/seed2", "no-gap/seed0"):
+    for name in ("full/seed0", "full/seed1", "full/seed2", "without-gap/seed0"):
         run = RunDirectory(tmp_path / "table4" / RUNS / name)
         run.path.mkdir(parents=True)
         run.config_file.write_text("{}")
@@ -64,9 +64,11 @@ def test_figure_5_shows_the_first_finished_run_of_each_variant(tmp_path: Path) -
             run.summary.write({})
             save_state(load_embedded(), run.student)
     found = figure5.variants(tmp_path / "table4")
-    assert {name: run.path.name for name, run in found.items()} == {"full": "seed1", "no-gap": "seed0"}
+    assert list(found) == ["without-gap", "full"]  # as in the table
+    assert {name: run.path.name for name, run in found.items()} == {"without-gap": "seed0", "full": "seed1"}
     page = figure5.make(order)
     assert f"table4/{RUNS}/full/seed1" in page.read_text()
+    assert "no finished run of them yet: without-self-learning, without-iqa" in page.read_text()
     assert page.with_suffix(".png").exists()
 
 

@@ -1,11 +1,12 @@
 """Work in pieces: nothing twice, nothing of other settings, and a word on the time it takes."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from experiments.paper.ledger import Ledger, Piece, work_through
+from experiments.paper.ledger import MEMORY, Ledger, Piece, work_through
 from fusion_env.errors import ConfigError
 
 
@@ -68,3 +69,22 @@ def test_time_and_memory_are_told_once_the_first_piece_is_done(tmp_path: Path, p
     assert len(told) == 1
     assert "1 of 3 pieces" in told[0]
     assert "GiB" in told[0]
+
+
+def test_the_memory_of_other_processes_is_counted(tmp_path: Path) -> None:
+    told: list[str] = []
+    pieces = [Piece(name, lambda: [{MEMORY: 1000.0}]) for name in ("a", "b")]
+    work_through(pieces, Ledger(tmp_path / "ledger.jsonl", {}), say=told.append)
+    assert re.search(r", 100\d\.\d GiB of memory", told[0])
+
+
+def test_the_time_of_each_kind_of_work_is_told_by_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 2.0, 2.0, 4.0, 4.0, 14.0, 14.0, 24.0])
+    monkeypatch.setattr("experiments.paper.ledger.time.perf_counter", lambda: next(clock))
+    told: list[str] = []
+    pieces = [Piece(f"{kind} {number}", list, kind=kind) for kind in ("images", "detectors") for number in (1, 2)]
+    work_through(pieces, Ledger(tmp_path / "ledger.jsonl", {}), say=told.append)
+    assert [text.rpartition(",")[0] for text in told] == [
+        "2 s for 1 of 4 pieces: 2 s to go, without 2 detectors, whose time is told after the first",
+        "14 s for 3 of 4 pieces: 10 s to go",
+    ]

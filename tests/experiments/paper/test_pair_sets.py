@@ -14,7 +14,7 @@ from fusion_env.errors import ConfigError, DataError, MissingRequirementsError
 def write_pairs(root: Path, names: list[str], size: tuple[int, int] = (480, 640)) -> None:
     for number, name in enumerate(names):
         write_png(root / "ir" / f"{name}.png", np.full(size, number, np.uint8))
-        write_png(root / "vi" / f"{name}.png", np.full((*size, 3), 100 + number, np.uint8))
+        write_png(root / "vi" / f"{name}.png", np.full((*size, 3), (100 + number, 60, 30), np.uint8))
 
 
 def test_the_demo_takes_what_is_there(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def msrs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def night(msrs: Path) -> PairSet:
     """The same pairs, with a table of those at night."""
-    return replace(open_set(str(msrs)), published="MSRS", parts={"night": NAMES[1:]})
+    return replace(open_set(str(msrs)), published="MSRS", parts={"night": NAMES[1:], "last": NAMES[2:]})
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,8 @@ def test_the_means_are_those_of_the_raw_values(folder: Path) -> None:
         assert len(at_night) == 2
     page = (folder / "table1.md").read_text()
     assert re.search(rf"\| average \|.*\*{means['msrs', 'average', 'ei']:.2f}\*", page)
+    assert "## msrs, last (1 pair)" in page
+    assert "nan" not in page  # a single pair has no interval
     assert "the command" in page
     assert (folder / "pictures.png").exists()
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.studies import reward_validity as reward_validity_module
 from experiments.studies.reward_validity import (
     actions,
     correlations,
@@ -90,6 +91,11 @@ def task(cache: str) -> DistillationTask:
 def test_cameras_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="compares them with crops"):
         reward_validity(SimpleNamespace(config=tasks.config("camera", "tiny")), tmp_path, count=4, seeds=1)
+
+
+def test_a_key_that_looks_like_a_number_is_read_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("task,seed\n12e456789012,0\n")
+    assert reward_validity_module._finished(tmp_path / "runs.csv", "12e456789012")[0]["seed"] == 0
 
 
 def test_runs_are_kept_and_other_tasks_refused(task: DistillationTask, tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ def test_one_command_makes_runs_model_and_card(tmp_path: Path, monkeypatch: pyte
     for name, size in sizes.items():
         monkeypatch.setattr(surrogate_runs, name, size)
     monkeypatch.setattr(surrogate_runs, "_LEARNERS", ("reinforce",))
-    monkeypatch.setattr(surrogate_runs, "SETTINGS", {"threads": 1, "cache_dir": str(tmp_path / "cache")})
+    for name in ("student_init", "teacher"):  # the networks of `tiny` are quicker to make
+        monkeypatch.delitem(surrogate_runs.SETTINGS, name)
+    monkeypatch.setitem(surrogate_runs.SETTINGS, "cache_dir", str(tmp_path / "cache"))
     command = ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--seed", "3"]
     assert train_surrogate.main(command) == 0
     model = load_surrogate(tmp_path / "out" / "surrogate.safetensors")

@@ -54,6 +54,7 @@ def spoil(root: Path) -> None:
     save(ir / "07.png", 7, (20, 32))  # size, twice: of the data set and of the pair
     (ir / "08.png").write_bytes((vi / "09.png").read_bytes()[:])  # colour, and twice
     save(vi / "10.png", 10, format="JPEG")  # lossy
+    Image.open(vi / "14.png").convert("L").save(vi / "14.png")  # colour
     (root / "labels" / "11.txt").unlink()  # unlabelled
     (root / "labels" / "12.txt").write_text("7 0.5 0.5 0.25 0.25")  # label
     (root / "labels" / "13.txt").write_text("0 0.5 0.5 2.0 0.25")  # label
@@ -73,6 +74,7 @@ def test_every_kind_of_fault(root: Path, name: str, capsys: pytest.CaptureFixtur
     found = sorted((fault.kind, fault.path.relative_to(root).as_posix()) for fault in verdict.faults)
     assert found == [
         ("colour", "ir/08.png"),
+        ("colour", "vi/14.png"),
         ("damaged", "ir/06.png"),
         ("damaged", "vi/05.png"),
         ("extra", "ir/99.png"),
@@ -92,15 +94,34 @@ def test_every_kind_of_fault(root: Path, name: str, capsys: pytest.CaptureFixtur
     ]
     assert {kind for kind, _ in found} == KINDS.keys() - {"changed"}
     assert main(["verify", name, str(root)]) == 1
-    assert capsys.readouterr().out.endswith("17 faults of 10 kinds\n")
+    assert capsys.readouterr().out.endswith("18 faults of 10 kinds\n")
     assert main(["verify", name, str(root), "--partial", "--json"]) == 1
-    assert len(json.loads(capsys.readouterr().out)["faults"]) == 16
+    assert len(json.loads(capsys.readouterr().out)["faults"]) == 17
+
+
+def test_labels_of_what_was_not_asked_for_are_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "Annotations").mkdir()
+    for part, stem in (("train", "010001"), ("test", "190001")):
+        for side, shape in (("infrared", (8, 8)), ("visible", (8, 8, 3))):
+            picture = tmp_path / side / part / f"{stem}.png"
+            picture.parent.mkdir(parents=True)
+            Image.fromarray(np.random.default_rng(len(shape)).integers(0, 256, shape, np.uint8)).save(picture)
+        (tmp_path / "Annotations" / f"{stem}.txt").write_text(BOX)
+
+    def wrong(name: str, **options: bool) -> list[str]:
+        return [fault.path.name for fault in verify(name, tmp_path, **options).faults if fault.kind == "label"]
+
+    assert wrong("llvip-test") == []  # the annotations of both parts lie in one folder
+    (tmp_path / "Annotations" / "020002.txt").write_text(BOX)
+    (tmp_path / "Annotations" / "of_mine.txt").write_text(BOX)
+    assert wrong("llvip", partial=True) == wrong("llvip-test") == ["of_mine.txt"]
+    assert wrong("llvip") == ["020002.txt", "of_mine.txt"]
 
 
 def test_bytes_that_are_not_the_published_ones(tmp_path: Path) -> None:
     for folder, mode in (("cropinfrared", "L"), ("crop_LR_visible", "RGB")):
         (tmp_path / folder).mkdir()
-        Image.new(mode, (32, 24)).save(tmp_path / folder / "FLIR_00006.jpg")
+        Image.new(mode, (32, 24), 200).save(tmp_path / folder / "FLIR_00006.jpg")
     kinds = [fault.kind for fault in verify("roadscene", tmp_path, partial=True).faults]
     assert kinds == ["changed", "changed"]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from experiments.measurements.thop_counts import thop_counts
 from fusion_env import teachers
 from fusion_env.teachers.dcevo import DCEvo, emphasise, simam
 from student.weights import WeightsError, save_state
@@ -36,12 +37,11 @@ class TestAgainstThePublishedNetwork:
         np.testing.assert_allclose(fused.cpu().numpy(), case["output"], rtol=0, atol=2e-5)
 
     def test_size_and_cost(self) -> None:
-        thop = pytest.importorskip("thop")
         with torch.device("meta"):
             network, inputs = DCEvo(), (torch.zeros(1, 1, 224, 224), torch.zeros(1, 3, 224, 224))
         assert sum(p.numel() for p in network.parameters()) == 2_004_904
         assert sum(p.numel() for p in network.DE_Encoder.parameters()) == 2_971_624 - 2_004_904
-        assert thop.profile(network, inputs, verbose=False) == (149_068_480_512, 2_004_768)
+        assert thop_counts(network, inputs) == (149_068_480_512, 2_004_768)
 
 
 class TestWeights:

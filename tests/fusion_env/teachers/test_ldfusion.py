@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from experiments.measurements.thop_counts import thop_counts
 from fusion_env import teachers
 from fusion_env.data.pairs import ImagePair
 from fusion_env.errors import MissingRequirementsError
@@ -61,9 +62,8 @@ class TestAgainstThePublishedNetwork:
         assert sum(p.numel() for p in teacher.parameters()) == 5_776_977
 
     def test_cost(self, teacher: LDFusion) -> None:
-        thop = pytest.importorskip("thop")
         inputs = torch.zeros(1, 1, 224, 224), torch.zeros(1, 3, 224, 224)
-        assert thop.profile(copy.deepcopy(teacher), inputs, verbose=False) == (13_088_082_336, 5_776_529)
+        assert thop_counts(copy.deepcopy(teacher), inputs) == (13_088_082_336, 5_776_529)
 
 
 class TestWeights:

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from student.fuse import PairingError, fuse_files, fuse_images, main, pair_files
+from student.fuse import Interrupted, PairingError, fuse_files, fuse_images, main, pair_files
+from student.fuse.writing import write_image
 from student.network import FusionStudent
 from student.sixteen_bit import Scale
 from student.weights import save_state
@@ -170,6 +172,28 @@ class TestCommandLine:
         assert [path.name for path in (folders / "out").iterdir()] == ["b.png"]
         assert "a.png: not an image in a known format" in caplog.text
         assert "1 of 2 pairs fused" in caplog.text
+
+    def test_interrupted(
+        self, folders: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """What failed before Ctrl-C is named, and where it went on."""
+        caplog.set_level(logging.INFO)
+        for side, ending in (("ir", "png"), ("vi", "bmp")):
+            for name in ("c", "d"):
+                shutil.copy(folders / side / f"b.{ending}", folders / side / f"{name}.{ending}")
+        (folders / "ir" / "a.png").write_bytes(b"no image")
+
+        def write(path: Path, picture: np.ndarray) -> None:
+            if path.stem == "c":
+                raise KeyboardInterrupt
+            write_image(path, picture)
+
+        monkeypatch.setattr(sys.modules["student.fuse.files"], "write_image", write)  # the attribute is the function
+        with pytest.raises(Interrupted):  # a KeyboardInterrupt
+            main(arguments(folders))
+        assert "a.png: not an image in a known format" in caplog.text
+        assert "1 of 4 pairs fused" in caplog.text
+        assert "stopped at c: the pairs before it, by name, are fused, but for those above" in caplog.text
 
     def test_what_the_network_refuses_is_named(self, folders: Path, caplog: pytest.LogCaptureFixture) -> None:
         for path in (folders / "ir" / "a.png", folders / "vi" / "a.bmp"):

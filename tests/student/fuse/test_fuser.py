@@ -130,6 +130,17 @@ def test_the_callers_state_does_not_matter() -> None:
         assert np.array_equal(student.fuse(ir, vis, device="cpu"), expected)
 
 
+def test_a_tensor_can_be_used_in_training() -> None:
+    picture = torch.rand(1, 32, 40, generator=torch.Generator().manual_seed(0))
+    for mode in (torch.inference_mode, torch.no_grad, torch.enable_grad):
+        with mode():
+            fused = student.fuse(picture, picture, device="cpu")
+        weight = torch.ones((), requires_grad=True)
+        (weight * fused).sum().backward()
+        assert weight.grad == fused.sum()
+        fused.add_(1)
+
+
 def test_importing_from_the_package_keeps_the_function() -> None:
     import student.fuse.files
 
@@ -158,11 +169,46 @@ class TestSettings:
         with pytest.raises(WeightsError, match=r"nowhere/own\.safetensors cannot be opened"):
             student.load("nowhere/own.safetensors")
 
-    def test_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+            torch.OutOfMemoryError("CUDA out of memory."),
+        ],
+    )
+    def test_memory(self, monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
         def fail(**_: Tensor) -> Tensor:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            raise error
 
         fuser = Fuser(Visible(), device="cpu")
         monkeypatch.setattr(fuser, "_fuse_luma", fail)
-        with pytest.raises(MemoryError, match="for 20 x 24 pixels at once: set a tile, such as 1024"):
+        with pytest.raises(MemoryError, match="for 1 image of 20 x 24 pixels at once: set a tile, such as 1024"):
             fuser(ir=levels(20, 24), vis=levels(20, 24))
+
+    def test_a_batch_does_not_fit_on_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def to(tensor: Tensor, *args: Any, **options: Any) -> Tensor:
+            if args == (torch.device("cuda"),):
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return move(tensor, *args, **options)
+
+        move = Tensor.to
+        fuser = Fuser(Visible(), device="cpu")
+        monkeypatch.setattr(fuser, "device", torch.device("cuda"))  # where a batch goes in at once
+        monkeypatch.setattr(Tensor, "to", to)
+        with pytest.raises(MemoryError, match="on cuda for 3 images of 20 x 24 .*: pass fewer, or set a tile"):
+            fuser(ir=levels(3, 20, 24), vis=levels(3, 20, 24))
+
+    def test_other_errors_are_not_about_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(**_: Tensor) -> Tensor:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+        fuser = Fuser(Visible(), device="cpu")
+        monkeypatch.setattr(fuser, "_fuse_luma", fail)
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            fuser(ir=levels(20, 24), vis=levels(20, 24))
+
+    def test_the_callers_network_stays_as_it_is(self) -> None:
+        network = FusionStudent(1).train()
+        Fuser(network, device="cpu")
+        assert network.training

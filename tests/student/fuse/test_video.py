@@ -129,6 +129,13 @@ def test_times_are_those_of_the_visible_frames(tmp_path: Path, ending: str) -> N
     np.testing.assert_allclose(np.array(found) - found[0], np.array(times) / 1000, atol=1e-3)
 
 
+def test_avi_takes_no_uneven_times(tmp_path: Path) -> None:
+    source = encoded(tmp_path / "x.mkv", drawn(6), [0, 70, 200, 230, 500, 600], Fraction(1, 1000))
+    with pytest.raises(ImageError, match=r"frame 4 of .*x\.mkv .* AVI has one rate only: .* \.mp4, \.mkv or \.mov"):
+        fuse_video(Fuser(Visible(), device="cpu"), ir_path=source, vis_path=source, out_path=tmp_path / "out.avi")
+    assert not (tmp_path / "out.avi").exists()
+
+
 def test_one_rate_written_in_two_ways(tmp_path: Path) -> None:
     pair = {
         "ir_path": film(tmp_path / "ir.mp4", rate="2997/100"),
