@@ -62,7 +62,17 @@ FLOORS = {
         *("evaluation", "running", "reporting", "benchmarking"),
         *("studies", "measurements", "weights", "single_file", "paper"),
         *("reproduce", "table1", "detection", "ablation"),
-        *("run_agent", "run_reinforce", "benchmark", "evaluate", "compare", "replay", "report", "export_minari"),
+        *(
+            "run_agent",
+            "run_reinforce",
+            "benchmark",
+            "leaderboard",
+            "evaluate",
+            "compare",
+            "replay",
+            "report",
+            "export_minari",
+        ),
         # Old places of scripts, for one version: each says where its script went, and runs it.
         *("action_signal", "benchmark_metrics", "benchmark_rounds", "efficiency", "kill_and_resume", "metric_accuracy"),
         *("robustness", "soak", "stage0_curves", "train_features", "train_quality", "train_student"),
