@@ -40,6 +40,7 @@ from experiments.running.summary_table import summary_table
 from fusion_env.config import MACHINE_ONLY, DistillConfig
 from fusion_env.errors import ConfigError
 from fusion_env.task import build_task
+from fusion_env.workers import one_thread_each
 
 __all__ = ["command", "main", "run_command"]
 
@@ -124,7 +125,7 @@ def _new(args: argparse.Namespace) -> tuple[RunConfig, Path]:
     config = policies.run_config(
         name,
         preset_name,
-        given_settings(args),
+        one_thread_each(fields.get("num_envs", 1), given_settings(args)),
         learning_runs=fields.get("num_envs", 1),
         agent_settings=agent_settings,
         **fields,

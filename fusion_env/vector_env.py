@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import SnapshotError
-from fusion_env.workers import Member, check_counts, make_members, steps_begun
+from fusion_env.workers import Member, check_counts, make_members, one_thread_each, steps_begun
 
 if TYPE_CHECKING:
     from fusion_env.sb3_vec_env import StudentsVecEnv
@@ -27,7 +27,7 @@ class FusionDistillVectorEnv(SyncVectorEnv):
 
     Several students are trained at a time where the cores have room for them: each takes the setting `threads`, so
     that on a machine with C cores C / threads students are trained beside each other, in threads of this process, and
-    with ``threads=C`` one after the other. Small students gain little from threads of their own: ``threads=1`` is the
+    with ``threads=C`` one after the other. Without the setting, each of several students has one thread, which is the
     fastest. On CUDA all students are trained at a time, as far as there are cores, each by a thread on a stream of its
     own.
 
@@ -41,7 +41,7 @@ class FusionDistillVectorEnv(SyncVectorEnv):
         autoreset_mode: When finished runs start again; see gymnasium's `AutoresetMode`.
         max_episode_steps: Cut runs off after so many rounds, as `gymnasium.make` does.
         workers: Students that are trained at a time; None for as many as the cores have room for, 1 for in turn.
-        **overrides: Other arguments of `FusionDistillEnv`.
+        **overrides: Other arguments of `FusionDistillEnv`; ``threads=None`` leaves PyTorch's number as it is.
 
     Raises:
         ValueError: A number is below 1.
@@ -64,7 +64,7 @@ class FusionDistillVectorEnv(SyncVectorEnv):
             return env if max_episode_steps is None else _Limited(env, max_episode_steps)
 
         check_counts(num_envs, workers)
-        task = FusionDistillEnv(preset, render_mode=render_mode, **overrides).task
+        task = FusionDistillEnv(preset, render_mode=render_mode, **one_thread_each(num_envs, overrides)).task
         members, self._workers = make_members(task, num_envs, workers, wrap, render_mode)
         super().__init__([member.itself for member in members], autoreset_mode=autoreset_mode)
 
@@ -184,7 +184,7 @@ def make_sb3_vec_env(
     from fusion_env.sb3_vec_env import StudentsVecEnv
 
     check_counts(num_envs, workers)
-    first = FusionDistillEnv(preset, **overrides)
+    first = FusionDistillEnv(preset, **one_thread_each(num_envs, overrides))
     env = StudentsVecEnv(first.task, num_envs, render_mode=first.render_mode, workers=workers)
     if seed is not None:
         env.seed(seed)

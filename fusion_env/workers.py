@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, cast
@@ -17,7 +17,7 @@ from fusion_env.env import FusionDistillEnv
 from fusion_env.task import DistillationTask
 from student.numerics import own_numerics
 
-__all__ = ["Member", "Workers", "check_counts", "make_members", "steps_begun"]
+__all__ = ["Member", "Workers", "check_counts", "make_members", "one_thread_each", "steps_begun"]
 
 _logger = logging.getLogger(__name__)
 
@@ -197,6 +197,18 @@ def check_counts(num_envs: int, workers: int | None) -> None:
     for name, number in {"num_envs": num_envs, "workers": workers}.items():
         if number is not None and number < 1:
             raise ValueError(f"{name} must be at least 1. Got {number}")
+
+
+def one_thread_each(num_envs: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings in which each of several students has one CPU thread, where nothing else was asked for.
+
+    Args:
+        num_envs: Number of students.
+        settings: Arguments of `FusionDistillEnv`.
+    """
+    config = settings.get("config")
+    asked = "threads" in settings or (config is not None and config.threads is not None)
+    return {**settings, "threads": 1} if num_envs > 1 and not asked else dict(settings)
 
 
 def make_members(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["LARGE", "arranged", "instance_norm", "is_channels_last", "join", "keeps_order", "reflect", "run"]
@@ -54,6 +55,10 @@ def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
             x = reflect(x, layer.padding[0])
         elif keeps_order(x) and isinstance(layer, nn.InstanceNorm2d):
             x = instance_norm(x, layer.eps)
+        elif isinstance(layer, nn.InstanceNorm2d) and len(x) == 1 and x.requires_grad:
+            # PyTorch (2.14) sends the one sample through a view, after which its gradient of a channels-last map is
+            # wrong on a CPU. Batch normalisation of one sample is the same, and needs no view.
+            x = F.batch_norm(x, None, None, training=True, eps=layer.eps)
         else:
             x = layer(x)
     return x

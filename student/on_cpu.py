@@ -4,13 +4,14 @@ A profile of the plain layers on a CPU shows three that take several times as lo
 
 - A transposed convolution runs outside oneDNN. Its output is also the gradient of an ordinary convolution by its input,
   which runs inside.
-- The last convolution has one output channel, so that 15 of 16 lanes of a vector unit idle. Its seven columns become
-  seven channels, which are then added, each shifted; what the final crop drops is not computed.
-- Instance normalisation copies channels-last maps to and fro, and its gradient is wrong for one such map alone
-  (PyTorch 2.14). Here it is sums, then one scale and shift.
+- The last convolution has one output channel, so that 15 of 16 lanes of a vector unit idle. The pixels of a square of
+  4x4 become 16 channels, at twice the multiplications; what the final crop drops is not computed.
+- Normalisations copy channels-last maps to and fro. Here they centre a map where it lies, then scale it.
+
+It cannot be differentiated twice, nor mapped over by ``torch.func``; the student itself can.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,13 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from student.network import FusionStudent, _ResidualBlock, check_pair
+from student.network import FusionStudent, PairEncoder, UpsamplingDecoder, _ResidualBlock, check_pair
 
-__all__ = ["fuse_on_cpu", "quickest"]
+__all__ = ["decode_on_cpu", "encode_on_cpu", "fuse_on_cpu", "quickest"]
 
 _LAST = torch.channels_last
-_KERNEL = 7
-_MARGIN = _KERNEL // 2
+_MARGIN = 3
+"""Half the kernel of the last convolution."""
+_SQUARE = 4
 
 
 def fuse_on_cpu(student: FusionStudent, *, ir: Tensor, vis: Tensor) -> Tensor:
@@ -42,10 +44,31 @@ def fuse_on_cpu(student: FusionStudent, *, ir: Tensor, vis: Tensor) -> Tensor:
         ValueError: If the shapes are wrong; see `student.network.check_pair`.
     """
     check_pair(ir=ir, vis=vis)
-    encoder, (*ups, _, last) = student.encoder, student.decoder.model_up
+    content = encode_on_cpu(student.encoder, ir=ir, vis=vis)
+    return torch.sigmoid(decode_on_cpu(student.decoder, content, ir.shape[-2:]))
+
+
+def encode_on_cpu(encoder: PairEncoder, *, ir: Tensor, vis: Tensor) -> Tensor:
+    """Encode like ``encoder(ir=ir, vis=vis)``."""
     codes = [_run(encoder.content_encoder1.model, vis), _run(encoder.content_encoder2.model, ir)]
-    x = _run(ups, torch.cat(codes, dim=1))
-    return torch.sigmoid(_LastConvolution.apply(x, last.weight, *ir.shape[-2:]) + last.bias)
+    return torch.cat(codes, dim=1)
+
+
+def decode_on_cpu(decoder: UpsamplingDecoder, content: Tensor, size: Sequence[int] | None = None) -> Tensor:
+    """Decode like ``decoder(content)``; with a height and a width only the top left of it."""
+    *stages, _, last = decoder.model_up
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    ups, norms = stages[::3], stages[1::3]
+    x = content
+    for up, norm in zip(ups, norms, strict=True):
+        x = _Transposed.apply(x, up.weight)
+        margin, end = 0, x.shape[-2:]
+        if up is ups[-1]:
+            height, width = size or end
+            margin, end = _MARGIN, [-(-side // _SQUARE) * _SQUARE + _MARGIN for side in (height, width)]
+        x = _SampleNorm.apply(x, up.bias, norm.gamma, norm.beta, norm.eps, end, margin)
+    return _convolve_to_one(x, last.weight, last.bias)[..., :height, :width]
 
 
 def quickest(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -62,8 +85,6 @@ def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     for layer in layers:
         if isinstance(layer, nn.InstanceNorm2d):
             x = _InstanceNorm.apply(x, layer.eps)
-        elif isinstance(layer, nn.ConvTranspose2d):
-            x = _Transposed.apply(x, layer.weight, layer.bias)
         elif isinstance(layer, _ResidualBlock):
             x = x + _run(layer.block, x)
         else:
@@ -71,103 +92,124 @@ def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     return x
 
 
-def _gradients(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: int, wanted: tuple[bool, bool]
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients of a convolution without bias and padding by its input and by its weight, where wanted."""
+def _gradients(gradient: Tensor, x: Tensor, weight: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
+    """Return the gradients of a convolution with stride 2 by its input and by its weight, where wanted."""
     of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, [stride] * 2, [0, 0], [1, 1], False, [0, 0], 1, [*wanted, False]
+        gradient, x, weight, None, [2, 2], [0, 0], [1, 1], False, [0, 0], 1, [*wanted, False]
     )
     return of_x, of_weight
 
 
 class _Transposed(torch.autograd.Function):
-    """A 5x5 transposed convolution with stride 2."""
+    """A 5x5 transposed convolution with stride 2, without bias."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         batch, _, height, width = x.shape
-        size = (batch, len(bias), 2 * height + 3, 2 * width + 3)
+        size = (batch, weight.shape[1], 2 * height + 3, 2 * width + 3)
         only_its_shape = torch.empty(size, dtype=x.dtype, memory_format=_LAST)
-        out, _ = _gradients(x, only_its_shape, weight, 2, (True, False))
-        return out.add_(bias.view(1, -1, 1, 1))
+        return _gradients(x, only_its_shape, weight, (True, False))[0]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        _, of_weight = _gradients(x, gradient, weight, 2, (False, True))
-        return F.conv2d(gradient, weight, stride=2), of_weight, gradient.sum((0, 2, 3))
+        _, of_weight = _gradients(x, gradient, weight, (False, True))
+        return F.conv2d(gradient, weight, stride=2), of_weight
 
 
 class _InstanceNorm(torch.autograd.Function):
-    """y = (x - mean) / sqrt(variance + eps), sample by sample and channel by channel.
+    """y = (x - mean) / sqrt(variance + eps), sample by sample and channel by channel; ``x`` is overwritten.
 
-    With s the inverse of the divisor and g the gradient of y, that of x is s (g - mean(g) - y mean(g y)).
+    With s the inverse of the divisor, c = x - mean and g the gradient of y, that of x is
+    s (g - mean(g) - s^2 c mean(g c)).
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        mean = _mean(x)
-        scale = (_mean(x * x) - mean.square()).clamp_min(0).add(eps).rsqrt()
-        ctx.save_for_backward(x, mean, scale)
-        return torch.addcmul(_as_map(-mean * scale, x), x, _as_map(scale, x))
+        centred = x.sub_(_mean(x))
+        out = centred.square()
+        scale = (_mean(out) + eps).rsqrt()
+        ctx.save_for_backward(centred, scale)
+        return torch.mul(centred, scale, out=out)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        x, mean, scale = ctx.saved_tensors
-        mean_gradient = _mean(gradient)
-        slope = -(scale**3) * (_mean(gradient * x) - mean * mean_gradient)
-        constant = -scale * mean_gradient - slope * mean
-        of_x = torch.addcmul(_as_map(constant, x), x, _as_map(slope, x))
-        return of_x.addcmul_(gradient, _as_map(scale, x)), None
+        centred, scale = ctx.saved_tensors
+        of_centred = _mean(gradient * centred) * -(scale**3)
+        return torch.addcmul(_mean(gradient) * -scale, centred, of_centred).addcmul_(gradient, scale), None
 
 
-def _mean(x: Tensor) -> Tensor:
-    """Return each channel's mean, float64 [B, C]; channels-last maps are quickest."""
-    return x.permute(0, 2, 3, 1).sum(2).double().sum(1) / (x.shape[2] * x.shape[3])
+class _SampleNorm(torch.autograd.Function):
+    """The top left of relu(`SampleLayerNorm`(x + bias)), with a border by reflection; ``x`` is overwritten.
 
-
-def _as_map(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like.dtype)[:, :, None, None]
-
-
-class _LastConvolution(torch.autograd.Function):
-    """Reflection by three, a 7x7 convolution to one channel without bias, and the top-left corner of that."""
+    With d = std + eps, c = x + bias - mean and g the gradient of y times gamma, that of x is, sample by sample,
+    (g - mean(g)) / d - c sum(g c) / ((n - 1) std d^2). The last term is 0 for a flat sample, whose c is 0.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, height: int, width: int) -> Tensor:
-        seen = x[:, :, : height + _MARGIN, : width + _MARGIN]
-        bordered = F.pad(seen, (_MARGIN, 0, _MARGIN, 0), mode="reflect").contiguous(memory_format=_LAST)
-        ctx.save_for_backward(bordered, weight)
-        ctx.shape = x.shape
-        parts = F.conv2d(bordered, _columns(weight))
-        out = parts[:, :1, :, :width].clone(memory_format=torch.contiguous_format)
-        for shift in range(1, _KERNEL):
-            out += parts[:, shift : shift + 1, :, shift : shift + width]
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float, end: Sequence[int], margin: int
+    ) -> Tensor:
+        """Normalise ``x``, from ``margin`` pixels before the top left one to ``end``, counted from that."""
+        centred = x.sub_(x.mean((1, 2, 3), keepdim=True) + (bias.mean() - bias).view(1, -1, 1, 1))
+        # Row by row: a plain sum over a megapixel has lost four digits by its end.
+        rows = torch.linalg.vector_norm(centred, dim=(1, 3), keepdim=True)
+        std = (rows.square().sum(2, keepdim=True) / (x[0].numel() - 1)).sqrt()
+        out = torch.empty((*x.shape[:2], end[0] + margin, end[1] + margin), dtype=x.dtype, memory_format=_LAST)
+        ctx.ends = [min(side, stop) for side, stop in zip(x.shape[2:], end, strict=True)]
+        scale = gamma.view(1, -1, 1, 1) / (std + eps)
+        inside = _inside(out, margin, ctx.ends)
+        torch.addcmul(beta.view(1, -1, 1, 1), _inside(centred, 0, ctx.ends), scale, out=inside).relu_()
+        for lines, line, source in _reflections(out, margin, ctx.ends):
+            lines[line] = lines[source]
+        ctx.save_for_backward(centred, out, gamma, std)
+        ctx.eps, ctx.margin = eps, margin
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        bordered, weight = ctx.saved_tensors
-        batch, _, height, width = gradient.shape
-        parts = _zeros((batch, _KERNEL, height, bordered.shape[3]), gradient)
-        for shift in range(_KERNEL):
-            parts[:, shift : shift + 1, :, shift : shift + width] = gradient
-        of_bordered, of_columns = _gradients(parts, bordered, _columns(weight), 1, (True, True))
-        for dim in (2, 3):
-            lines = of_bordered.movedim(dim, 0)
-            for step in range(1, _MARGIN + 1):
-                lines[_MARGIN + step] += lines[_MARGIN - step]
-        of_x = _zeros(ctx.shape, gradient)
-        of_x[:, :, : height + _MARGIN, : width + _MARGIN] = of_bordered[:, :, _MARGIN:, _MARGIN:]
-        return of_x, of_columns.permute(3, 1, 2, 0), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("fuse_on_cpu cannot be differentiated twice: call the student itself")
+        centred, out, gamma, std = ctx.saved_tensors
+        count, gamma = centred[0].numel(), gamma.view(1, -1, 1, 1)
+        gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
+        for lines, line, source in reversed([*_reflections(gradient, ctx.margin, ctx.ends)]):
+            lines[source] += lines[line]
+        gradient = _inside(gradient, ctx.margin, ctx.ends)
+        divisor = std + ctx.eps
+        sums = gradient.sum((2, 3), keepdim=True)
+        products = (gradient * _inside(centred, 0, ctx.ends)).sum((2, 3), keepdim=True) / divisor
+        constant = (gamma * sums).sum(1, keepdim=True) / (-count * divisor)
+        last = (gamma * products).sum(1, keepdim=True) / ((1 - count) * std * divisor)
+        of_x = torch.addcmul(constant, centred, torch.where(std > 0, last, 0))
+        _inside(of_x, 0, ctx.ends).addcmul_(gradient, gamma / divisor)
+        return of_x, of_x.sum((0, 2, 3)), products.sum((0, 2, 3)), sums.sum((0, 2, 3)), None, None, None
 
 
-def _columns(weight: Tensor) -> Tensor:
-    """Turn a weight [1, C, rows, columns] into [columns, C, rows, 1]."""
-    return weight.permute(3, 1, 2, 0).contiguous(memory_format=_LAST)
+def _inside(x: Tensor, margin: int, ends: Sequence[int]) -> Tensor:
+    return x[:, :, margin : margin + ends[0], margin : margin + ends[1]]
 
 
-def _zeros(size: tuple[int, ...], like: Tensor) -> Tensor:
-    return torch.empty(size, dtype=like.dtype, memory_format=_LAST).zero_()
+def _reflections(x: Tensor, margin: int, ends: Sequence[int]) -> Iterator[tuple[Tensor, int, int]]:
+    """Yield all rows, then all columns, with the number of each in the border and of the one that it repeats."""
+    for dim, end in zip((2, 3), ends, strict=True):
+        lines = x.movedim(dim, 0)
+        for line in range(margin):
+            yield lines, line, 2 * margin - line
+        for line in range(margin + end, len(lines)):
+            yield lines, line, 2 * (margin + end - 1) - line
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.mean((2, 3), keepdim=True)
+
+
+def _convolve_to_one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve to one channel; height and width of the result must be multiples of `_SQUARE`."""
+    rest = _SQUARE - 1
+    side = weight.shape[-1] + rest
+    # Each pixel of a square has the same kernel, at its place among zeros: [rows, columns, C, side, side].
+    places = F.pad(weight[0], (rest,) * 4).unfold(1, side, 1).unfold(2, side, 1).flip(1, 2).permute(1, 2, 0, 3, 4)
+    places = places.flatten(0, 1).contiguous(memory_format=_LAST)
+    return F.pixel_shuffle(F.conv2d(x, places, bias.expand(len(places)), stride=_SQUARE), _SQUARE)

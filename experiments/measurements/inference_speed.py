@@ -2,15 +2,19 @@
 
     python experiments/measurements/inference_speed.py --threads 1 --out runs/inference
 
+With one thread on a CPU, its own seconds are counted, which other programs do not lengthen.
+
 LDFusion as PyTorch runs it is the yardstick, the student in float64 the truth. ``student.fuse`` uses the first of the
-student's rows that is marked: the network rearranged on the CPU, channels-last on CUDA. Ways that need onnxruntime or
-OpenVINO are left out, and named, where those are not installed.
+student's rows that is marked: channels-last, on the CPU in the layers of `student.on_cpu`. Ways that need onnxruntime
+or OpenVINO are left out, and named, where those are not installed.
 """
 
 import argparse
 import copy
 import importlib.util
+import os
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,9 +32,9 @@ from fusion_env.data import ProceduralScenes, rgb_to_luma
 from fusion_env.task import resolve_device
 from fusion_env.teachers.ldfusion import EmbeddedLDFusion
 from student.export import export_onnx
-from student.fuse.fast import FastStudent
 from student.layout import arranged
 from student.network import FusionStudent
+from student.on_cpu import quickest
 from student.origin import open_student
 
 __all__ = ["CHANNELS_LAST", "HALF", "TEACHER_HALF", "YARDSTICK", "image_size", "main", "measure"]
@@ -52,7 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     width, height = args.size
     rows, absent = measure(device, args.size, args.repeats, args.threads)
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} thread(s)"
-    heading = f"{width}x{height}, batch 1, {machine}, torch {torch.__version__}; median of {args.repeats} turns."
+    counted = ", in ms of the CPU" if _alone(device, args.threads) else ""
+    heading = (
+        f"{width}x{height}, batch 1, {machine}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}; median of "
+        f"{args.repeats} turns{counted}."
+    )
     notes = [f"Not installed, so not measured: {', '.join(absent)}."] if absent else []
     text = "\n\n".join([heading, markdown_table(list(rows[0]), [row.values() for row in rows], decimals=2), *notes])
     print(f"\n{text}")
@@ -87,8 +95,9 @@ def measure(
             way(*images)
         results = {name: way(*images).cpu() for name, way in ways.items()}
         taken: dict[str, list[float]] = {name: [] for name in ways}
+        clock = time.process_time if _alone(device, threads) else time.perf_counter
         for name in progress_bar([*ways] * repeats, f"{width}x{height}"):
-            taken[name].append(seconds(partial(ways[name], *images), device))
+            taken[name].append(seconds(partial(ways[name], *images), device, clock))
     medians = {name: float(np.median(values)) for name, values in taken.items()}
     rows = [
         {
@@ -102,6 +111,10 @@ def measure(
     return rows, absent
 
 
+def _alone(device: torch.device, threads: int) -> bool:
+    return device.type == "cpu" and threads == 1
+
+
 def _error(name: str, results: dict[str, Tensor], truth: Tensor) -> float:
     """Return the largest difference: of the student's ways from float64, of LDFusion's from LDFusion, eager."""
     expected = results[YARDSTICK] if name.startswith("LDFusion") else truth
@@ -111,7 +124,8 @@ def _error(name: str, results: dict[str, Tensor], truth: Tensor) -> float:
 def _ways(student: FusionStudent, device: torch.device, threads: int, folder: Path) -> tuple[dict[str, Way], list[str]]:
     """Return the ways to run the student by name, and the packages that others need."""
     last = copy.deepcopy(student).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ways = {YARDSTICK: _ldfusion(device), "eager": _on_luma(student, device)}
+    teacher = EmbeddedLDFusion.from_weights(None).eval().to(device)
+    ways = {YARDSTICK: _eager(teacher), "eager": _on_luma(student, device)}
     if device.type == "cuda":
         ways[CHANNELS_LAST] = _on_luma(last, device)
         ways[HALF] = _on_luma(copy.deepcopy(last).half(), device)
@@ -120,12 +134,13 @@ def _ways(student: FusionStudent, device: torch.device, threads: int, folder: Pa
         ways["compiled, float16 (student.fuse, half, compiled)"] = _on_luma(compiled, device)
         for name in (CHANNELS_LAST, HALF):
             ways[f"{name}, captured"] = _captured(ways[name], device)
-        teacher = arranged(EmbeddedLDFusion.from_weights(None).eval(), device)
-        ways["LDFusion, channels-last"] = lambda ir, vis: teacher(ir, vis)
+        ordered = arranged(copy.deepcopy(teacher), device)
+        ways["LDFusion, channels-last"] = lambda ir, vis: ordered(ir, vis)
         ways[TEACHER_HALF] = _autocast(ways["LDFusion, channels-last"])
         return ways, []
     ways["channels-last"] = _on_luma(last, device)
-    ways["rearranged (student.fuse)"] = _on_luma(FastStudent(student), device)
+    ways["LDFusion, layers for a CPU (as a teacher)"] = lambda ir, vis: teacher(ir, vis)
+    ways["layers for a CPU (student.fuse)"] = _on_luma(last, device, quickest(last))
     absent = [name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name) is None]
     file = folder / "student.onnx"
     if len(absent) < 2:
@@ -137,19 +152,25 @@ def _ways(student: FusionStudent, device: torch.device, threads: int, folder: Pa
     return ways, absent
 
 
-def _on_luma(network: nn.Module, device: torch.device) -> Way:
+def _on_luma(network: nn.Module, device: torch.device, call: Callable[..., Tensor] | None = None) -> Way:
     network = network.to(device)
     kind = next(network.parameters()).dtype
+    fuse = call or network
 
     def run(ir: Tensor, vis: Tensor) -> Tensor:
-        return network(ir=ir.to(kind), vis=rgb_to_luma(vis).to(kind)).float()
+        return fuse(ir=ir.to(kind), vis=rgb_to_luma(vis).to(kind)).float()
 
     return run
 
 
-def _ldfusion(device: torch.device) -> Way:
-    network = EmbeddedLDFusion.from_weights(None).eval().to(device)
-    return lambda ir, vis: network(ir, vis)
+def _eager(teacher: EmbeddedLDFusion) -> Way:
+    """Run the network layer by layer, as it does outside inference mode."""
+
+    def run(ir: Tensor, vis: Tensor) -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():
+            return teacher(ir, vis)
+
+    return run
 
 
 def _autocast(way: Way) -> Way:

@@ -41,6 +41,7 @@ from student.origin import open_student
 
 __all__ = ["main"]
 
+_QUICK = ("tiny", "bench", "demo")
 SECTIONS = ("rounds", "images", "students", "growth")
 ON_A_CPU = ("rounds", "growth")
 MINUTES = 6.5
@@ -171,7 +172,7 @@ def _parts_of_the_run(
             if replays:
                 yield f"kernels of {name}", partial(show_kernels, name, replays.pop(), device)
 
-    rows = (args.rows or (["tiny", "demo"] if args.quick else list(rounds.ROWS))) if "rounds" in sections else []
+    rows = (args.rows or (list(_QUICK) if args.quick else list(rounds.ROWS))) if "rounds" in sections else []
     yield from parts(rows[: rounds.MAIN_ROWS])
     if "images" in sections:
         yield "images", partial(measure_images, device, args.size, args.threads)
@@ -205,7 +206,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each row that are timed (default: 5)")
-    parser.add_argument("--rows", nargs="+", choices=list(rounds.ROWS), help="default: all, with --quick tiny and demo")
+    parser.add_argument(
+        "--rows", nargs="+", choices=list(rounds.ROWS), help=f"default: all, with --quick {' '.join(_QUICK)}"
+    )
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, help="default: all, on a CPU rounds and growth")
     parser.add_argument("--size", type=inference_speed.image_size, default=(1024, 768), help="of images (1024x768)")
     parser.add_argument("--students", type=int, default=STUDENTS, metavar="K", help="students (default: 8)")

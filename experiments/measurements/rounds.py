@@ -75,6 +75,7 @@ class Row:
 _FEW = {"scenes": 240, "bank_size": 48}  # as many scored images as in the paper, and no more crops than must be
 ROWS = {
     "tiny": Row("tiny", {}),
+    "bench": Row("bench", {}),
     "demo": Row("demo", {}),
     "paper": Row("paper", {"iterations": 8, **_FEW}),
     "paper, bfloat16": Row("paper", {"iterations": 8, **_FEW, "autocast": True}, compared=False),

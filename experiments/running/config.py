@@ -58,8 +58,8 @@ class RunConfig:
     )
     num_envs: int = _setting(
         1,
-        "Students that are trained beside each other while the agent learns, each for its part of the runs; with "
-        "threads=1 as many at a time as there are cores.",
+        "Students that are trained beside each other while the agent learns, each for its part of the runs and, "
+        "without the setting threads, with one thread; as many at a time as there are cores.",
     )
     eval_runs: int = _setting(0, "Runs of the frozen agent (across only).")
     policy: str | None = _setting(None, "Saved agent to judge as it is (across, 0 learning runs).")

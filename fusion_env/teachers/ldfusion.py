@@ -17,6 +17,7 @@ from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_p
 from fusion_env.teachers.registry import register
 from student.layout import instance_norm, keeps_order, run
 from student.network import PairEncoder, UpsamplingDecoder, check_pair
+from student.on_cpu import decode_on_cpu, encode_on_cpu
 from student.weights import load_into, load_state
 
 __all__ = ["AdaptiveInstanceNorm", "EmbeddedLDFusion", "LDFusion", "LDFusionNetwork"]
@@ -55,11 +56,12 @@ class AdaptiveInstanceNorm(nn.Module):
         """
         if keeps_order(x):
             return torch.addcmul(shift[:, :, None, None], instance_norm(x, _EPS), scale[:, :, None, None]).to(x.dtype)
-        # Batch normalisation in training mode on a (1, B * C, H, W) view treats every sample's channel by itself.
-        flat = x.reshape(1, -1, *x.shape[2:])
+        # Batch normalisation in training mode on a (1, B * C, H, W) view treats every sample's channel by itself. One
+        # sample needs no view, after which its gradient of a channels-last map would be wrong on a CPU (PyTorch 2.14).
+        flat = x if len(x) == 1 else x.reshape(1, -1, *x.shape[2:])
         weight, bias = scale.reshape(-1).float(), shift.reshape(-1).float()
         out = F.batch_norm(flat, None, None, weight, bias, training=True, eps=_EPS)
-        return out.view(x.shape)
+        return out if len(x) == 1 else out.view(x.shape)
 
 
 class _AdaptiveResidualBlock(nn.Module):
@@ -176,8 +178,12 @@ class LDFusionNetwork(Teacher):
     def forward_signed(self, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Fuse without crop and clamp: values in -1..1, for training (the clamp has no gradient below 0)."""
         check_pair(ir=ir, vis=vis)
-        content, style = self.Enc(ir=ir, vis=vis), self.Enc.style(ir=ir, vis=vis)
-        return torch.tanh(self.Dec(self.Dec.steer(content, style)))
+        style = self.Enc.style(ir=ir, vis=vis)
+        if ir.is_cpu and torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu"):
+            # Elsewhere layer by layer, as counters of operations and the teacher's own training want it.
+            content = encode_on_cpu(self.Enc, ir=ir, vis=vis)
+            return torch.tanh(decode_on_cpu(self.Dec, self.Dec.steer(content, style)))
+        return torch.tanh(self.Dec(self.Dec.steer(self.Enc(ir=ir, vis=vis), style)))
 
 
 @register("ldfusion")

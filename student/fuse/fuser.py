@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from student.console import counted
 from student.fuse.colour import fuse_images, luma_levels, luma_of
-from student.fuse.fast import FastStudent
 from student.fuse.forms import AnyImage, as_unit
 from student.fuse.tiling import MIN_TILE, fuse_tiled
 from student.layout import arranged
 from student.network import FusionStudent
 from student.numerics import own_numerics
+from student.on_cpu import quickest
 from student.origin import open_student
 
 __all__ = ["Fuser", "fuse", "load"]
@@ -96,8 +96,7 @@ def _embedded(device: str) -> "Fuser":
 class Fuser:
     """A student ready to fuse images on one device, the fastest way known there.
 
-    On the CPU a `FusionStudent` is rearranged (`student.fuse.fast.FastStudent`), on CUDA it runs channels-last. Other
-    networks run as they are.
+    A `FusionStudent` runs channels-last, on the CPU in the layers of `student.on_cpu`. Other networks run as they are.
 
     Args:
         network: ``network(ir=ir, vis=luma) -> fused luma``, all [B, 1, H, W] in 0..1. It is copied.
@@ -134,8 +133,8 @@ class Fuser:
         self.name, self.tile = name, tile
         self.dtype = torch.float16 if half else torch.float32
         network = arranged(copy.deepcopy(network).eval().to(self.dtype), self.device)
-        if tile is None and isinstance(network, FusionStudent) and self.device.type == "cpu":
-            network = FastStudent(network)
+        if tile is None and isinstance(network, FusionStudent):
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compiled:
             network.compile(dynamic=True)
         self.network = network
@@ -182,7 +181,7 @@ class Fuser:
         if self.tile is not None and isinstance(self.network, FusionStudent):
             fused = fuse_tiled(self.network, ir=ir, vis=vis, tile=self.tile)
         else:
-            fused = self.network(ir=ir, vis=vis)
+            fused = quickest(self.network)(ir=ir, vis=vis)
         # Of a flat picture the network's normalisations would show nothing but its own rounding.
         flat_ir, flat_vis = _flat(ir), _flat(vis)
         if not (flat_ir | flat_vis).any():  # the usual case, which needs no memory for a choice

@@ -21,7 +21,7 @@ from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import SnapshotError
 from fusion_env.run import Run
 from fusion_env.vector_env import FusionDistillVectorEnv, make_sb3_vec_env
-from fusion_env.workers import Workers
+from fusion_env.workers import Workers, one_thread_each
 
 MakeVectorEnv = Callable[..., FusionDistillVectorEnv]
 IN_TURN, AT_ONCE = 1, 3
@@ -261,6 +261,16 @@ def test_as_many_students_at_a_time_as_the_cores_have_room_for(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert make(4)._workers.count == 1
     assert "1 of 4 students are trained at a time, each with 2 of 3 threads: the setting threads=1" in caplog.text
+
+
+def test_several_students_have_one_thread_each_unless_asked_otherwise(make: MakeVectorEnv) -> None:
+    config = make(1).envs[0].unwrapped.config
+    assert config.threads is None
+    assert make(2).envs[0].unwrapped.config.threads == 1
+    asked = one_thread_each(2, {"config": config.replace(threads=2)})
+    assert "threads" not in asked
+    assert one_thread_each(2, {"config": config})["threads"] == 1
+    assert one_thread_each(2, {"threads": None}) == {"threads": None}
 
 
 @pytest.mark.parametrize("argument", ["num_envs", "workers"])

@@ -154,6 +154,21 @@ class TestTraining:
         torch.testing.assert_close(fused, expected, rtol=0, atol=2e-5)
         fused.mean().backward()
 
+    @pytest.mark.parametrize("batch", [1, 2])
+    def test_channels_last_has_the_same_gradients(self, batch: int, device: str) -> None:
+        # PyTorch's own gradient of instance normalisation is another one for one sample on a CPU.
+        plain = FusionStudent(2).double().to(device)
+        last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+        vis, ir = draw(batch, 1, 24, 32).double().to(device), draw(batch, 1, 24, 32, seed=1).double().to(device)
+        wanted, gradients = (
+            torch.autograd.grad(student(ir=ir, vis=vis).square().sum(), [*student.parameters()])
+            for student in (plain, last)
+        )
+        for (name, _), ours, theirs in zip(plain.named_parameters(), gradients, wanted, strict=True):
+            torch.testing.assert_close(
+                ours, theirs, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}"
+            )
+
     def test_bfloat16_autocast(self, device: str) -> None:
         student = FusionStudent(4).to(device)
         vis, ir = draw(2, 1, 32, 32).to(device), draw(2, 1, 32, 32, seed=1).to(device)

@@ -11,7 +11,13 @@ def test_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     inference_speed.main(["--size", "96x64", "--repeats", "1", "--out", str(tmp_path)])
     with (tmp_path / "inference.csv").open() as file:
         rows = {row["way"]: row for row in csv.DictReader(file)}
-    assert list(rows) == ["LDFusion, eager", "eager", "channels-last", "rearranged (student.fuse)"]
+    assert list(rows) == [
+        "LDFusion, eager",
+        "eager",
+        "channels-last",
+        "LDFusion, layers for a CPU (as a teacher)",
+        "layers for a CPU (student.fuse)",
+    ]
     assert all(float(row["ms"]) > 0 for row in rows.values())
-    assert float(rows["rearranged (student.fuse)"]["largest error"]) < 1e-4
+    assert float(rows["layers for a CPU (student.fuse)"]["largest error"]) < 1e-4
     assert "Not installed, so not measured: onnxruntime, openvino." in capsys.readouterr().out

@@ -53,6 +53,16 @@ class TestAgainstThePublishedNetwork:
             teacher.fuse_luma(ir=ir, vis=vis), cropped, rtol=0, atol=0 if device == "cpu" else 2e-5
         )
 
+    @pytest.mark.parametrize("shape", [(1, 64, 48), (2, 35, 61), (1, 16, 16)])
+    def test_inference_mode_changes_nothing(self, shape: tuple[int, int, int]) -> None:
+        teacher = teachers.load("embedded")
+        batch, height, width = shape
+        ir, vis = draw(batch, 1, height, width), draw(batch, 1, height, width, seed=1)
+        with torch.no_grad():
+            expected = teacher.forward_signed(ir=ir, vis=vis)
+        with torch.inference_mode():
+            torch.testing.assert_close(teacher.forward_signed(ir=ir, vis=vis), expected, rtol=0, atol=1e-5)
+
     def test_keys_and_shapes(self, teacher: LDFusion, reference_dir: Path) -> None:
         manifest = json.loads((reference_dir / "reference/teachers/ldfusion.json").read_text())
         published = {f"{g['name']}.{key}": tuple(shape) for g in manifest["groups"] for key, shape, _ in g["keys"]}
@@ -157,6 +167,21 @@ class TestForward:
 
 
 class TestAdaptiveInstanceNorm:
+    @pytest.mark.parametrize("batch", [1, 2])
+    def test_gradients_in_channels_last_order(self, batch: int, device: str) -> None:
+        # PyTorch's own gradient is another one for a view of one sample on a CPU.
+        x, weight = (draw(batch, 3, 5, 6, seed=seed).to(device) for seed in (0, 1))
+        shift, scale = (draw(batch, 3, seed=seed).to(device) for seed in (2, 3))
+
+        def gradient(layout: torch.memory_format) -> Tensor:
+            start = x.clone().requires_grad_()
+            out = AdaptiveInstanceNorm(3)(start.to(memory_format=layout), shift, scale)
+            out.backward(weight.to(memory_format=layout))
+            return start.grad
+
+        wanted, ours = gradient(torch.contiguous_format), gradient(torch.channels_last)
+        torch.testing.assert_close(ours, wanted, rtol=0, atol=1e-5)
+
     def test_by_hand(self) -> None:
         x = torch.tensor([[1.0, 3.0], [5.0, 5.0]]).view(2, 1, 1, 2)
         out = AdaptiveInstanceNorm(1)(x, torch.tensor([[0.5], [0.25]]), torch.tensor([[2.0], [3.0]]))
