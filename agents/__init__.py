@@ -5,6 +5,7 @@
 
 from agents.budget import check_budget, planned_updates, steps_to_first_update
 from agents.callbacks import CompleteStateCallback, executed_actions
+from agents.first_policy import FirstPolicy
 from agents.gaussian_policy import GaussianPolicy
 from agents.planner import Planner
 from agents.random_actions import Random, RandomSearch
@@ -19,6 +20,7 @@ __all__ = [
     "ActionSchedule",
     "CompleteStateCallback",
     "Constant",
+    "FirstPolicy",
     "GaussianPolicy",
     "Linear",
     "Planner",

@@ -15,6 +15,7 @@ import numpy as np
 __all__ = ["check_names", "check_types", "hint", "setting_names", "setting_types"]
 
 _NOT_SETTINGS = {"self", "env", "origin"}
+_COLLECTING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def setting_names(found: type) -> list[str]:
@@ -22,9 +23,8 @@ def setting_names(found: type) -> list[str]:
     keys: list[str] = []
     for constructor in _constructors(found):
         parameters = inspect.signature(constructor).parameters.values()
-        named = [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-        keys += named
-        if len(named) == len(parameters):
+        keys += [parameter.name for parameter in parameters if parameter.kind not in _COLLECTING]
+        if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
             break
     return [key for key in dict.fromkeys(keys) if not key.startswith("_") and key not in _NOT_SETTINGS]
 

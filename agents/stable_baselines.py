@@ -13,12 +13,14 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.budget import check_budget, rollout_length
+from agents.first_policy import FirstPolicy
 
 __all__ = ["A2C", "PPO", "SAC", "TD3", "Guarded", "SteadyNoise", "own_numerics"]
 
@@ -97,7 +99,7 @@ class Guarded(BaseAlgorithm):
         return super().load(path, env=env, device=device, **kwargs)
 
 
-class _ExactRollouts(Guarded, OnPolicyAlgorithm):
+class _ExactRollouts(Guarded, FirstPolicy, OnPolicyAlgorithm):
     """Make rollouts of at most `n_steps`, as equal as possible, that end with the last step asked for.
 
     The base class rounds the number of steps up to whole rollouts. Where `n_steps` divides it the two are the same.
@@ -118,15 +120,22 @@ class _ExactRollouts(Guarded, OnPolicyAlgorithm):
 
 
 class PPO(_ExactRollouts, stable_baselines3.PPO):
-    """Proximal policy optimisation of Stable-Baselines3; see its documentation for the settings."""
+    """Proximal policy optimisation of Stable-Baselines3; see its documentation for the other settings."""
 
 
 class A2C(_ExactRollouts, stable_baselines3.A2C):
-    """Advantage actor-critic of Stable-Baselines3; see its documentation for the settings."""
+    """Advantage actor-critic of Stable-Baselines3; see its documentation for the other settings."""
 
 
-class SteadyNoise(Guarded, OffPolicyAlgorithm):
+class SteadyNoise(Guarded, FirstPolicy, OffPolicyAlgorithm):
     """Keep the action noise going when learning continues; the base class restarts it in every call of `learn`."""
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Choose an action like the base class does, which draws from the whole space before `learning_starts`."""
+        random_steps = learning_starts if self.initial_mean is None else 0
+        return super()._sample_action(random_steps, action_noise, n_envs)
 
     def _setup_learn(
         self,
@@ -146,8 +155,8 @@ class SteadyNoise(Guarded, OffPolicyAlgorithm):
 
 
 class SAC(SteadyNoise, stable_baselines3.SAC):
-    """Soft actor-critic of Stable-Baselines3; see its documentation for the settings."""
+    """Soft actor-critic of Stable-Baselines3; see its documentation for the other settings."""
 
 
 class TD3(SteadyNoise, stable_baselines3.TD3):
-    """Twin-delayed deterministic policy gradient of Stable-Baselines3; see its documentation for the settings."""
+    """Twin-delayed deterministic policy gradient of Stable-Baselines3; see its documentation for the other settings."""

@@ -8,4 +8,4 @@ __all__ = ["TQC"]
 
 
 class TQC(SteadyNoise, sb3_contrib.TQC):
-    """Truncated quantile critics of SB3-Contrib; see its documentation for the settings."""
+    """Truncated quantile critics of SB3-Contrib; see its documentation for the other settings."""

@@ -1,12 +1,12 @@
 r"""Compare policies at equal compute, with uncertainty.
 
-python experiments/benchmark.py --algos reinforce ppo constant --seeds 0-4 \
+python experiments/benchmark.py --task few --agents reinforce ppo guidance-only \
     --out runs/first
 python experiments/benchmark.py --protocol across --runs 20 --seeds 0-9 \
     --executor pool --workers 4 --out runs/second
-python experiments/benchmark.py --algos ppo sac \
+python experiments/benchmark.py --agents ppo sac \
     --agent-settings ppo.n_steps=5 sac.gamma=0.8 --out runs/third
-python experiments/benchmark.py --algos my_policy.py:MyPolicy constant \
+python experiments/benchmark.py --agents my_policy.py:MyPolicy constant \
     --data my/pairs --teachers sage=WEIGHTS --out runs/fourth
 
 The same command goes on where it was stopped: finished runs are read,
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from experiments.benchmarking.executors import EXECUTORS, Resources
-from experiments.benchmarking.grid import Grid, parse_seeds, settings_by_policy
+from experiments.benchmarking.grid import LONG_CONTROL, TUNING_SEEDS_FROM, Grid, parse_seeds, settings_by_policy
 from experiments.benchmarking.run import RESULTS_FILE, benchmark
 from experiments.command_line import (
     add_fields,
@@ -38,7 +38,7 @@ from fusion_env.config import MACHINE_ONLY, DistillConfig
 
 __all__ = ["benchmark", "command", "main"]
 
-_OWN = ("data", "teacher", "teacher_weights", "stage0_seed")
+_OWN = ("data", "teacher", "teacher_weights", "stage0_seed", "data_seed")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
     resources = Resources(args.workers, tuple(args.gpus), args.gpu_share, args.address)
     again = f"{as_started('python experiments/benchmark.py')} {shlex.join(arguments)}"
     cells = grid.cells(args.out)
-    print(f"{len(cells)} runs of at most {cells[0].job.config.total_rounds} rounds, executor {args.executor}")
+    most = max(cell.job.config.total_rounds for cell in cells)
+    print(f"{len(cells)} runs of at most {most} rounds, executor {args.executor}")
     try:
         with interrupt_at_once():
             benchmark(grid, args.out, executor=args.executor, resources=resources, command=again, show=True)
@@ -78,10 +79,19 @@ def _parser() -> argparse.ArgumentParser:
     add_fields(what, DistillConfig, ("rounds",))
     add_fields(what, RunConfig, ("protocol", "runs", "eval_runs"))
     what.add_argument("--seeds", nargs="+", default=["0-9"], help="such as 0-9; from 1000 on they are for tuning")
-    what.add_argument("--stage0-seeds", nargs="+", default=["0-2"], help="take turns over the seeds")
-    known = ", ".join(policies.names())
+    text = "take turns over the seeds (default: {}; for tuning from 1000 on)"
+    what.add_argument("--stage0-seeds", nargs="+", metavar="SEED", help=text.format("0-1"))
+    text = f"draws of scenes and splits, which {text}"
+    what.add_argument("--data-seeds", nargs="+", metavar="SEED", help=text.format("0-4"))
+    known = ", ".join((*policies.names(), LONG_CONTROL))
     agents = parser.add_argument_group("which agents")
-    agents.add_argument("--algos", nargs="+", metavar="NAME", help=f"{known}; module:Factory or file.py:Class")
+    agents.add_argument(
+        "--agents",
+        "--algos",
+        nargs="+",
+        metavar="NAME",
+        help=f"{known}; module:Factory or file.py:Class (default: all but planner)",
+    )
     agents.add_argument(
         "--agent-settings",
         nargs="+",
@@ -104,20 +114,24 @@ def _parser() -> argparse.ArgumentParser:
 
 def _usual(across: bool) -> list[str]:
     """Return all policies but the planner, which computes far more, and what the protocol has no place for."""
-    return [name for name in policies.names() if name != "planner" and (across or name != "random-search")]
+    left_out = {"planner"} if across else {"planner", "random-search"}
+    return [*(name for name in policies.names() if name not in left_out), *([LONG_CONTROL] if across else [])]
 
 
 def _grid(args: argparse.Namespace) -> Grid:
     fields = given_settings(args, RunConfig)  # preset and task among them
     agent_settings = settings_by_policy(named_values(fields.pop("agent_settings")))
     across = fields.get("protocol") == "across"
+    seeds = parse_seeds(args.seeds)
+    first = TUNING_SEEDS_FROM if seeds[0] >= TUNING_SEEDS_FROM else 0
     usual = {"protocol": "across", "runs": 20, "eval_runs": policies.EVAL_RUNS} if across else {"protocol": "online"}
     return Grid(
-        policies=tuple(args.algos or _usual(across)),
+        policies=tuple(args.agents or _usual(across)),
         teachers=tuple(args.teachers),
         data=tuple(args.data_sets),
-        seeds=parse_seeds(args.seeds),
-        stage0_seeds=parse_seeds(args.stage0_seeds),
+        seeds=seeds,
+        stage0_seeds=parse_seeds(args.stage0_seeds) if args.stage0_seeds else (first, first + 1),
+        data_seeds=parse_seeds(args.data_seeds) if args.data_seeds else tuple(range(first, first + 5)),
         # One thread unless told otherwise: runs side by side do not disturb each other, and numbers can be repeated.
         settings={"threads": 1} | given_settings(args),
         agent_settings=agent_settings,

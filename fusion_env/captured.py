@@ -6,16 +6,29 @@ copied into tensors that were there when it was captured; nothing may be read ba
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
 import torch
 
 from fusion_env.errors import ConfigError
 
-__all__ = ["WARM_UPS", "CudaGraphs", "Graph", "Replayed", "StandInGraph", "captures", "describe_capture"]
+__all__ = [
+    "WARM_UPS",
+    "CudaGraphs",
+    "Graph",
+    "Replayed",
+    "StandInGraph",
+    "captures",
+    "captures_scores",
+    "describe_capture",
+]
 
 WARM_UPS = 3
 """Calls that are done as they are before one is captured: what libraries set up at first must not be recorded."""
+
+_capturing = Lock()
+"""Capturing waits for the whole device at its start, which is an error while another thread captures."""
 
 Work = Callable[[], None]
 K = TypeVar("K", bound=Hashable)
@@ -86,10 +99,16 @@ class _CudaGraph:
     def capture(self, work: Work) -> None:
         try:
             # Other threads may train other students meanwhile: what they do to the device is not ours to forbid.
-            with torch.cuda.graph(self._graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            graph = torch.cuda.graph(
+                self._graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            )
+            with _capturing, graph:
                 work()
         except RuntimeError as error:
-            raise ConfigError(f"a round cannot be captured in a CUDA graph ({error}): set capture='off'") from error
+            raise ConfigError(
+                f"a round cannot be captured in a CUDA graph ({error}): set capture='training' if it is a metric or "
+                "quality score of your own that waits for the device, else capture='off'"
+            ) from error
 
     def replay(self) -> None:
         with torch.cuda.device(self._stream.device):
@@ -146,12 +165,19 @@ class Replayed(Generic[K]):
 
 
 def captures(setting: str, device: torch.device) -> bool:
-    """Tell whether rounds are captured on a device under the setting `capture`."""
-    return setting == "on" or (setting == "auto" and device.type == "cuda")
+    """Tell whether iterations are captured on a device under the setting `capture`."""
+    return setting == "on" or (setting in ("auto", "training") and device.type == "cuda")
+
+
+def captures_scores(setting: str, device: torch.device) -> bool:
+    """Tell whether scores of the student are captured, too."""
+    return setting != "training" and captures(setting, device)
 
 
 def describe_capture(setting: str, device: torch.device) -> str:
-    """Say how the iterations of a round are run, for people."""
+    """Say how the iterations and the scores of a round are run, for people."""
+    plain = "operation by operation"
     if not captures(setting, device):
-        return "operation by operation"
-    return "as CUDA graphs" if device.type == "cuda" else "as the CPU's stand-in for CUDA graphs"
+        return plain
+    graphs = "as CUDA graphs" if device.type == "cuda" else "as the CPU's stand-in for CUDA graphs"
+    return f"{graphs}, scores {'as well' if captures_scores(setting, device) else plain}"

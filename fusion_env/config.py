@@ -268,11 +268,22 @@ class MachineSettings(Settings):
         None, "CPU threads of torch, set when the task is built; none = leave.", low=1, high=1024
     )
     autocast: bool = setting(False, "Run the networks in bfloat16 during training.")
-    channels_last: bool = setting(True, "Keep the student's tensors in channels-last memory order.")
+    compiled: bool = setting(
+        False, "Let torch.compile fuse operations of student and feature network in training; needs a compiler."
+    )
+    channels_last: bool = setting(
+        True, "Keep the student's tensors in channels-last memory order; on a GPU those of all networks."
+    )
     capture: str = setting(
         "auto",
-        "Replay iterations as CUDA graphs: on a GPU, always (on a CPU a slower stand-in, for tests), or never.",
-        choices=("auto", "on", "off"),
+        "Replay iterations and scores as CUDA graphs: on a GPU, always (on a CPU a slower stand-in, for tests), on a "
+        "GPU iterations only, or never.",
+        choices=("auto", "on", "training", "off"),
+    )
+    jpeg: str = setting(
+        "auto",
+        "The real JPEG codec on a CPU and the same arithmetic on a GPU, or the codec on both (capture='off' there).",
+        choices=("auto", "codec"),
     )
     feature_cache_mib: int = setting(
         512, "Most MiB for the teacher's features of all training crops; if they need more, none are kept.", low=0
@@ -280,7 +291,7 @@ class MachineSettings(Settings):
     cache_dir: str | None = setting(None, "Cache of teacher targets and stage-0 students; none = user cache.")
 
 
-MACHINE_ONLY = ("device", "threads", "capture", "feature_cache_mib", "cache_dir")
+MACHINE_ONLY = ("device", "threads", "capture", "compiled", "jpeg", "feature_cache_mib", "cache_dir")
 """Settings of the machine that decide no result beyond rounding: runs that differ in them are of one task."""
 
 

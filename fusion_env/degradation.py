@@ -111,7 +111,7 @@ def draw_noise(
 
 
 @torch.no_grad()
-def degrade(images: Tensor, degradation: Degradation, noise: DegradationNoise) -> Tensor:
+def degrade(images: Tensor, degradation: Degradation, noise: DegradationNoise, *, by_codec: bool = False) -> Tensor:
     """Apply every degradation that is on, in the order of `DEGRADATIONS`.
 
     Values are clamped to 0..1 after each of brightness, contrast and noise. A degradation that is off is skipped, so a
@@ -121,6 +121,7 @@ def degrade(images: Tensor, degradation: Degradation, noise: DegradationNoise) -
         images: Luma images [B, 1, H, W], float, 0..1.
         degradation: Strengths, shared by the batch.
         noise: Random part from :func:`draw_noise` for the same shape, on the same device.
+        by_codec: Let real codecs do what they can, on the host, wherever the images are; the result is the same.
 
     Returns:
         Degraded images, same shape, dtype and device, 0..1.
@@ -131,7 +132,8 @@ def degrade(images: Tensor, degradation: Degradation, noise: DegradationNoise) -
     _check_batch(images, degradation, noise)
     for name, operation in DEGRADATIONS.items():
         if degradation.has(name):
-            images = operation.apply(images, getattr(degradation, name), noise)
+            apply = operation.by_codec if by_codec and operation.by_codec is not None else operation.apply
+            images = apply(images, getattr(degradation, name), noise)
     return images
 
 
@@ -210,8 +212,12 @@ def _add_noise(images: Tensor, strength: float | Tensor, noise: DegradationNoise
 def _jpeg(images: Tensor, strength: float | Tensor, noise: DegradationNoise) -> Tensor:
     # Both give the same levels. On a CPU the codec takes a quarter of the time; elsewhere it would stall the device.
     if images.device.type == "cpu" and not isinstance(strength, Tensor):
-        return jpeg_by_codec(images, int(strength))
+        return _jpeg_by_codec(images, strength, noise)
     return jpeg_on_device(images, strength if isinstance(strength, Tensor) else int(strength))
+
+
+def _jpeg_by_codec(images: Tensor, strength: float, noise: DegradationNoise) -> Tensor:
+    return jpeg_by_codec(images, int(strength))
 
 
 def _jpeg_table(strength: float, images: Tensor) -> Tensor:
@@ -233,12 +239,14 @@ class Operation:
         values: Which strengths between them there are: any, whole numbers, or odd numbers.
         tensor: Called as ``tensor(strength, images)``; returns what stands for the strength of such images, in a shape
             that does not depend on it.
+        by_codec: Does what `apply` does with a real codec on the host; None where there is none.
     """
 
     apply: Callable[[Tensor, Any, DegradationNoise], Tensor]
     limits: tuple[float, float] = (0.0, 1.0)
     values: Literal["any", "whole", "odd"] = "any"
     tensor: Callable[[float, Tensor], Tensor] = _number
+    by_codec: Callable[[Tensor, float, DegradationNoise], Tensor] | None = None
 
 
 DEGRADATIONS: dict[str, Operation] = {
@@ -246,6 +254,6 @@ DEGRADATIONS: dict[str, Operation] = {
     "brightness": Operation(_brightness),
     "contrast": Operation(_contrast),
     "noise_std": Operation(_add_noise),
-    "jpeg_quality": Operation(_jpeg, (1, 100), "whole", _jpeg_table),
+    "jpeg_quality": Operation(_jpeg, (1, 100), "whole", _jpeg_table, _jpeg_by_codec),
 }
 """The degradations by their field in `Degradation`, in the order in which they are applied."""

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusion_env.action import LossWeights
-from fusion_env.captured import CudaGraphs, Replayed, StandInGraph, captures
+from fusion_env.captured import CudaGraphs, Graph, Replayed, StandInGraph, captures
+from fusion_env.compiled import compiled
 from fusion_env.config import DataSettings, MachineSettings, TrainingSettings
 from fusion_env.crop_bank import CropBank
 from fusion_env.degradation import Degradation, DegradationTensors, degrade, degrade_by_tensors, draw_noise
@@ -113,6 +114,11 @@ class _Kind(NamedTuple):
     """Both losses' gradients are taken apart, for their norms."""
 
 
+class _Networks(NamedTuple):
+    student: Callable[..., Tensor]
+    features: Callable[[Tensor], list[Tensor]]
+
+
 def epoch_iterations(images: int, batch_size: int) -> int:
     """Return the mini-batches of one pass over the training images, at least 1."""
     return max(1, -(-images // batch_size))
@@ -125,6 +131,7 @@ class Distillation:
         student: The student, in evaluation mode between rounds.
         optimizer: Its optimiser.
         learning_rate: Step size at the top of the schedule.
+        new_graph: Makes graphs of work that takes turns with its iterations; None where nothing is captured.
         timings: Seconds that each part of training took.
 
     Args:
@@ -173,6 +180,9 @@ class Distillation:
         if settings.channels_last:
             self.student.to(memory_format=torch.channels_last)
         self.student.eval()
+        self._compiled: _Networks | None = None
+        if settings.compiled:
+            self._compiled = _Networks(compiled(self.student), compiled(features))
         self.learning_rate = settings.learning_rate
         self.optimizer = new_optimizer(self.student, self.learning_rate, moments)
         self._rounds = 0
@@ -182,10 +192,11 @@ class Distillation:
         batch = torch.empty((settings.batch_size, *bank.ir.shape[1:]), device=self._device)
         self._round = RoundTensors(self.student, batch, iterations)
         self._degradation: Degradation | DegradationTensors = Degradation()
-        self._replayed: Replayed[_Kind] | None = None
+        self.new_graph: Callable[[], Graph] | None = None
         if captures(settings.capture, self._device):
             on_cuda = self._device.type == "cuda"
-            self._replayed = Replayed(CudaGraphs(self._device, self._noise) if on_cuda else StandInGraph)
+            self.new_graph = CudaGraphs(self._device, self._noise) if on_cuda else StandInGraph
+        self._replayed: Replayed[_Kind] | None = None if self.new_graph is None else Replayed(self.new_graph)
         self.timings: dict[str, float] = {}
 
     @own_numerics()
@@ -202,6 +213,7 @@ class Distillation:
         self.student.train().requires_grad_(True)  # a caller may have frozen it to look at it
         order = self._prepare(weights, degradation)
         guidance, self_learning = weights.guidance > 0, self._has_pair(weights, degradation)
+        places = tuple(parameter.data_ptr() for parameter in self._parameters())
         for iteration, numbers in enumerate(order):
             with self.timed("data"):
                 self._feed.bring(numbers)
@@ -210,7 +222,7 @@ class Distillation:
                 self._iterate(kind)
             else:
                 with self.timed("graphs"):
-                    self._replayed(self._iterate, kind, tuple(p.data_ptr() for p in self._parameters()))
+                    self._replayed(self._iterate, kind, places)
         self.student.eval()
         self._rounds += 1
         *losses, first, second, update_norm, finite = self._outcome()
@@ -265,7 +277,8 @@ class Distillation:
             index = tensors.now(tensors.index)
             ir, vis, target = self._feed.batch(index)
         bad_ir, bad_vis = self.degraded_batch(self._degradation, ir=ir, vis=vis)
-        wanted = partial(self._targets, index) if self._targets.kept else partial(self._features, target)
+        features = self._networks(kind).features
+        wanted = partial(self._targets, index) if self._targets.kept else partial(features, target)
         losses = self._losses(kind, ir, vis, bad_ir, bad_vis, wanted)
         with self.timed("backward"):
             weighted = [loss * factor for loss, factor in zip(losses, tensors.factors, strict=True)]
@@ -327,7 +340,7 @@ class Distillation:
             if isinstance(degradation, DegradationTensors):
                 bad = degrade_by_tensors(both, degradation, noise)
             else:
-                bad = degrade(both, degradation, noise)
+                bad = degrade(both, degradation, noise, by_codec=self._settings.jpeg == "codec")
             bad_ir, bad_vis = bad.chunk(2)
             return bad_ir, bad_vis
 
@@ -355,8 +368,8 @@ class Distillation:
         target_features: Callable[[], list[Tensor]],
     ) -> tuple[Tensor, Tensor]:
         guidance = self_learning = torch.zeros((), device=self._device)
+        student, features = self._networks(kind)
         with self.timed("student"), self._autocast():
-            student = self.student if self._settings.autocast else quickest(self.student)
             if kind.self_learning and kind.measured:
                 # One after the other, so that each loss has a graph of its own to go back through.
                 fused, fused_bad = student(ir=ir, vis=vis).float(), student(ir=bad_ir, vis=bad_vis).float()
@@ -369,13 +382,19 @@ class Distillation:
             with self.timed("perception"), self._autocast():
                 with torch.no_grad():
                     wanted = target_features()
-                guidance = guidance_loss(self._features(fused), wanted)
+                guidance = guidance_loss(features(fused), wanted)
         if kind.self_learning:
             settings = self._settings
             self_learning = self_learning_loss(
                 fused, fused_bad, kind=settings.self_learning_loss, detach_original=settings.detach_original
             )
         return guidance, self_learning
+
+    def _networks(self, kind: _Kind) -> "_Networks":
+        """Return student and features as this iteration calls them."""
+        if self._compiled is not None and not kind.measured:  # a compiled graph is gone back through once at most
+            return self._compiled
+        return _Networks(self.student if self._settings.autocast else quickest(self.student), self._features)
 
     def _gradients(self, kind: _Kind, weighted: Sequence[Tensor]) -> Sequence[Tensor] | None:
         """Return the gradient of Eq. 3; None if nothing depends on the weights."""

@@ -21,6 +21,7 @@ __all__ = [
     "halve",
     "local_means",
     "local_moments",
+    "reflecting_band",
     "reflecting_bands",
     "stack_rows_first",
     "strips",
@@ -116,7 +117,7 @@ def _means_along_rows(planes: Tensor, window: Window, stride: int) -> Tensor:
     return means.view(height, count, -1)[..., :out_width]
 
 
-@lru_cache(maxsize=256)
+@cache  # none is ever dropped: a captured graph reads it where it lies
 def _band(window: Window, stride: int, rows: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return ``[rows, stride * (rows - 1) + n]`` with the window in each row, ``stride`` further right each time."""
     # A tensor made in inference mode could never again take part in a backward pass, and this one is kept.
@@ -157,13 +158,17 @@ def reflecting_bands(window: Window, images: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: If H or W is too small.
     """
-    height, width = (_reflecting_band(window, size, images.dtype, images.device) for size in images.shape[-2:])
+    height, width = (reflecting_band(window, size, images.dtype, images.device) for size in images.shape[-2:])
     return height, width
 
 
-@cache  # none is ever dropped: a captured graph reads it where it lies
+def reflecting_band(window: Window, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the ``[size, size]`` matrix that averages a line of pixels, always the same object."""
+    return _reflecting_band(window, size, dtype, device)
+
+
+@cache  # as _band
 def _reflecting_band(window: Window, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the ``[size, size]`` matrix that averages a line of pixels."""
     radius = len(window) // 2
     if size <= radius:
         raise ValueError(f"Height and width must be at least {radius + 1} pixels. Got {size}.")

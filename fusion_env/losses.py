@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fusion_env.action import LossWeights
+from student.layout import is_channels_last
 
 __all__ = ["LossScales", "guidance_loss", "self_learning_loss", "total_loss"]
 
@@ -52,8 +53,14 @@ def guidance_loss(student_features: Sequence[Tensor], teacher_features: Sequence
     if shapes != teacher_shapes or not shapes:
         raise ValueError(f"features must have the same shapes at every tap. Got {shapes} and {teacher_shapes}.")
     taps = zip(student_features, teacher_features, strict=True)
-    distances = [F.mse_loss(student, teacher.detach()) for student, teacher in taps]
+    distances = [_mean_square(student, teacher.detach()) for student, teacher in taps]
     return sum(distances[1:], distances[0])
+
+
+def _mean_square(student: Tensor, teacher: Tensor) -> Tensor:
+    if is_channels_last(student):  # the loss's gradient is in the order of the dimensions, whatever the images' is
+        student, teacher = student.movedim(1, -1), teacher.movedim(1, -1)
+    return F.mse_loss(student, teacher)
 
 
 def self_learning_loss(

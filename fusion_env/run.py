@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fusion_env.action import ACTION_SIZE, LossWeights
+from fusion_env.captured import captures_scores
+from fusion_env.captured_scoring import CapturedScoring
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import RoundResult
 from fusion_env.observation import sees_time
@@ -93,6 +95,9 @@ class Run:
     def __init__(self, task: DistillationTask, order_seed: int, noise_seed: int, score_seed: int) -> None:
         self.task = task
         self.engine = task.new_engine(order_seed, noise_seed)
+        self._rate: CapturedScoring | None = None
+        if self.engine.new_graph is not None and captures_scores(task.config.capture, task.device):
+            self._rate = CapturedScoring(task.scorer, self.engine.student, self.engine.new_graph)
         self._score_rng = np.random.default_rng(score_seed)
         self.rounds = 0
         self.trained: RoundResult | None = None
@@ -127,7 +132,8 @@ class Run:
             return
         scorer = self.task.scorer
         with self.engine.timed("scoring"):
-            student, teacher, spread = scorer.score(self.engine.student, scorer.draw(self._score_rng))
+            chosen = scorer.draw(self._score_rng)
+            student, teacher, spread = scorer.score(self.engine.student, chosen, rate=self._rate)
         if self.rounds and not np.isfinite([*student.values()]).all():  # finite weights can be that large
             self.engine.roll_back()
             self.diverged = True
@@ -175,7 +181,7 @@ class Run:
     def _at_parity(self) -> bool:
         scorer = self.task.scorer
         subset = self.task.config.score_images is not None
-        return scorer.at_parity(scorer.score(self.engine.student)[0] if subset else self.student)
+        return scorer.at_parity(scorer.score(self.engine.student, rate=self._rate)[0] if subset else self.student)
 
     def abandon(self) -> None:
         """End the run as if the student had diverged: it stays as it is, and the missing rounds are lost."""

@@ -1,6 +1,7 @@
 """Performance indicators (Eq. 4), their normalisation, the score E, the reward (Eq. 6), and when a run ends."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ __all__ = [
     "CHUNK_PIXELS",
     "PARITY_ROUNDS",
     "Fuse",
+    "Rate",
     "Scorer",
     "Scores",
     "ends",
@@ -35,6 +37,9 @@ Scores = dict[str, float]
 
 Fuse = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Makes fused luma of infrared, visible luma and what the teacher made of them."""
+
+Rate = Callable[[int, Tensor], Tensor]
+"""Gives the values of some images of one size: number of the size, images on the device -> [`Scorer.columns`, B]."""
 
 CHUNK_PIXELS = 2_000_000
 """Pixels that are scored at once: the paper's 294 images would not fit into memory together."""
@@ -153,6 +158,11 @@ def _means(values: Mapping[str, Tensor]) -> Scores:
 class Scorer:
     """Scores the images of the reward split against the teacher's, whose values are computed once.
 
+    Attributes:
+        names: Metrics.
+        columns: What is computed of each image: the metrics, and the standard deviation within it, `spread`.
+        images: What is scored.
+
     Args:
         settings: Score, normalisation and observation.
         images: What is scored, with the teacher's fused luma: images of one size together, whatever sizes there are.
@@ -172,7 +182,7 @@ class Scorer:
         progress: Progress = no_progress,
     ) -> None:
         self._settings = settings
-        self._images = images
+        self.images = images
         self._quality = quality
         self._count = sum(map(len, images))
         if settings.score_images is not None and settings.score_images > self._count:
@@ -181,7 +191,9 @@ class Scorer:
                 "lower it, or leave it out to score all of them"
             )
         self.names = tuple(dict.fromkeys((*INDICATORS, *settings.score_metrics)))
-        self._teacher = self._values(None, lambda ir, vis, target: target, progress, "scores of the teacher")
+        self.columns = (*self.names, "spread")
+        of_target = partial(self.rate, lambda ir, vis, target: target)
+        self._teacher = self._values(None, of_target, progress, "scores of the teacher")
         self.teacher_means = _means({name: self._teacher[name] for name in self.names})
         if settings.normalisation == "teacher":
             for name, mean in self.teacher_means.items():
@@ -199,7 +211,11 @@ class Scorer:
 
     @own_numerics()
     def score(
-        self, student: nn.Module, chosen: NDArray[np.int64] | None = None, progress: Progress = no_progress
+        self,
+        student: nn.Module,
+        chosen: NDArray[np.int64] | None = None,
+        progress: Progress = no_progress,
+        rate: Rate | None = None,
     ) -> tuple[Scores, Scores, float]:
         """Score a student.
 
@@ -207,44 +223,50 @@ class Scorer:
             student: In any mode; called as ``student(ir=ir, vis=luma)``.
             chosen: Images from `draw`.
             progress: Progress display over them.
+            rate: Does what `rate_student` does for this student; None for that.
 
         Returns:
             The student's and the teacher's raw means over the same images, and the standard deviation of the student's
             fused luma within an image (0..1; near 0 means that the student has collapsed to constant images).
         """
-        fuse = quickest(student)
-        values = self._values(chosen, lambda ir, vis, _: fuse(ir=ir, vis=vis), progress, "scores of the student")
+        values = self._values(chosen, rate or partial(self.rate_student, student), progress, "scores of the student")
         own = _means(values)
         spread = own.pop("spread")
         if chosen is None:
             return own, dict(self.teacher_means), spread
         return own, _means({name: self._teacher[name][chosen] for name in self.names}), spread
 
+    def rate_student(self, student: nn.Module, size: int, index: Tensor) -> Tensor:
+        """Return the values of what a student makes of some images; see `Rate`."""
+        fuse = quickest(student)
+        return self.rate(lambda ir, vis, _: fuse(ir=ir, vis=vis), size, index)
+
+    def rate(self, fuse: Fuse, size: int, index: Tensor) -> Tensor:
+        """Return the values of ``fuse(ir, vis, target)`` of some images; see `Rate`."""
+        images, colour = self.images[size], self._settings.iqa_colour
+        values = image_values(self.columns, images, index, fuse, quality=self._quality, colour=colour)
+        return torch.stack([values[name] for name in self.columns])
+
     @torch.inference_mode()
     def _values(
-        self, chosen: NDArray[np.int64] | None, fuse: Fuse, progress: Progress, title: str
+        self, chosen: NDArray[np.int64] | None, rate: Rate, progress: Progress, title: str
     ) -> dict[str, Tensor]:
-        """Score ``fuse(ir, vis, target)`` of some images: [B] for each metric, and the images' `spread`."""
-        names = (*self.names, "spread")
-        colour = self._settings.iqa_colour
-        results = [
-            image_values(names, images, index, fuse, quality=self._quality, colour=colour)
-            for images, index in progress(list(self._pieces(chosen)), title)
-        ]
-        return {name: torch.cat([result[name] for result in results]) for name in names}
+        """Return [B] for each of `columns`."""
+        values = [rate(*piece) for piece in progress(list(self._pieces(chosen)), title)]
+        return dict(zip(self.columns, torch.cat(values, dim=1), strict=True))
 
-    def _pieces(self, chosen: NDArray[np.int64] | None) -> Iterator[tuple[StoredImages, Tensor]]:
+    def _pieces(self, chosen: NDArray[np.int64] | None) -> Iterator[tuple[int, Tensor]]:
         """Yield the chosen images in their order, so many of one size at once as memory allows."""
         if chosen is None:
             chosen = np.arange(self._count)
         first = 0
-        for images in self._images:
+        for size, images in enumerate(self.images):
             index = chosen[(chosen >= first) & (chosen < first + len(images))] - first
             first += len(images)
             if len(index):
                 at_once = max(1, CHUNK_PIXELS // images.ir[0].numel())
                 for piece in torch.from_numpy(index).to(images.device).split(at_once):
-                    yield images, piece
+                    yield size, piece
 
     def normalised(self, scores: Scores) -> dict[str, float]:
         """Bring raw means to a common scale.

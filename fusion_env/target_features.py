@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion_env.crop_bank import CropBank
+from student.layout import is_channels_last
 
 __all__ = ["TargetFeatures"]
 
@@ -41,7 +42,7 @@ class TargetFeatures:
             return self._compute(index)
         if self._stored is None:
             self._stored = self._compute_all()
-        return [tap.index_select(0, index) for tap in self._stored]
+        return [_chosen(tap, index) for tap in self._stored]
 
     @torch.no_grad()
     def _compute(self, index: Tensor) -> list[Tensor]:
@@ -58,3 +59,9 @@ class TargetFeatures:
         count, device = len(self._bank), self._bank.device
         parts = [self._compute(index) for index in torch.arange(count, device=device).split(_AT_ONCE)]
         return [torch.cat(taps) for taps in zip(*parts, strict=True)]
+
+
+def _chosen(tap: Tensor, index: Tensor) -> Tensor:
+    if is_channels_last(tap):  # what is selected is in the order of the dimensions
+        return tap.movedim(1, -1).index_select(0, index).movedim(-1, 1)
+    return tap.index_select(0, index)

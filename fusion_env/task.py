@@ -16,7 +16,7 @@ from torch import Tensor
 from fusion_env import metrics, teachers
 from fusion_env.action import even_degradation
 from fusion_env.cache import arithmetic, cache_folder, load_or_compute
-from fusion_env.captured import describe_capture
+from fusion_env.captured import captures, describe_capture
 from fusion_env.config import INDICATORS, SMALLEST_SCORED, DistillConfig, ScoringSettings, TeacherSettings
 from fusion_env.crop_bank import CropBank, CropPlan, build_bank, plan_crops
 from fusion_env.data import (
@@ -47,6 +47,7 @@ from fusion_env.target_features import TargetFeatures
 from fusion_env.threads import set_threads
 from fusion_env.updates import Moments, Schedule
 from fusion_env.whole_images import WholeImages
+from student.layout import arranged
 from student.numerics import own_numerics
 
 __all__ = [
@@ -157,8 +158,11 @@ def check_requirements(
     Raises:
         MissingRequirementsError: Names what is missing, where its makers publish it and which setting points to it.
         UnknownNameError: `config.score_metrics` names an unknown metric.
-        ConfigError: Weights are named for a teacher made in Python, or a crop is larger than a procedural scene.
+        ConfigError: Weights are named for a teacher made in Python, a crop is larger than a procedural scene, or graphs
+            are to be captured of what works on the host.
     """
+    if config.jpeg == "codec" and captures(config.capture, resolve_device(config.device)):
+        raise ConfigError("jpeg='codec' works on the host, where no graph can record it: set capture='off'")
     if teacher is not None and config.teacher_weights is not None:
         raise ConfigError(
             f"teacher_weights={config.teacher_weights!r} has no effect on a teacher made in Python: leave it unset"
@@ -449,7 +453,10 @@ def _load_networks(
             teacher.set_scale(config.scale)
         features = load_features(config.perception, config.perception_weights, config.perception_taps)
         quality = load_quality(config.iqa, config.iqa_weights, config.iqa_model)
-    return teacher.to(device).eval(), features.to(device), quality.to(device)
+    if not config.channels_last:
+        return teacher.to(device).eval(), features.to(device), quality.to(device)
+    teacher = arranged(teacher, device) if teacher.channels_last else teacher.to(device)
+    return teacher.eval(), arranged(features, device), arranged(quality, device)
 
 
 def _plan_crops(config: DistillConfig, source: PairSource, splits: Splits) -> tuple[CropPlan, CropPlan | None]:

@@ -17,7 +17,7 @@ from fusion_env.settings import shown
 __all__ = ["TASKS", "Task", "config", "described", "get", "names", "register"]
 
 # All images, in every round, as the report has them: a reward that does not hang on what was drawn. And steps so large
-# that a run leads away from the start: with those of the presets, a converged student stays where every action is alike.
+# that a run leaves its start: with those of the presets, a converged student stays where every action is alike.
 _COMMON = {"score_size": None, "score_crops": None, "score_images": None, "learning_rate": 0.002}
 
 

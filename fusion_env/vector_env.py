@@ -28,7 +28,8 @@ class FusionDistillVectorEnv(SyncVectorEnv):
     Several students are trained at a time where the cores have room for them: each takes the setting `threads`, so
     that on a machine with C cores C / threads students are trained beside each other, in threads of this process, and
     with ``threads=C`` one after the other. Without the setting, each of several students has one thread, which is the
-    fastest. On CUDA, students that are trained at a time have a stream each.
+    fastest. On CUDA all students are trained at a time, as far as there are cores, each by a thread on a stream of its
+    own.
 
     All actions are checked before any student is trained. If a student fails, the error names it, and the others may
     be a round further.

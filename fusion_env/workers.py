@@ -38,12 +38,15 @@ class Workers:
         self._process = 0
 
     @classmethod
-    def for_cores(cls, students: int) -> "Workers":
-        """Return as many as the cores of this process have room for, if each takes PyTorch's number of threads."""
+    def for_cores(cls, students: int, device: torch.device) -> "Workers":
+        """Return as many as the cores of this process have room for.
+
+        On a CPU each takes PyTorch's number of threads, on CUDA one, which asks the device for its work.
+        """
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = torch.get_num_threads()
+        threads = torch.get_num_threads() if device.type == "cpu" else 1
         count = max(1, min(students, cores // threads))
-        if count < min(students, cores):
+        if count < min(students, cores):  # so it is on a CPU only
             _logger.info(
                 "%d of %d students are trained at a time, each with %d of %d threads: the setting threads=1 makes it "
                 "more, and the whole faster",
@@ -231,7 +234,7 @@ def make_members(
         ValueError: A number is below 1.
     """
     check_counts(count, workers)
-    shared = Workers.for_cores(count) if workers is None else Workers(workers)
+    shared = Workers.for_cores(count, task.device) if workers is None else Workers(workers)
     envs = [wrap(FusionDistillEnv.from_task(task, render_mode)) for _ in range(count)]
     return [Member(env, index, shared) for index, env in enumerate(envs)], shared
 

@@ -7,8 +7,9 @@ LDFusion), biases included, so that official weights load strictly. No module ke
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from student.layout import run
 
 __all__ = [
     "MIN_SIZE",
@@ -70,8 +71,8 @@ class SampleLayerNorm(nn.Module):
         """Normalise ``x`` of shape [B, C, H, W]."""
         wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         # Either layout of memory stays as it is.
-        channels_last = wide.stride(1) == 1
-        wide = wide.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        last = wide.stride(1) == 1
+        wide = wide.movedim(1, -1).contiguous().movedim(-1, 1) if last else wide.contiguous()
         normalise = _FusedNorm if wide.device.type == "cpu" else _ParallelNorm
         return normalise.apply(wide, self.gamma.to(wide.dtype), self.beta.to(wide.dtype), self.eps)[0].to(x.dtype)
 
@@ -149,27 +150,12 @@ class _ParallelNorm(_SampleNorm):
         return of_x, products.sum((0, 2, 3)), sums.sum((0, 2, 3)), None
 
 
-class _Layers(nn.Sequential):
-    """Layers one after the other, among them instance normalisations, whose gradient is right for one sample, too."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layers."""
-        for layer in self:
-            if isinstance(layer, nn.InstanceNorm2d) and len(x) == 1 and x.requires_grad:
-                # PyTorch (2.14) sends the one sample through a view, after which its gradient of a channels-last map
-                # is wrong on a CPU. Batch normalisation of one sample is the same, and needs no view.
-                x = F.batch_norm(x, None, None, training=True, eps=layer.eps)
-            else:
-                x = layer(x)
-        return x
-
-
 class _ResidualBlock(nn.Module):
     """Two 3x3 convolutions with instance normalisation around an identity path, no activation after the sum."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.block = _Layers(
+        self.block = nn.Sequential(
             nn.ReflectionPad2d(1),
             nn.Conv2d(channels, channels, 3),
             nn.InstanceNorm2d(channels),
@@ -181,7 +167,7 @@ class _ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` plus its residual, same shape."""
-        return x + self.block(x)
+        return x + run(self.block, x)
 
 
 class ContentEncoder(nn.Module):
@@ -201,11 +187,11 @@ class ContentEncoder(nn.Module):
             layers += _conv_block(width, 2 * width, kernel=4, stride=2, padding=1)
             width *= 2
         layers += [_ResidualBlock(width) for _ in range(_RESIDUAL_BLOCKS)]
-        self.model = _Layers(*layers)
+        self.model = nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode ``image`` [B, 1, H, W] to [B, 8 * width, H // 8, W // 8]."""
-        return self.model(image)
+        return run(self.model, image)
 
 
 def _conv_block(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> list[nn.Module]:
@@ -260,7 +246,7 @@ class UpsamplingDecoder(nn.Module):
 
     def forward(self, content: Tensor) -> Tensor:
         """Decode ``content`` [B, channels, h, w] to [B, 1, 8 h + 21, 8 w + 21]."""
-        return self.model_up(content)
+        return run(self.model_up, content)
 
 
 class FusionStudent(nn.Module):

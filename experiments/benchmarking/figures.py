@@ -13,9 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from experiments.benchmarking.grid import Cell
-from experiments.benchmarking.series import Rounds, judged_means, phase_rewards
+from experiments.benchmarking.series import Rounds, judged_means, phase_rewards, rounds_of
 from experiments.output import save_figure
-from experiments.running.directory import RunDirectory
 from fusion_env.action import ACTION_NAMES
 
 __all__ = ["draw_learning_curves", "draw_schedules"]
@@ -103,7 +102,7 @@ def _style(index: int, policy: str) -> dict[str, Any]:
 def _by_policy(cells: Sequence[Cell]) -> dict[str, list[tuple[Cell, Rounds]]]:
     tables: dict[str, list[tuple[Cell, Rounds]]] = {}
     for cell in cells:
-        tables.setdefault(cell.policy, []).append((cell, RunDirectory(cell.job.run_dir).rounds.read()))
+        tables.setdefault(cell.policy, []).append((cell, rounds_of(cell)))
     return tables
 
 

@@ -6,12 +6,10 @@ from typing import Any
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 import agents
-from experiments.benchmarking.grid import Cell, Grid
+from experiments.benchmarking.grid import CONTROL, LONG_CONTROL, Cell, Grid
 from experiments.benchmarking.table import RAW_FILE, Row, results_table
 
 __all__ = ["results_page"]
-
-_FEW_STARTS = 3
 
 
 def results_page(
@@ -28,12 +26,12 @@ def results_page(
     """
     tasks = list(dict.fromkeys((cell.teacher, cell.data) for cell in cells))
     small_sample = [name for name in grid.policies if grid.protocol == "online" and _is_off_policy(name)]
-    lines = [*_head(grid, cells), results_table(rows, small_sample), ""]
-    for task in tasks:
-        chosen = [index for index, cell in enumerate(cells) if (cell.teacher, cell.data) == task]
+    lines = _head(grid, cells)
+    for teacher, data in tasks:
+        chosen = [index for index, cell in enumerate(cells) if (cell.teacher, cell.data) == (teacher, data)]
         if len(tasks) > 1:
-            own = [rows[index] for index in chosen]
-            lines += [f"## Teacher {task[0]}, data {task[1]}", "", results_table(own, small_sample), ""]
+            lines += [f"## Teacher {teacher}, data {data}", ""]
+        lines += [results_table([rows[index] for index in chosen], small_sample), ""]
         lines += [f"- {name}: {value}" for name, value in summaries[chosen[0]]["used"].items()]
         lines.append("")
     versions = summaries[0]["versions"].items()
@@ -49,7 +47,7 @@ def results_page(
 
 
 def _head(grid: Grid, cells: Sequence[Cell]) -> list[str]:
-    rounds = cells[0].job.config.env.rounds
+    rounds = grid.base.rounds
     judged = (
         f"{rounds} rounds while learning; the student of the last of {grid.runs} run(s) is scored"
         if grid.protocol == "online"
@@ -58,22 +56,36 @@ def _head(grid: Grid, cells: Sequence[Cell]) -> list[str]:
     )
     lines = [f"# Benchmark, protocol `{grid.protocol}`", ""]
     if grid.is_tuning:
-        lines += ["**Tuning seeds: for choosing settings, not for reporting.**", ""]
-    if len({cell.stage0_seed for cell in cells}) < _FEW_STARTS:
-        lines += [f"**Fewer than {_FEW_STARTS} stage-0 seeds: what is seen may be the doing of a start.**", ""]
+        lines += ["**Tuning seeds: for choosing settings, by reward alone, not for reporting.**", ""]
     changed = "; ".join(f"`{name}` {dict(settings)}" for name, settings in grid.agent_settings.items())
-    return [
-        *lines,
+    starts, draws = (sorted({getattr(cell, name) for cell in cells}) for name in ("stage0_seed", "data_seed"))
+    lines += [
         *([f"Settings of agents other than their own: {changed}.", ""] if changed else []),
-        f"Settings of {grid.start}: {judged}. Seeds {', '.join(map(str, grid.seeds))}; the stage-0 seeds "
-        f"{', '.join(map(str, grid.stage0_seeds))} take turns.",
-        "Interquartile means with 95 % bootstrap intervals, stratified by task and stage-0 seed. *Final gap* is "
-        "E(student) - E(teacher) on the report split, which no policy sees; *mean reward* the area under the reward "
-        "curve per round. Higher is better, but for the MAE. A run delivers its best student by the reward split (*of "
-        "round*: the median). Beside it stand the student of its last round, and the delivered one's output sharpened "
-        "(unsharp masking) and with more contrast: where these beat the policies, E is cheaper to buy than to learn.",
-        "",
+        f"Settings of {grid.start}: {judged}. Seeds {_listed(grid.seeds)}; the stage-0 seeds "
+        f"{_listed(starts)} and the draws of the data {_listed(draws)} take turns.",
+        "A *start* is a stage-0 student on a draw of the data. Interquartile means over starts with 95 % intervals "
+        f"(expanded bootstrap). *Less {CONTROL}*: the mean difference from the same starts, seeds and draws with "
+        "Student's 95 % interval; its probability is corrected for the number of policies. The table is sorted by it. "
+        "A run that failed counts as E = -1.",
     ]
+    if not grid.is_tuning:
+        lines.append(
+            "*Final gap* is E(student) - E(teacher) on the report split, which no policy sees; *mean reward* the area "
+            "under the reward curve per round. Higher is better, but for the MAE. A run delivers its best student by "
+            "the reward split (*of round*: the median). Beside it stand the student of its last round, and the "
+            "delivered one's output sharpened (unsharp masking) and with more contrast: where these beat the policies, "
+            "E is cheaper to buy than to learn."
+        )
+    if LONG_CONTROL in grid.policies:
+        lines.append(
+            f"*{LONG_CONTROL}* trains one student for {grid.runs + 1} times the rounds: what a learner takes to learn "
+            "and to train one."
+        )
+    return [*lines, ""]
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def _is_off_policy(name: str) -> bool:

@@ -7,8 +7,10 @@ from tqdm import tqdm
 
 from experiments.benchmarking.executors import Resources, map_runs
 from experiments.benchmarking.figures import draw_learning_curves, draw_schedules
-from experiments.benchmarking.grid import Grid
+from experiments.benchmarking.grid import LONG_CONTROL, Grid
 from experiments.benchmarking.page import results_page
+from experiments.benchmarking.series import rounds_of
+from experiments.benchmarking.submission import ACTIONS_FILE, action_rows
 from experiments.benchmarking.table import RAW_FILE, Row, raw_row
 from experiments.output import write_csv, write_text
 
@@ -26,7 +28,7 @@ def benchmark(
     command: str = "experiments.benchmark.benchmark(...)",
     show: bool = False,
 ) -> list[Row]:
-    """Run a grid and write ``raw.csv``, ``results.md``, ``learning_curves.png`` and ``schedules.png``.
+    """Run a grid and write ``raw.csv``, ``actions.csv``, ``results.md``, ``learning_curves.png`` and ``schedules.png``.
 
     Args:
         grid: What to compare.
@@ -50,9 +52,12 @@ def benchmark(
             bar.update()
             bar.set_postfix_str(f"{job.run_dir.parent.name}/{job.run_dir.name}")
     summaries = [finished[cell.job.run_dir] for cell in cells]
-    rows = [raw_row(cell, summary) for cell, summary in zip(cells, summaries, strict=True)]
+    told = {"settings": grid.told_settings, "command": command}
+    rows = [raw_row(cell, summary) | told for cell, summary in zip(cells, summaries, strict=True)]
     write_csv(out / RAW_FILE, rows)
-    draw_learning_curves(cells, out / "learning_curves.png")
-    draw_schedules(cells, out / "schedules.png")
+    write_csv(out / ACTIONS_FILE, [row for cell in cells for row in action_rows(cell, rounds_of(cell))])
+    curves = [cell for cell in cells if cell.policy != LONG_CONTROL]  # its rounds are others
+    draw_learning_curves(curves or cells, out / "learning_curves.png")
+    draw_schedules(curves or cells, out / "schedules.png")
     write_text(out / RESULTS_FILE, results_page(grid, cells, rows, summaries, command))
     return rows

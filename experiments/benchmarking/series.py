@@ -1,4 +1,4 @@
-"""What the curves of a benchmark are drawn from: columns of ``rounds.csv`` as arrays [runs, rounds]."""
+"""The rounds of a benchmark's runs, and columns of them as arrays [runs, rounds], which curves are drawn from."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.benchmarking.grid import Cell
+from experiments.running.directory import RunDirectory
 
-__all__ = ["Rounds", "judged_means", "judged_table", "phase_rewards", "phase_table"]
+__all__ = ["Rounds", "judged_means", "judged_table", "phase_rewards", "phase_table", "rounds_of"]
 
 Rounds = list[dict[str, str]]
 """The rows of one run directory."""
+
+
+def rounds_of(cell: Cell) -> Rounds:
+    """Read the rounds of a run."""
+    return RunDirectory(cell.job.run_dir).rounds.read()
 
 
 def phase_table(cell: Cell, rows: Rounds, phase: str, column: str) -> NDArray[np.float64]:

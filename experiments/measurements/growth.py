@@ -3,7 +3,8 @@
     python experiments/measurements/growth.py
     python experiments/measurements/growth.py --device cuda
 
-Each row is a process of its own, which begins with everything imported. `start-up` is the set-up of a task on a folder
+Each row (on CUDA each table) is a process of its own, which begins with everything imported. `start-up` is the set-up
+of a task on a folder
 of pairs of 64x64, with an empty cache: as many training crops as pairs, a tenth of the pairs scored whole. The other
 tables time one round. *order* is the exponent between a row and the one before, on a CPU of its own seconds, which do
 not depend on what else the machine does: 1 is linear, less is better. Memory is what the process took at most beyond
@@ -33,7 +34,7 @@ from fusion_env.data import write_png
 from fusion_env.task import build_task
 from fusion_env.vector_env import FusionDistillVectorEnv
 
-__all__ = ["AXES", "Cost", "main", "table"]
+__all__ = ["AXES", "Cost", "main", "measure", "order", "table"]
 
 
 class Axis(NamedTuple):
@@ -77,6 +78,9 @@ def _measure(axis: str, device: str, value: int) -> Cost:
     """Measure one row; runs in a process of its own."""
     torch.set_num_threads(1)
     target = torch.device(device)
+    if target.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(target)
     with tempfile.TemporaryDirectory() as folder:
         start = {"student_init": "random", "stage0_rounds": 0, "cache_dir": f"{folder}/cache", "rounds": 10_000}
         settings: dict[str, Any] = {**start, "threads": 1, "device": device}
@@ -131,25 +135,29 @@ def _peak_mib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _measured(axis: str, device: str, values: Sequence[int]) -> list[Cost]:
+def measure(axis: str, device: str, values: Sequence[int]) -> list[Cost]:
+    """Measure an axis."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.measurements.growth"])  # by this name wherever the command begins
-    costs = []
-    for value in values:
-        with context.Pool(1) as pool:
-            costs.append(pool.apply(_measure, (axis, device, value)))
-    return costs
+    each = None if device.startswith("cuda") else 1
+    with context.Pool(1, maxtasksperchild=each) as pool:
+        return [pool.apply(_measure, (axis, device, value)) for value in values]
+
+
+def order(values: Sequence[int], costs: Sequence[Cost], *, on_cuda: bool) -> float:
+    """Return the exponent with which the time grows from the first row to the last; 1 is linear."""
+    first, last = (cost.seconds if on_cuda else cost.cpu for cost in (costs[0], costs[-1]))
+    return math.log(last / first) / math.log(values[-1] / values[0])
 
 
 def table(axis: str, values: Sequence[int], costs: Sequence[Cost], *, on_cuda: bool) -> str:
     """Lay out what was measured on an axis."""
     lines = []
     for number, (value, cost) in enumerate(zip(values, costs, strict=True)):
-        order = ""
+        told = ""
         if number:
-            now, before = (one.seconds if on_cuda else one.cpu for one in (cost, costs[number - 1]))
-            order = f"{math.log(now / before) / math.log(value / values[number - 1]):.2f}"
-        lines.append([value, f"{cost.seconds:.3g}", f"{cost.cpu:.3g}", order, f"{cost.mib:.0f}"])
+            told = f"{order(values[number - 1 : number + 1], costs[number - 1 : number + 1], on_cuda=on_cuda):.2f}"
+        lines.append([value, f"{cost.seconds:.3g}", f"{cost.cpu:.3g}", told, f"{cost.mib:.0f}"])
     header = [AXES[axis].unit, "seconds", "seconds of the CPU", "order", "MiB"]
     return f"Growth: {axis}\n\n{markdown_table(header, lines, right_from=0)}\n"
 
@@ -163,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     for axis in args.axes:
         values = AXES[axis].quick if args.quick else AXES[axis].values
-        costs = _measured(axis, args.device, values)
+        costs = measure(axis, args.device, values)
         print(table(axis, values, costs, on_cuda=args.device.startswith("cuda")), flush=True)
     return 0
 

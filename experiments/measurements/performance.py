@@ -1,4 +1,4 @@
-"""Time rounds against a plain pipeline and against the floor, then growth, then images and students: all in one run.
+"""Time rounds against a plain pipeline and a floor, images, students beside each other, and growth: in one run.
 
     python experiments/measurements/performance.py --quick
     python experiments/measurements/performance.py --device cuda
@@ -7,294 +7,218 @@
 scores is checked first. Rounds of both alternate; medians count. The floor has two parts: the time that all
 multiplications of the student and the feature network take at the rate of a large matrix product (TF32 on CUDA), and
 the time that their operands and results take at the rate of a copy, each read or written once. The share of the floor
-is the larger of the two over the time of a round. Parts of a round are measured apart from it; where rounds are
-captured as CUDA graphs, there are none to be told apart. With one thread on a CPU, its own seconds are counted, which
-other programs do not lengthen. `paper` has stand-ins for what must be fetched, see
-`round_speed`, and 8 iterations; `paper, whole round` is one with all 123.
+is the larger of the two over the time of a round. Scoring is timed apart, and an iteration is its share of the rest.
+Parts of a round are measured apart from it; where rounds are captured as CUDA graphs, there are no others to be told
+apart, but the kernels are listed. With one thread on a CPU, its own seconds are counted, which other programs do not
+lengthen. `paper` has stand-ins for what must be fetched, see `round_speed`, and 8 iterations; `paper, whole round` is
+one with all 123.
 
-On CUDA all of it takes less than 8 minutes on one H100, as far as it was possible to plan: it has not been run there.
+On CUDA the last table has everything that one GPU should reach, and what was measured. What has not begun after
+``--minutes`` is left out and named. The command has not been run on a GPU.
 """
 
+import argparse
 import os
-import statistics
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from experiments.command_line import exit_on_error, make_parser
-from experiments.measurements import growth, inference_speed, vector_speed
-from experiments.measurements.network_cost import LiveTensors
-from experiments.measurements.plain_pipeline import PlainPipeline, degrade_by_opencv
-from experiments.measurements.round_speed import ACTION, PRESETS, matrix_rate, round_flops
-from experiments.measurements.timing import Clock, seconds, wait_for
+from experiments.measurements import growth, inference_speed, rounds, vector_speed
+from experiments.measurements.kernels import kernel_table, kernels
+from experiments.measurements.round_speed import matrix_rate
+from experiments.measurements.targets import targets_table
+from experiments.measurements.timing import Clock
 from experiments.output import markdown_table
-from fusion_env.action import decode_action
-from fusion_env.captured import WARM_UPS, captures
-from fusion_env.config import DistillConfig, preset
-from fusion_env.degradation import draw_noise
-from fusion_env.env import FusionDistillEnv
-from fusion_env.errors import FusionEnvError
+from fusion_env.config import DistillConfig
 from fusion_env.task import resolve_device
+from student.layout import arranged
+from student.origin import open_student
 
-__all__ = ["ROWS", "check_same", "copy_rate", "main", "operand_bytes"]
+__all__ = ["main"]
 
-PARTS = ("data", "degradation", "teacher", "student", "perception", "backward", "update", "scoring")
-COLUMNS = ("round", *PARTS, "images/s", "share of floor", "MiB")
-TOLERANCE = 1e-2
-"""Largest relative difference from the plain pipeline. Its teacher sees luma in whole levels, the bank's did not."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is timed.
-
-    Attributes:
-        settings: Beside those of its preset in `round_speed`.
-        compared: Against the plain pipeline and the floor, too.
-    """
-
-    preset: str
-    settings: dict[str, Any]
-    compared: bool = True
-
-    def config(self, **machine: Any) -> DistillConfig:
-        """Return the configuration. The student's start does not matter for time: it needs no stage 0."""
-        start = {"student_init": "random", "stage0_rounds": 0, "rounds": 10_000, "moments": "fresh"}
-        return preset(self.preset, **{**PRESETS[self.preset], **self.settings, **start, **machine})
+_QUICK = ("tiny", "bench", "demo")
+SECTIONS = ("rounds", "images", "students", "growth")
+ON_A_CPU = ("rounds", "growth")
+MINUTES = 6.5
+"""On CUDA, so that what has begun ends within 8."""
+STUDENTS = 8
 
 
-_QUICK = ["tiny", "bench", "demo"]
-_FEW = {"scenes": 240, "bank_size": 48}  # as many scored images as in the paper, and no more crops than must be
-ROWS = {
-    "tiny": Row("tiny", {}),
-    "bench": Row("bench", {}),
-    "demo": Row("demo", {}),
-    "demo, uncaptured": Row("demo", {"capture": "off"}, compared=False),
-    "paper": Row("paper", {"iterations": 8, **_FEW}),
-    "paper, bfloat16": Row("paper", {"iterations": 8, **_FEW, "autocast": True}, compared=False),
-    "paper, uncaptured": Row("paper", {"iterations": 8, **_FEW, "capture": "off"}, compared=False),
-    "paper, whole round": Row("paper", _FEW, compared=False),
-}
+def measure_images(device: torch.device, size: tuple[int, int], threads: int) -> dict[str, float]:
+    """Time the student on whole images, print it, and return what there are targets for."""
+    rows, _ = inference_speed.measure(device, size, repeats=7, threads=threads)
+    by_way = {row["way"]: row for row in rows}
+    print(
+        f"{size[0]}x{size[1]}\n\n{markdown_table(list(rows[0]), [row.values() for row in rows], decimals=2)}\n",
+        flush=True,
+    )
+    numbers = {}
+    for what, way, column in (
+        ("student: ms", inference_speed.CHANNELS_LAST, "ms"),
+        ("student: times LDFusion", inference_speed.CHANNELS_LAST, "times LDFusion"),
+        ("student: largest error in float16", inference_speed.HALF, "largest error"),
+        ("LDFusion: largest error in float16", inference_speed.TEACHER_HALF, "largest error"),
+    ):
+        if way in by_way:  # a CPU has others
+            numbers[what] = float(by_way[way][column])
+    return numbers
 
 
-def copy_rate(device: torch.device, clock: Clock = time.perf_counter) -> float:
-    """Return bytes per second, read and written, of a copy that no cache holds."""
-    source = torch.ones(2**28 if device.type == "cuda" else 2**25, device=device)
-    target = torch.empty_like(source)
-    return 2 * source.nbytes / min(seconds(lambda: target.copy_(source), device, clock) for _ in range(5))
+def student_kernels(device: torch.device, size: tuple[int, int]) -> dict[str, float]:
+    """Print the student's kernels, and return what there is a target for."""
+    student = arranged(open_student(None)[0].eval(), device)
+    ir = vis = torch.rand(1, 1, size[1], size[0], device=device)
+    with torch.inference_mode():
+        student(ir=ir, vis=vis)
+        found = kernels(lambda: student(ir=ir, vis=vis), device)
+    print(f"the student's kernels\n\n{kernel_table(found)}\n", flush=True)
+    return {"student: longest kernel, share": max(kernel.longest for kernel in found)}
 
 
-class _Operands(TorchDispatchMode):
-    """Adds up the bytes of all operands and results of convolutions and matrix products."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if func._overloadpacket in flop_registry:
-            results = result if isinstance(result, (tuple, list)) else [result]
-            self.bytes += sum(value.nbytes for value in (*args, *results) if isinstance(value, torch.Tensor))
-        return result
+def show_kernels(name: str, replay: Callable[[], object], device: torch.device) -> dict[str, float]:
+    """Print the kernels of a captured round; there are no targets for them."""
+    print(f"{name}: kernels of a round\n\n{kernel_table(kernels(replay, device))}\n", flush=True)
+    return {}
 
 
-def operand_bytes(env: FusionDistillEnv) -> int:
-    """Count what the convolutions and products of a round read and write, each operand once."""
-    engine, task = env.run.engine, env.task
-    weights, degradation = decode_action(ACTION)
-    with _Operands() as iteration:
-        torch.stack(engine.losses(weights, degradation, **engine.next_batch()._asdict())).sum().backward()
-    with _Operands() as scoring, torch.no_grad():
-        for images in task.scored:
-            ir, vis, _ = images.batch(torch.arange(len(images), device=task.device))
-            env.student(ir=ir, vis=vis)
-    count = sum(map(len, task.scored))
-    return iteration.bytes * task.iterations + scoring.bytes * (env.config.score_images or count) // count
-
-
-def check_same(env: FusionDistillEnv, plain: PlainPipeline) -> None:
-    """Check that the plain pipeline computes the same loss of the same crops and noise, and the same scores.
-
-    Raises:
-        FusionEnvError: It does not, so that a comparison would mean nothing.
-    """
-    engine, task = env.run.engine, env.task
-    weights, degradation = decode_action(ACTION)
-    ir, vis, target = engine.next_batch()
-    draws = torch.Generator(task.device)
-    draws.set_state(engine.state_dict()["noise"])
-    noise = draw_noise((2 * len(ir), *ir.shape[1:]), draws, task.device)
-    with torch.no_grad():
-        guidance, self_learning = engine.losses(weights, degradation, ir=ir, vis=vis, target=target)
-        ours = weights.guidance * guidance / task.scales.guidance
-        ours = ours + weights.self_learning * self_learning / task.scales.self_learning
-        degraded = [
-            degrade_by_opencv(
-                image[0].cpu().numpy(),
-                degradation,
-                brightness=float(noise.brightness[number]),
-                contrast=float(noise.contrast[number]),
-                noise=noise.noise[number, 0].cpu().numpy(),
-            )
-            for number, image in enumerate(torch.cat([ir, vis]))
-        ]
-        bad_ir, bad_vis = torch.stack([torch.from_numpy(image)[None] for image in degraded]).to(task.device).chunk(2)
-        theirs = plain.loss(ir, vis, bad_ir, bad_vis)
-    _compare("loss", float(ours), float(theirs))
-    if env.config.score_images is None:  # else fresh ones are drawn
-        scores, _, _ = task.scorer.score(env.student)
-        for name, value in plain.score(None).items():
-            _compare(name, scores[name], value)
-
-
-def _compare(name: str, ours: float, theirs: float) -> None:
-    if not abs(ours - theirs) <= TOLERANCE * abs(ours):
-        raise FusionEnvError(f"{name} is {ours:.6g}, in the plain pipeline {theirs:.6g}: they do not do the same")
-
-
-def measure(
-    name: str, row: Row, device: torch.device, rounds: int, *, workers: int, clock: Clock, cache: str
-) -> list[list[object]]:
-    """Time rounds, and where asked rounds of the plain pipeline in turns with them.
-
-    Args:
-        name: Of the row.
-        row: What is timed.
-        device: Where.
-        rounds: How many count.
-        workers: Processes of the plain pipeline's data loader.
-        clock: Times everything.
-        cache: Folder for the task.
-
-    Returns:
-        Lines of the table.
-    """
-    config = row.config(device=str(device), cache_dir=cache)
-    env = FusionDistillEnv(config=config)
-    env.reset(seed=0)
-    other = env.fork()
-    plain = PlainPipeline(other, *decode_action(ACTION), workers=workers, clock=clock)
-    if row.compared:
-        check_same(other, plain)
-    for _ in range(WARM_UPS + 1):
-        env.step(ACTION)
-    works: dict[str, Callable[[], object]] = {"ours": lambda: env.step(ACTION)}
-    if row.compared:
-        works["plain"] = plain.round
-        works["plain"]()
-    taken: dict[str, list[float]] = {way: [] for way in works}
-    for _ in range(rounds):
-        for way, work in works.items():
-            taken[way].append(seconds(work, device, clock))
-    floor = _floor(env, config, device, clock)
-    parts = {
-        "ours": {} if captures(config.capture, device) else _parts(env, clock),
-        "plain": _plain_parts(plain) if row.compared else {},
-    }
-    lines: list[list[object]] = []
-    for way, work in works.items():
-        median = statistics.median(taken[way])
-        cells = [_ms(parts[way].get(part)) for part in PARTS]
-        images = config.batch_size * env.task.iterations / median
-        share = max(floor.values()) / median
-        lines.append([name, way, _ms(median), *cells, f"{images:.0f}", f"{share:.2f}", f"{_peak(work, device):.0f}"])
-    if row.compared:
-        lines += [[name, f"floor: {what}", _ms(value), *[""] * (len(COLUMNS) - 1)] for what, value in floor.items()]
-    return lines
-
-
-def _floor(env: FusionDistillEnv, config: DistillConfig, device: torch.device, clock: Clock) -> dict[str, float]:
-    kind = torch.bfloat16 if config.autocast else torch.float32
+def measure_students(config: DistillConfig, count: int, cores: int) -> dict[str, float]:
+    """Time students beside each other, print it, and return what there are targets for."""
+    rows = vector_speed.measure(config, count, steps=3, cores=cores)
+    print(
+        f"{count} students\n\n{markdown_table(list(rows[0]), [row.values() for row in rows], decimals=2)}\n", flush=True
+    )
+    by_way = {row["way"]: row for row in rows}
+    memory = {way: row["MB"] + row.get("device MB", 0.0) for way, row in by_way.items()}
+    ours = by_way["at a time"]["rounds/s"]
     return {
-        "multiplications": round_flops(env) / matrix_rate(device, kind, clock=clock),
-        "bytes": operand_bytes(env) / copy_rate(device, clock),
+        "students: rounds/s : one": ours / by_way["in turn"]["rounds/s"],
+        "students: rounds/s : SubprocVecEnv": ours / by_way["SubprocVecEnv"]["rounds/s"],
+        "students: MB : SubprocVecEnv": memory["at a time"] / memory["SubprocVecEnv"],
     }
 
 
-def _parts(env: FusionDistillEnv, clock: Clock) -> dict[str, float]:
-    """Return the seconds of each part of one round, waiting for the device after each."""
-    engine, taken = env.run.engine, dict.fromkeys(PARTS, 0.0)
-
-    @contextmanager
-    def timed(part: str) -> Iterator[None]:
-        start = clock()
-        yield
-        wait_for(env.task.device)
-        taken[part] += clock() - start
-
-    engine.timed = timed  # type: ignore[method-assign]
-    env.step(ACTION)
-    del engine.timed
-    return {part: taken[part] for part in PARTS if part != "teacher"}
-
-
-def _plain_parts(plain: PlainPipeline) -> dict[str, float]:
-    plain.timings.clear()
-    plain.waits = True
-    plain.round()
-    plain.waits = False
-    return plain.timings
-
-
-def _peak(work: Callable[[], object], device: torch.device) -> float:
-    """Return the MiB that one call takes: on CUDA all that is allocated, elsewhere live tensors beyond the task's."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        work()
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    with LiveTensors() as live:
-        work()
-    return live.peak / 2**20
-
-
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{1e3 * value:.3g}" if value < 1 else f"{1e3 * value:.0f}"
+def measure_growth(axis: str, device: torch.device, *, quick: bool) -> dict[str, float]:
+    """Time one thing that grows, print it, and return its order."""
+    values, on_cuda = growth.AXES[axis].quick if quick else growth.AXES[axis].values, device.type == "cuda"
+    costs = growth.measure(axis, str(device), values)
+    print(growth.table(axis, values, costs, on_cuda=on_cuda), flush=True)
+    return {f"growth with {growth.AXES[axis].unit}: order": growth.order(values, costs, on_cuda=on_cuda)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = make_parser(__doc__)
-    parser.add_argument("--quick", action="store_true", help="small rows only, for two CPU cores")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each row that are timed (default: 5)")
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), help=f"default: all, with --quick {' '.join(_QUICK)}")
-    parser.add_argument("--only-rounds", action="store_true", help="leave out growth, images and students")
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     torch.set_num_threads(args.threads)
     device = resolve_device(args.device)
     on_cuda = device.type == "cuda"
     alone = not on_cuda and args.threads == 1
     clock = time.process_time if alone else time.perf_counter
-    machine = torch.cuda.get_device_name(device) if on_cuda else f"CPU, {args.threads} thread(s)"
-    rate, copied = matrix_rate(device, clock=clock) / 1e9, copy_rate(device, clock) / 1e9
+    _print_machine(device, args, clock, alone)
+    lines: list[list[object]] = []
+    numbers: dict[str, float] = {}
+    left_out, failed = [], []
+    began, minutes = time.perf_counter(), args.minutes or (MINUTES if on_cuda else float("inf"))
+    with tempfile.TemporaryDirectory() as cache:
+        for name, part in _parts_of_the_run(args, device, clock, cache, lines):
+            if (time.perf_counter() - began) / 60 > minutes:
+                left_out.append(name)
+                continue
+            try:
+                numbers |= part()
+            except Exception:  # the others are worth having: a device may be lent for minutes only
+                failed.append(name)
+                print(f"{name}: {traceback.format_exc()}", flush=True)
+    if lines:
+        print(f"All rounds\n\n{_table(lines)}\n", flush=True)
+    if on_cuda or args.targets:
+        print(f"{targets_table(numbers)}\n")
+    if left_out:
+        print(f"Not begun within {minutes:g} minutes, so not measured: {', '.join(left_out)}.")
+    if failed:
+        print(f"Failed, see above: {', '.join(failed)}.")
+    print(f"{(time.perf_counter() - began) / 60:.1f} minutes")
+    return 1 if failed else 0
+
+
+def _parts_of_the_run(
+    args: argparse.Namespace, device: torch.device, clock: Clock, cache: str, lines: list[list[object]]
+) -> Iterator[tuple[str, Callable[[], dict[str, float]]]]:
+    """Yield what is to be measured, the most important first; rows of rounds go into `lines`."""
+    on_cuda = device.type == "cuda"
+    workers = min(8, args.threads) if on_cuda else 0
+
+    sections = args.sections or (SECTIONS if on_cuda else ON_A_CPU)
+
+    replays: list[Callable[[], object]] = []
+
+    def row(name: str) -> dict[str, float]:
+        which = rounds.ROWS[name]
+        with rounds.large_maps(which.large):
+            measured = rounds.measure(name, which, device, args.rounds, workers=workers, clock=clock, cache=cache)
+        lines.extend(measured.lines)
+        print(f"{_table(measured.lines)}\n", flush=True)
+        if measured.replay is not None:
+            replays.append(measured.replay)
+        return measured.numbers
+
+    def parts(names: Sequence[str]) -> Iterator[tuple[str, Callable[[], dict[str, float]]]]:
+        for name in names:
+            yield name, partial(row, name)
+            if replays:
+                yield f"kernels of {name}", partial(show_kernels, name, replays.pop(), device)
+
+    rows = (args.rows or (list(_QUICK) if args.quick else list(rounds.ROWS))) if "rounds" in sections else []
+    yield from parts(rows[: rounds.MAIN_ROWS])
+    if "images" in sections:
+        yield "images", partial(measure_images, device, args.size, args.threads)
+        yield "kernels of the student", partial(student_kernels, device, args.size)
+    if "students" in sections:
+        config = rounds.ROWS[args.students_row].config(device=str(device), cache_dir=cache)
+        yield "students", partial(measure_students, config, args.students, args.threads)
+    yield from parts(rows[rounds.MAIN_ROWS :])
+    if "growth" in sections:
+        for axis in args.axes:
+            yield f"growth: {axis}", partial(measure_growth, axis, device, quick=args.quick)
+
+
+def _table(lines: list[list[object]]) -> str:
+    return markdown_table(["row", "way", *rounds.COLUMNS], lines, right_from=2)
+
+
+def _print_machine(device: torch.device, args: argparse.Namespace, clock: Clock, alone: bool) -> None:
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} thread(s)"
+    rate, copied = matrix_rate(device, clock=clock) / 1e9, rounds.copy_rate(device, clock) / 1e9
     print(
         f"torch {torch.__version__}, {machine}, matrix product {rate:.0f} GFLOP/s, copy {copied:.0f} GB/s, load "
         f"{os.getloadavg()[0]:.1f}; medians of {args.rounds} rounds, in ms{' of the CPU' if alone else ''}\n",
         flush=True,
     )
-    lines: list[list[object]] = []
-    workers = min(8, args.threads) if on_cuda else 0
-    with tempfile.TemporaryDirectory() as cache:
-        for name in args.rows or (_QUICK if args.quick else list(ROWS)):
-            lines += measure(name, ROWS[name], device, args.rounds, workers=workers, clock=clock, cache=cache)
-    print(markdown_table(["row", "way", *COLUMNS], lines, right_from=2), flush=True)
-    if not args.only_rounds:
-        print(flush=True)
-        growth.main(["--device", args.device, *(["--quick"] if args.quick else [])])
-    if on_cuda and not args.only_rounds:
-        vector_speed.main(["--device", args.device, "--presets", "demo", "--students", "8"])
-        print(flush=True)
-        inference_speed.main(["--device", args.device])
-    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(__doc__)
+    parser.add_argument("--quick", action="store_true", help="small rows only, for two CPU cores")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each row that are timed (default: 5)")
+    parser.add_argument(
+        "--rows", nargs="+", choices=list(rounds.ROWS), help=f"default: all, with --quick {' '.join(_QUICK)}"
+    )
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, help="default: all, on a CPU rounds and growth")
+    parser.add_argument("--size", type=inference_speed.image_size, default=(1024, 768), help="of images (1024x768)")
+    parser.add_argument("--students", type=int, default=STUDENTS, metavar="K", help="students (default: 8)")
+    parser.add_argument("--students-row", choices=list(rounds.ROWS), default="demo", help="what they train")
+    parser.add_argument(
+        "--axes", nargs="+", choices=list(growth.AXES), default=list(growth.AXES)[::-1], help="what grows"
+    )
+    parser.add_argument("--minutes", type=float, help="begin nothing after these (on CUDA: 6.5)")
+    parser.add_argument("--targets", action="store_true", help="print targets on a CPU as well")
+    return parser
 
 
 if __name__ == "__main__":

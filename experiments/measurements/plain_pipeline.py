@@ -126,15 +126,15 @@ class PlainPipeline:
         batches = iter(self._loader)
         for _ in range(self._task.iterations):
             with self._timed("data"):
-                images = [image.to(self._task.device, non_blocking=True) for image in next(batches)]
-            loss = self.loss(*images)
+                ir, vis, *bad = (image.to(self._task.device, non_blocking=True) for image in next(batches))
+            loss = self.loss(ir=ir, vis=vis, bad_ir=bad[0], bad_vis=bad[1])
             with self._timed("backward"):
                 self._optimizer.zero_grad()
                 loss.backward()
             with self._timed("update"):
                 self._optimizer.step()
 
-    def loss(self, ir: Tensor, vis: Tensor, bad_ir: Tensor, bad_vis: Tensor) -> Tensor:
+    def loss(self, *, ir: Tensor, vis: Tensor, bad_ir: Tensor, bad_vis: Tensor) -> Tensor:
         """Return Eq. 3 of a mini-batch."""
         task = self._task
         with self._timed("teacher"), torch.no_grad():

@@ -97,21 +97,36 @@ def plain_round(env: FusionDistillEnv) -> None:
 
 def round_flops(env: FusionDistillEnv) -> int:
     """Count the floating-point operations of student and feature network in one round, backward passes included."""
+    return iteration_flops(env) * env.task.iterations + scoring_flops(env)
+
+
+def iteration_flops(env: FusionDistillEnv) -> int:
+    """Count those of one iteration."""
+    with FlopCounterMode(display=False) as counter:
+        run_networks(env)
+    return counter.get_total_flops()
+
+
+def run_networks(env: FusionDistillEnv) -> None:
+    """Take a mini-batch through student, feature network and back; never compiled, so that it can be counted."""
     task, config = env.task, env.config
     ir, vis, target = task.bank.batch(torch.arange(config.batch_size, device=task.device) % len(task.bank))
-    with FlopCounterMode(display=False) as counter:
-        fused = env.student(ir=torch.cat([ir, ir]), vis=torch.cat([vis, vis]))
+    with torch.autocast(task.device.type, torch.bfloat16, enabled=config.autocast):
+        fused = env.student(ir=torch.cat([ir, ir]), vis=torch.cat([vis, vis])).float()
         loss = F.mse_loss(fused[: len(ir)], fused[len(ir) :] + 1)
         loss = loss + guidance_loss(task.features(fused[: len(ir)]), task.features(target))
-        loss.backward()
-    iteration = counter.get_total_flops()
+    loss.backward()
+
+
+def scoring_flops(env: FusionDistillEnv) -> int:
+    """Count those of the student where a round is scored."""
+    task = env.task
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         for images in task.scored:
             ir, vis, _ = images.batch(torch.arange(len(images), device=task.device))
             env.student(ir=ir, vis=vis)
     count = sum(map(len, task.scored))
-    scoring = counter.get_total_flops() * (config.score_images or count) // count
-    return iteration * task.iterations + scoring
+    return counter.get_total_flops() * (env.config.score_images or count) // count
 
 
 def measure(name: str, variant: str, rounds: int, device: torch.device, cache_dir: str) -> dict[str, float]:

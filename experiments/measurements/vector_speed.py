@@ -29,13 +29,14 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from experiments.command_line import exit_on_error, make_parser
 from experiments.output import markdown_table
 from fusion_env.action import ACTION_SIZE
+from fusion_env.captured import WARM_UPS
 from fusion_env.config import DistillConfig, preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.sb3_vec_env import StudentsVecEnv
 from fusion_env.task import resolve_device
 
-__all__ = ["WAYS", "main", "memory_mb"]
+__all__ = ["WAYS", "main", "measure", "memory_mb"]
 
 WAYS = {"in turn": "all", "at a time": "one", "SubprocVecEnv": "one"}
 """The CPU threads of each student."""
@@ -148,14 +149,15 @@ def measure(config: DistillConfig, count: int, steps: int, cores: int) -> list[d
 def _all_started(
     config: DistillConfig, count: int, cores: int
 ) -> Iterator[dict[str, tuple[BaseProcess, Connection, float]]]:
-    """Start all ways, one after the other, each warmed up by a step; with what each took of the device's memory."""
+    """Start all ways, one after the other, each warmed up; with what each took of the device's memory."""
     device, started = resolve_device(config.device), {}
     with ExitStack() as stack:
         for way, threads in WAYS.items():
             before = _device_mb(device)
             own = config.replace(threads=cores if threads == "all" else 1)
             process, pipe = stack.enter_context(_started(way, own, count))
-            _seconds(pipe)
+            for _ in range(WARM_UPS + 2 if device.type == "cuda" else 1):  # the last but one captures
+                _seconds(pipe)
             started[way] = process, pipe, _device_mb(device) - before
         yield started
 

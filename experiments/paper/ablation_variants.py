@@ -74,16 +74,17 @@ def check_grid(grid: Grid) -> None:
 
 
 def best_action(grid: Grid, tried: int, out: Path) -> list[float]:
-    """Try random constant actions, a run each from the first stage-0 student, and return the best by reward.
+    """Try random constant actions, a run each from one stage-0 student, and return the best by reward.
 
-    The runs have a seed for tuning, which no row has.
+    Seed, start and draw of the data are for tuning: no row has them.
     """
     search = replace(
         grid,
         protocol="across",
         policies=("random-search",),
         seeds=(TUNING_SEEDS_FROM,),
-        stage0_seeds=grid.stage0_seeds[:1],
+        stage0_seeds=(TUNING_SEEDS_FROM,),
+        data_seeds=(TUNING_SEEDS_FROM,),
         runs=tried,
         eval_runs=1,
     )

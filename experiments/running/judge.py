@@ -1,5 +1,6 @@
 """Let a frozen agent act in runs with seeds that it has not seen: the second half of the `across` protocol."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,21 @@ from experiments.running.learn import make_env
 from experiments.running.normalisation import normalized_as_learned
 from experiments.running.reports import delivered_reports
 from experiments.running.rounds import round_row
+from fusion_env.report import Report
 from fusion_env.run import LastRun
 from fusion_env.task import DistillationTask
 from student.weights import save_state
 
-__all__ = ["FrozenRun", "frozen_result", "frozen_seed", "planning_rounds", "run_frozen"]
+__all__ = [
+    "FAILED_E",
+    "FrozenRun",
+    "frozen_result",
+    "frozen_seed",
+    "mean_reports",
+    "planning_rounds",
+    "ranked_reports",
+    "run_frozen",
+]
 
 # Learning uses the streams of the seed itself; these are children of it.
 _PURPOSE = 1
@@ -27,6 +38,37 @@ _PURPOSE = 1
 FrozenRun = dict[str, Any]
 """``seed``, ``rounds``, ``return`` (sum of rewards), ``diverged``, ``best_round``, ``report`` (`delivered_reports`),
 and of frozen agents ``planning_rounds``."""
+
+FAILED_E = -1.0
+"""E of a run that failed, where policies are ranked and whatever it delivers: breaking must not pay.
+
+E of a student that is worth looking at is above 0; the quality score in it can be negative.
+"""
+
+
+def mean_reports(judged: Sequence[FrozenRun]) -> dict[str, Report]:
+    """Return the scores of what runs deliver, averaged over them."""
+    return _average([run["report"] for run in judged])
+
+
+def ranked_reports(judged: Sequence[FrozenRun]) -> dict[str, Report]:
+    """Average likewise, but with `FAILED_E` and an MAE of 1 where the student diverged or the agent could not go on."""
+    return _average([_worst(run["report"]) if run["diverged"] else run["report"] for run in judged])
+
+
+def _worst(reports: dict[str, Report]) -> dict[str, Report]:
+    lost = {
+        name: {**report, "e": min(report["e"], FAILED_E), "mae": 1.0, "ssim_teacher": 0.0}
+        for name, report in reports.items()
+    }
+    return {**lost, "teacher": reports["teacher"]}
+
+
+def _average(reports: Sequence[dict[str, Report]]) -> dict[str, Report]:
+    return {
+        name: {key: float(np.mean([one[name][key] for one in reports])) for key in report}
+        for name, report in reports[0].items()
+    }
 
 
 def frozen_seed(seed: int, index: int) -> int:

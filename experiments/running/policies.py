@@ -7,6 +7,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 import agents
+from agents.stable_baselines import TD3
 from experiments.running.config import RunConfig
 from fusion_env import tasks
 from fusion_env.action import ACTION_SIZE, encode_action, even_action, even_degradation
@@ -29,6 +30,9 @@ MOST_GUIDANCE = [1.0, *[-1.0] * (ACTION_SIZE - 1)]
 
 # Guidance weight of a start that is mostly imitation.
 _IMITATING = 0.9
+
+# Spread of the first actions of everything that learns.
+_FIRST_STD = 0.5
 
 
 def names() -> tuple[str, ...]:
@@ -69,9 +73,15 @@ def run_config(
         preset=preset_name,
         agent=setup.agent,
         # A saved agent has settings of its own.
-        agent_settings={} if fields.get("policy") else {**setup.settings, **(agent_settings or {})},
+        agent_settings={} if fields.get("policy") else _merged(setup.settings, agent_settings or {}),
         **defaults | fields,
     )
+
+
+def _merged(usual: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an agent; without a first policy where its noise depends on the observation."""
+    left_out = {"initial_mean", "initial_std"} if given.get("use_sde") else set()
+    return {name: value for name, value in {**usual, **given}.items() if name not in left_out}
 
 
 @dataclass(frozen=True)
@@ -96,10 +106,10 @@ def policy_setup(name: str, config: DistillConfig) -> PolicySetup:
 
     The hand-made policies act in the middle of what the agents can do: `constant` weighs both losses equally at a
     quarter of every degradation; `linear` goes from little self-learning without degradation to equal weights at half
-    of every degradation. REINFORCE has one run to learn in, so that it matters where it starts: `reinforce-paper`
-    where `constant` stands, `reinforce` at the same strengths with as little self-learning as `linear`, which
-    docs/results/benchmark-results.md gives the reason for. `planner` starts there, too; besides, it always tries as
-    much guidance as there is without degradation, and where `constant` stands.
+    of every degradation. A run is short, so that it matters where a learner starts: all that come with the package
+    have the same first policy, normal around the strengths of `constant` with as little self-learning as `linear`.
+    `planner` starts there, too; besides, it always tries as much guidance as there is without degradation, and where
+    `constant` stands.
 
     Args:
         name: A name of `agents.names`, `guidance-only`, or something to import (``"module:Factory"``,
@@ -135,7 +145,9 @@ def _settings(name: str, found: type[BaseAlgorithm], config: DistillConfig) -> d
     if found is agents.Planner:
         start, equal = (even_action(_GENTLE, guidance=weight, logit_scale=scale) for weight in (_IMITATING, 0.5))
         return {"start": start.tolist(), "anchors": [MOST_GUIDANCE, equal.tolist()]}
-    if found is agents.Reinforce:
-        guidance = 0.5 if name == "reinforce-paper" else _IMITATING
-        return {"initial_mean": even_action(_GENTLE, guidance=guidance, logit_scale=scale).tolist()}
+    if name in agents.names() and issubclass(found, (agents.Reinforce, agents.FirstPolicy)):
+        mean = even_action(_GENTLE, guidance=_IMITATING, logit_scale=scale).tolist()
+        # A deterministic policy explores by its noise.
+        spread = "action_noise" if issubclass(found, TD3) else "initial_std"
+        return {"initial_mean": mean, spread: _FIRST_STD}
     return {}

@@ -20,7 +20,7 @@ from fusion_env.errors import ConfigError
 from fusion_env.task import DistillationTask
 from student.weights import load_state
 
-__all__ = ["Mismatch", "Replay", "replay"]
+__all__ = ["Mismatch", "Replay", "check_tolerance", "replay", "same_number"]
 
 _FIRST = ("reward", "gap", "loss_guidance", "loss_self_learning", "loss_total")
 
@@ -94,8 +94,7 @@ def replay(run_dir: Path, *, tolerance: float = 0.0, progress: Progress = no_pro
             than those that the run was made with; the tolerance is out of range.
         FusionEnvError: Data or weights of the run are missing.
     """
-    if not (math.isfinite(tolerance) and tolerance >= 0):
-        raise ConfigError(f"tolerance must be a number of 0 or more. Got {tolerance}")
+    check_tolerance(tolerance)
     recorded = open_recorded(run_dir, progress)
     config, rows = recorded.config, recorded.rows
     replayer = _Replayer(config, recorded.task)
@@ -155,10 +154,24 @@ def _same(recorded: str, new: str, tolerance: float) -> bool:
     if recorded == new or not tolerance:
         return recorded == new
     try:
-        a, b = float(recorded), float(new)
+        return same_number(float(recorded), float(new), tolerance)
     except ValueError:
         return False
-    return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse a tolerance that is none.
+
+    Raises:
+        ConfigError: It is below 0, infinite or NaN.
+    """
+    if not (math.isfinite(tolerance) and tolerance >= 0):
+        raise ConfigError(f"tolerance must be a number of 0 or more. Got {tolerance}")
+
+
+def same_number(recorded: float, new: float, tolerance: float) -> bool:
+    """Tell whether two numbers differ by no more than the tolerance, absolute or relative."""
+    return math.isclose(recorded, new, rel_tol=tolerance, abs_tol=tolerance)
 
 
 def _same_student(new: dict[str, torch.Tensor], path: Path, tolerance: float) -> bool:

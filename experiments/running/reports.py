@@ -11,8 +11,9 @@ from experiments.running.interruption import Interrupted
 from fusion_env.action import ACTION_SIZE
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import GUIDANCE_ONLY
+from fusion_env.env import FusionDistillEnv
 from fusion_env.report import Report
-from fusion_env.run import LastRun, Run
+from fusion_env.run import LastRun
 from fusion_env.task import DistillationTask
 from student import FusionStudent
 from student.weights import build_student
@@ -40,15 +41,20 @@ def comparison_reports(task: DistillationTask) -> dict[str, Report]:
     return {name: task.report.score(fuse) for name, fuse in methods.items()}
 
 
-def guidance_only(attempt: Attempt) -> dict[str, torch.Tensor]:
+def guidance_only(attempt: Attempt, seed: int) -> dict[str, torch.Tensor]:
     """Train the control: the same start, as many iterations, and the best by the reward split, without an agent.
+
+    Args:
+        attempt: The run.
+        seed: Of the environment in the run that it is compared with; the control has the same random streams.
 
     Raises:
         Interrupted: A stop was asked for.
     """
     config, task = attempt.config, attempt.task
-    run = Run(task, config.seed, config.seed, config.seed)
-    run.score()
+    env = FusionDistillEnv.from_task(task)
+    env.reset(seed=seed)
+    run = env.run
     for done in attempt.progress(range(config.env.rounds), "guidance only"):
         if attempt.stop:
             raise Interrupted("stopped while the control was training; what was learnt is kept")

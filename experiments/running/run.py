@@ -21,7 +21,15 @@ from experiments.running.directory import RunDirectory
 from experiments.running.divergence import has_finite_weights
 from experiments.running.figures import draw_preview, draw_rewards, report_images, write_images
 from experiments.running.interruption import stop_on_request
-from experiments.running.judge import FrozenRun, frozen_result, frozen_seed, planning_rounds, run_frozen
+from experiments.running.judge import (
+    FrozenRun,
+    frozen_result,
+    frozen_seed,
+    mean_reports,
+    planning_rounds,
+    ranked_reports,
+    run_frozen,
+)
 from experiments.running.learn import make_env, new_agent, train_agent
 from experiments.running.reports import comparison_reports, guidance_only
 from fusion_env.data import Progress, no_progress
@@ -213,28 +221,22 @@ def _saved_agent(attempt: Attempt) -> BaseAlgorithm:
 
 def _last_runs(learning: Learning) -> list[FrozenRun]:
     """Return what is judged online; older versions wrote down the one run itself, and counted its divergence above."""
-    return learning.get("students") or [{**learning, "rounds": learning["last_rounds"]}]
+    diverged = learning["agent_diverged"] is not None
+    return learning.get("students") or [{**learning, "rounds": learning["last_rounds"], "diverged": diverged}]
 
 
 def _reports(attempt: Attempt, learning: Learning, judged: list[FrozenRun]) -> dict[str, Report]:
     task, directory = attempt.task, attempt.directory
-    reports = _mean_reports(judged) | comparison_reports(task)
+    reports = mean_reports(judged) | comparison_reports(task)
     if attempt.config.details and not learning["agent_diverged"]:
         rows = sorted(directory.rounds.read(), key=lambda row: int(row["run"]))  # those of several students alternate
         draw_rewards(rows, directory.rewards_figure)
-        control = guidance_only(attempt)
+        control = guidance_only(attempt, judged[-1].get("seed", attempt.config.seed))  # older versions wrote none
         images = report_images(task.report, task.stage0, load_state(directory.student))
         write_images(images, directory.images)
         draw_preview(images, directory.preview_figure)
         reports["guidance_only"] = task.report.score(build_student(control, "control").to(task.device))
     return reports
-
-
-def _mean_reports(judged: list[FrozenRun]) -> dict[str, Report]:
-    return {
-        name: {key: float(np.mean([run["report"][name][key] for run in judged])) for key in report}
-        for name, report in judged[0]["report"].items()
-    }
 
 
 def _summary(
@@ -250,6 +252,8 @@ def _summary(
         "protocol": attempt.config.protocol,
         "report_pairs": len(task.splits.report),
         "report": reports,
+        "ranked": ranked_reports(judged),
+        "failed_runs": sum(result["diverged"] for result in judged),
         "best_rounds": [result["best_round"] for result in judged],
         "closer_to_teacher": reports["final"]["mae"] < reports["stage0"]["mae"],
         "diverged_runs": learning["diverged_runs"] + sum(result["diverged"] for result in frozen),

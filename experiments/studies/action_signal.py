@@ -5,6 +5,10 @@ each fork holds its action for a few rounds. A two-way analysis of variance spli
 action's share, that of the streams, and the rest. An agent can only learn from the action's share. How much of it is
 the doing of the two loss weights alone is said beside it.
 
+Most of the variance over all actions is that between good and bad ones, which an agent leaves behind soon. So the same
+is done a second time *near the optimum*: with actions from a small box around the best one of the snapshot, and with
+other streams, since the best one is partly luck.
+
 python experiments/studies/action_signal.py --preset bench
 """
 
@@ -42,6 +46,10 @@ __all__ = ["Shares", "action_signal", "explained_by_weight", "main", "variance_s
 
 FRACTIONS = (0.0, 0.25, 0.5, 0.75)
 REWARDS = ("gap", "gap_delta")
+REGIONS = ("all", "near")
+"""Actions from the whole box, and from a small one around the best of them by the first of `REWARDS`."""
+NEAR = 0.25
+"""Half the side of the small box; the whole one is 2 wide."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +112,15 @@ def action_signal(
 
     Args:
         env: Environment with ``reward="gap"``; it is reset and played up to 75 % of its rounds.
-        actions: How many actions, uniform in the box; the same at every snapshot.
+        actions: How many actions, uniform in the box and the same at every snapshot; and as many near the best.
         streams: How many random streams each.
         horizon: Rounds for which a fork holds its action.
         seed: Seed of the run, the actions and the streams.
         show: Show a progress bar.
 
     Returns:
-        One row for each fork: `fraction`, `action` (its number), `stream`, the numbers of the action, the weight
-        `guidance_weight` that they mean, and the returns `gap` and `gap_delta`.
+        One row for each fork: `fraction`, `region`, `action` (its number in the region), `stream`, the numbers of the
+        action, the weight `guidance_weight` that they mean, and the returns `gap` and `gap_delta`.
 
     Raises:
         ConfigError: A number is too small, or the run is too short for the horizon.
@@ -124,20 +132,35 @@ def action_signal(
     starts = [round(fraction * rounds) for fraction in FRACTIONS]
     if starts[-1] + horizon > rounds or len(set(starts)) < len(starts):
         raise ConfigError(f"rounds={rounds} is too short for snapshots at {FRACTIONS} and a horizon of {horizon}")
-    tried = np.random.default_rng(seed).uniform(-1, 1, (actions, ACTION_SIZE)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    everywhere = rng.uniform(-1, 1, (actions, ACTION_SIZE)).astype(np.float32)
     held = np.asarray(policy_setup("constant", env.config).settings["action"], np.float32)
     _, info = env.reset(seed=seed)
     rows = []
-    with tqdm(total=len(starts) * actions * streams, desc="forks", disable=not show) as bar:
+    with tqdm(total=len(starts) * len(REGIONS) * actions * streams, desc="forks", disable=not show) as bar:
         for fraction, start in zip(FRACTIONS, starts, strict=True):
             while info["round"] < start:
                 *_, info = env.step(held)
-            for number, action in enumerate(tried):
-                meaning = _meaning(env, action)
-                for stream in range(streams):
-                    returns = _play(env.fork(seed=seed + 1 + stream), action, horizon, info["gap"])
-                    rows.append({"fraction": fraction, "action": number, "stream": stream, **meaning, **returns})
-                    bar.update()
+            tried = everywhere
+            for region, first in zip(REGIONS, (seed + 1, seed + 1 + streams), strict=True):
+                found = _measure(env, tried, range(first, first + streams), horizon, info["gap"], bar)
+                rows += [{"fraction": fraction, "region": region, **row} for row in found]
+                best = tried[pd.DataFrame(found).groupby("action")[REWARDS[0]].mean().idxmax()]
+                tried = np.clip(best + rng.uniform(-NEAR, NEAR, tried.shape), -1, 1).astype(np.float32)
+    return rows
+
+
+def _measure(
+    env: FusionDistillEnv, tried: NDArray[np.float32], seeds: Sequence[int], horizon: int, before: float, bar: tqdm
+) -> list[dict[str, Any]]:
+    """Hold every action in a fork for every seed."""
+    rows = []
+    for number, action in enumerate(tried):
+        meaning = _meaning(env, action)
+        for stream, seed in enumerate(seeds):
+            returns = _play(env.fork(seed=seed), action, horizon, before)
+            rows.append({"action": number, "stream": stream, **meaning, **returns})
+            bar.update()
     return rows
 
 
@@ -158,40 +181,50 @@ def _play(env: FusionDistillEnv, action: NDArray[np.float32], horizon: int, befo
     return {"gap": sum(gaps), "gap_delta": gaps[-1] - before}
 
 
-def returns_by_snapshot(rows: Sequence[dict[str, Any]]) -> dict[tuple[float, str], NDArray[np.float64]]:
-    """Arrange the returns of each snapshot and kind of reward as a table [actions, streams]."""
-    frame = pd.DataFrame(rows).set_index(["fraction", "action", "stream"])
+def returns_by_snapshot(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, float, str], NDArray[np.float64]]:
+    """Arrange the returns of each region, snapshot and kind of reward as a table [actions, streams]."""
+    frame = pd.DataFrame(rows).set_index(["region", "fraction", "action", "stream"]).sort_index()
     return {
-        (fraction, reward): frame.loc[fraction, reward].unstack().to_numpy()
+        (region, fraction, reward): frame.loc[(region, fraction), reward].unstack().to_numpy()
+        for region in REGIONS
         for fraction in FRACTIONS
         for reward in REWARDS
     }
 
 
-def _weights(rows: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
-    return pd.DataFrame(rows).groupby("action")["guidance_weight"].first().to_numpy()
+def _weights(rows: Sequence[dict[str, Any]], region: str, fraction: float) -> NDArray[np.float64]:
+    frame = pd.DataFrame(rows)
+    here = frame[(frame["region"] == region) & (frame["fraction"] == fraction)]
+    return here.groupby("action")["guidance_weight"].first().to_numpy()
 
 
 def _table(name: str, rows: Sequence[dict[str, Any]]) -> str:
-    titles = ["preset", "snapshot", "reward", "action", "stream", "rest", "std of return", "weights alone"]
+    titles = ["preset", "actions", "snapshot", "reward", "action", "stream", "rest", "std of return", "weights alone"]
     lines = []
-    for (fraction, reward), table in returns_by_snapshot(rows).items():
-        share, by_weight = variance_shares(table), explained_by_weight(table, _weights(rows))
+    for (region, fraction, reward), table in returns_by_snapshot(rows).items():
+        share = variance_shares(table)
+        by_weight = explained_by_weight(table, _weights(rows, region, fraction))
         parts = (share.action, share.stream, share.rest, f"{share.deviation:.4f}", by_weight)
-        lines.append([name, f"{fraction:.0%}", reward, *parts])
-    note = "*weights alone*: share of the variance between the actions that a parabola in the guidance weight explains"
-    return f"{markdown_table(titles, lines, decimals=2)}\n\n{note} (adjusted R squared)."
+        lines.append([name, region, f"{fraction:.0%}", reward, *parts])
+    note = (
+        f"*near*: actions within +-{NEAR} of the best one of the snapshot, in other streams. *weights alone*: share of "
+        "the variance between the actions that a parabola in the guidance weight explains (adjusted R squared)."
+    )
+    return f"{markdown_table(titles, lines, decimals=2)}\n\n{note}"
 
 
 def _draw(rows: Sequence[dict[str, Any]], horizon: int, title: str, path: Path) -> None:
     tables = returns_by_snapshot(rows)
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     bars, points = figure.subplots(1, 2)
-    _draw_shares(bars, {key: variance_shares(table) for key, table in tables.items()})
+    _draw_shares(bars, {key[:2]: variance_shares(table) for key, table in tables.items() if key[2] == REWARDS[0]})
     for index, fraction in enumerate(FRACTIONS):
-        means = tables[fraction, "gap"].mean(axis=1) / horizon
-        points.scatter(_weights(rows), means, s=14, color=f"C{index}", label=f"{fraction:.0%}")
-    points.set_xlabel("guidance weight of the held action")
+        for region, marker in zip(REGIONS, "ox", strict=True):
+            means = tables[region, fraction, REWARDS[0]].mean(axis=1) / horizon
+            label = f"{fraction:.0%}" if marker == "o" else None
+            weights = _weights(rows, region, fraction)
+            points.scatter(weights, means, s=14, color=f"C{index}", marker=marker, label=label)
+    points.set_xlabel("guidance weight of the held action (x: near the best)")
     points.set_ylabel("mean gap per round")
     points.legend(fontsize=8, title="snapshot", title_fontsize=8)
     points.grid(alpha=0.3)
@@ -199,17 +232,17 @@ def _draw(rows: Sequence[dict[str, Any]], horizon: int, title: str, path: Path) 
     save_figure(figure, path, dpi=110)
 
 
-def _draw_shares(axis: Axes, shares: dict[tuple[float, str], Shares]) -> None:
-    for offset, reward in zip((-0.2, 0.2), REWARDS, strict=True):
+def _draw_shares(axis: Axes, shares: dict[tuple[str, float], Shares]) -> None:
+    for offset, region in zip((-0.2, 0.2), REGIONS, strict=True):
         bottom = np.zeros(len(FRACTIONS))
         for part, colour in (("action", "C0"), ("stream", "C1"), ("rest", "0.8")):
-            heights = np.array([getattr(shares[fraction, reward], part) for fraction in FRACTIONS])
+            heights = np.array([getattr(shares[region, fraction], part) for fraction in FRACTIONS])
             label = part if offset < 0 else None
             axis.bar(np.arange(len(FRACTIONS)) + offset, heights, 0.36, bottom=bottom, color=colour, label=label)
             bottom += heights
     axis.set_xticks(range(len(FRACTIONS)), [f"{fraction:.0%}" for fraction in FRACTIONS])
-    axis.set_xlabel(f"snapshot (left bar: {REWARDS[0]}, right bar: {REWARDS[1]})")
-    axis.set_ylabel("share of the variance of returns")
+    axis.set_xlabel("snapshot (left bar: all actions, right bar: near the best)")
+    axis.set_ylabel(f"share of the variance of returns ({REWARDS[0]})")
     axis.legend(fontsize=8, loc="lower right")
 
 

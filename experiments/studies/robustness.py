@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.benchmarking.uncertainty import interquartile_mean, interval, make_strata
+from experiments.benchmarking.uncertainty import middle_half, unit_interval
 from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.output import markdown_table, write_csv, write_text
 from experiments.running.directory import RunDirectory
@@ -101,7 +101,7 @@ def robustness(folder: Path, draws: int, progress: Progress = no_progress) -> li
 
 
 def results_table(rows: Sequence[Row]) -> str:
-    """Write both measures as Markdown: interquartile means with 95 % intervals, stratified by stage-0 seed."""
+    """Write both measures as Markdown: interquartile means over the runs with 95 % intervals."""
     header = ["policy", "n", *(f"{strength:.0%}" if strength else "clean" for strength in STRENGTHS)]
     parts = []
     for measure, title in (("mae", "MAE to the teacher's clean image"), ("gap", "E - E(teacher, clean)")):
@@ -114,8 +114,7 @@ def results_table(rows: Sequence[Row]) -> str:
 
 
 def _estimate(rows: Sequence[Row], strength: float, measure: str) -> str:
-    strata = make_strata((row for row in rows if row["strength"] == strength), measure, ["stage0_seed"])
-    return f"{interval(interquartile_mean, strata):.3f}"
+    return f"{unit_interval(middle_half, [row[measure] for row in rows if row['strength'] == strength]):.3f}"
 
 
 def main(arguments: list[str] | None = None) -> int:

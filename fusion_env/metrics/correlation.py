@@ -1,5 +1,6 @@
 """Metrics made of sums over whole images: Pearson correlations and the peak signal-to-noise ratio."""
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -101,9 +102,15 @@ def _sums(images: Images) -> _Sums:
 
 def _correlation(sums: _Sums, a: tuple[int, int, int], b: tuple[int, int, int]) -> Tensor:
     """Correlate two combinations of F, A and B, given by their weights; 0 where one of them is constant."""
-    weights = sums.first.new_tensor([a, b])
+    weights = _combinations(a, b, sums.first.device)
     first = sums.first @ weights.T
     # N^2 times the covariances: a constant combination has exactly 0.
     covariances = sums.pixels * (weights @ sums.second @ weights.T) - first[:, :, None] * first[:, None, :]
     scale = (covariances[:, 0, 0] * covariances[:, 1, 1]).sqrt()
     return torch.where(scale == 0, 0.0, covariances[:, 0, 1] / scale)
+
+
+@cache  # none is ever dropped: a captured graph reads it where it lies
+def _combinations(a: tuple[int, int, int], b: tuple[int, int, int], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # for later calls outside of it as well
+        return torch.tensor([a, b], dtype=torch.float64, device=device)

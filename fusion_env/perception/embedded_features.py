@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fusion_env.perception.base import FrozenNetwork, load_embedded
 from fusion_env.perception.local_moments import local_moments
+from student.layout import join
 
 __all__ = ["MIN_SIZE", "EmbeddedFeatures", "load_embedded_features"]
 
@@ -71,10 +72,11 @@ class EmbeddedFeatures(FrozenNetwork):
             )
         mean, variance = local_moments(luma)
         normalised = (luma - mean) * (variance + _CONTRAST_FLOOR).rsqrt()
-        first = self.stages[0](torch.cat([luma, normalised], dim=1))
+        weight = next(self.parameters())
+        first = self.stages[0](join([luma, normalised], weight))
         scales = self.tap_scale.unbind()
-        taps = [scales[0] * torch.cat([self.luma_scale * luma, first], dim=1)]
-        features = torch.cat([luma, first], dim=1)
+        taps = [scales[0] * join([self.luma_scale * luma, first], weight)]
+        features = join([luma, first], weight)
         for stage, scale in zip(self.stages[1:], scales[1:], strict=True):
             features = stage(features)
             taps.append(scale * features)  # now: the next stage overwrites them

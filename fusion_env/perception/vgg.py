@@ -14,6 +14,7 @@ from torchvision.models import VGG19_Weights
 
 from fusion_env.errors import MissingRequirementsError
 from fusion_env.perception.base import FrozenNetwork
+from student.layout import is_channels_last
 from student.weights import bare_name, load_into, load_state
 
 __all__ = ["TAP_LAYERS", "VggFeatures", "load_vgg19", "untrained_vgg19"]
@@ -75,12 +76,18 @@ class VggFeatures(FrozenNetwork):
             raise ValueError(
                 f"luma must be [B, 1, H, W] with sides of {_SMALLEST_SIDE} pixels or more. Got {tuple(luma.shape)}."
             )
-        current = (luma - self.mean) / self.std
+        current = self._standardised(luma)
         features = []
         for stage in self.stages:
             current = stage(current)
             features.append(current)
         return features
+
+    def _standardised(self, luma: Tensor) -> Tensor:
+        """Return three channels, in the order of memory of the weights that they will meet."""
+        if not is_channels_last(next(self.parameters())):
+            return (luma - self.mean) / self.std
+        return ((luma.movedim(1, -1) - self.mean.flatten()) / self.std.flatten()).movedim(-1, 1)
 
 
 def load_vgg19(weights: str | Path | None = None, taps: str = "before_relu") -> VggFeatures:

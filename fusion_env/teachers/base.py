@@ -54,6 +54,7 @@ class Teacher(nn.Module, ABC):
         whole_image_only: True if the method has results for whole images only, so that crops must be cut from them.
         published: Where the weights come from, for networks of other makers; see `PublishedTeacher`.
         needs_weights: False if the teacher takes no weights.
+        channels_last: True if its network may be, and on a GPU is the faster for it, in channels-last memory order.
         checksums: SHA-256 of every file that was read for this teacher, by file name.
         settings: What beside name, revision and tensors decides the results, JSON-ready; part of the fingerprint.
     """
@@ -64,6 +65,7 @@ class Teacher(nn.Module, ABC):
     whole_image_only: bool = False
     published: ClassVar[Published | None] = None
     needs_weights: ClassVar[bool] = True
+    channels_last: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()

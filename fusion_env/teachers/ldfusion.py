@@ -15,6 +15,7 @@ from fusion_env.errors import ConfigError, MissingRequirementsError
 from fusion_env.teachers.base import Published, Teacher
 from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_part
 from fusion_env.teachers.registry import register
+from student.layout import instance_norm, keeps_order, run
 from student.network import PairEncoder, UpsamplingDecoder, check_pair
 from student.on_cpu import decode_on_cpu, encode_on_cpu
 from student.weights import load_into, load_state
@@ -25,6 +26,7 @@ _WIDTH = 16
 _CONTENT = 256
 _STYLE = 8
 _HIDDEN = 256
+_EPS = 1e-5
 
 
 class AdaptiveInstanceNorm(nn.Module):
@@ -45,17 +47,20 @@ class AdaptiveInstanceNorm(nn.Module):
         """Normalise ``x``.
 
         Args:
-            x: [B, C, H, W]; biased variance, eps 1e-5.
+            x: [B, C, H, W]; biased variance, `_EPS` added to it.
             shift: [B, C], added.
             scale: [B, C], multiplied directly (not as 1 + scale).
 
         Returns:
             [B, C, H, W], the dtype of ``x``.
         """
+        if keeps_order(x):
+            return torch.addcmul(shift[:, :, None, None], instance_norm(x, _EPS), scale[:, :, None, None]).to(x.dtype)
         # Batch normalisation in training mode on a (1, B * C, H, W) view treats every sample's channel by itself. One
         # sample needs no view, after which its gradient of a channels-last map would be wrong on a CPU (PyTorch 2.14).
         flat = x if len(x) == 1 else x.reshape(1, -1, *x.shape[2:])
-        out = F.batch_norm(flat, None, None, scale.reshape(-1).float(), shift.reshape(-1).float(), training=True)
+        weight, bias = scale.reshape(-1).float(), shift.reshape(-1).float()
+        out = F.batch_norm(flat, None, None, weight, bias, training=True, eps=_EPS)
         return out if len(x) == 1 else out.view(x.shape)
 
 
@@ -80,8 +85,8 @@ class _AdaptiveResidualBlock(nn.Module):
     def forward(self, x: Tensor, affine: Tensor) -> Tensor:
         """Return ``x`` [B, C, H, W] plus its residual; ``affine`` [B, 4, C]: shift, scale, shift, scale."""
         pad1, conv1, norm1, relu, pad2, conv2, norm2 = self.block
-        y = relu(norm1(conv1(pad1(x)), affine[:, 0], affine[:, 1]))
-        return x + norm2(conv2(pad2(y)), affine[:, 2], affine[:, 3])
+        y = relu(norm1(run([pad1, conv1], x), affine[:, 0], affine[:, 1]))
+        return x + norm2(run([pad2, conv2], y), affine[:, 2], affine[:, 3])
 
 
 class _StyleEncoder(nn.Module):
@@ -97,7 +102,7 @@ class _StyleEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode ``image`` [B, 1, H, W] to [B, 8]."""
-        return self.model(image).flatten(1)
+        return run(self.model, image).flatten(1)
 
 
 class _Encoder(PairEncoder):
@@ -153,6 +158,8 @@ class LDFusionNetwork(Teacher):
     Pre-processing is the official one: visible luma Y = 0.299 R + 0.587 G + 0.114 B and infrared, both in 0..1. Its
     state dict holds the official encoder file under ``Enc.`` and the decoder file under ``Dec.``.
     """
+
+    channels_last = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from student.console import counted
 from student.fuse.colour import fuse_images, luma_levels, luma_of
 from student.fuse.forms import AnyImage, as_unit
 from student.fuse.tiling import MIN_TILE, fuse_tiled
+from student.layout import arranged
 from student.network import FusionStudent
 from student.numerics import own_numerics
 from student.on_cpu import quickest
@@ -131,8 +132,8 @@ class Fuser:
             )
         self.name, self.tile = name, tile
         self.dtype = torch.float16 if half else torch.float32
-        network = copy.deepcopy(network).eval().to(self.device, self.dtype)
-        if self.device.type == "cuda" or (tile is None and isinstance(network, FusionStudent)):
+        network = arranged(copy.deepcopy(network).eval().to(self.dtype), self.device)
+        if tile is None and isinstance(network, FusionStudent):
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if compiled:
             network.compile(dynamic=True)

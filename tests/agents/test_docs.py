@@ -30,7 +30,9 @@ def table(heading: str) -> dict[str, list]:
 
 
 def defaults(name: str) -> dict:
-    signature = inspect.signature(agents.algorithm(name))
+    bases = agents.algorithm(name).__mro__
+    published = next(base for base in bases if base.__module__.startswith(("stable_baselines3.", "sb3_contrib.")))
+    signature = inspect.signature(published)
     values = {key: parameter.default for key, parameter in signature.parameters.items()}
     return values | {f"policy_kwargs.{key}": value for key, value in POLICY_DEFAULTS[name].items()}
 

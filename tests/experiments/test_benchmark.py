@@ -36,13 +36,14 @@ class Alternating:
 
 def arguments(cache: str, out: Path, *more: str, algos: tuple[str, ...] = ALGOS, rounds: int = ROUNDS) -> list[str]:
     common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", str(rounds), "--seeds", "0-2", "--out", str(out)]
-    return [*common, "--batch-size", "1", "--score-crops", "1", "--algos", *algos, *more]
+    common += ["--stage0-seeds", "0-2", "--data-seeds", "0"]  # few starts are made sooner
+    return [*common, "--batch-size", "1", "--score-crops", "1", "--agents", *algos, *more]
 
 
 def raw(out: Path) -> list[dict[str, str]]:
     with (out / "raw.csv").open() as file:
         rows = list(csv.DictReader(file))
-    return [{name: value for name, value in row.items() if not name.startswith("seconds")} for row in rows]
+    return [{name: value for name, value in row.items() if not name.startswith(("seconds", "command"))} for row in rows]
 
 
 def steps_of(row: dict[str, str], out: Path) -> list[dict[str, str]]:
@@ -222,11 +223,58 @@ def test_settings_of_agents_are_checked_before_the_first_run(cache: str, tmp_pat
         ({"seeds": ()}, "one or more"),
         ({"data": ("a", "a")}, "each once"),
         ({"runs": 0}, "runs must be at least 1"),
+        ({"policies": ("guidance-only-long",)}, "across"),
+        ({"seeds": (1000,), "stage0_seeds": (1000,)}, "tuning seeds .* need data_seeds from 1000 on"),
+        ({"seeds": (1000,), "data_seeds": (1000,)}, "tuning seeds .* need stage0_seeds from 1000 on"),
+        ({"seeds": (0,), "data_seeds": (1000,)}, "data_seeds from 1000 on are for tuning"),
     ],
 )
 def test_grids_that_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Grid(**{"protocol": "online", "policies": ("constant",), **changes})
+
+
+def test_tuning_has_other_scenes_and_starts_and_sees_no_report(cache: str, tmp_path: Path) -> None:
+    common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "1", "--batch-size", "1", "--score-crops", "1"]
+    main([*common, "--stage0-rounds", "0", "--seeds", "1000", "--agents", "guidance-only", "--out", str(tmp_path)])
+    results, (row,) = (tmp_path / "results.md").read_text(), raw(tmp_path)
+    assert "not for reporting" in results
+    assert (row["stage0_seed"], row["data_seed"]) == ("1000", "1000")
+    assert not [name for name in row if "report" in name or name.endswith(("_gap", "_mae"))]
+    assert not any(word in results for word in ("report split", "final gap", "MAE"))
+
+
+def test_starts_take_turns_so_that_all_come_before_one_comes_again(tmp_path: Path) -> None:
+    def starts(stage0: int, draws: int) -> list[tuple[int, int]]:
+        grid = Grid(
+            "online",
+            ("constant",),
+            seeds=tuple(range(stage0 * draws)),
+            preset="tiny",
+            stage0_seeds=tuple(range(stage0)),
+            data_seeds=tuple(range(draws)),
+        )
+        cells = grid.cells(tmp_path)
+        assert [cell.job.config.env.data_seed for cell in cells] == [cell.data_seed for cell in cells]
+        return [(cell.stage0_seed, cell.data_seed) for cell in cells]
+
+    for stage0, draws in ((2, 5), (2, 4), (3, 3), (1, 3), (4, 6)):
+        assert len(set(starts(stage0, draws))) == stage0 * draws
+    assert starts(3, 3)[:3] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_stage0_seeds_that_make_no_difference_are_no_starts(tmp_path: Path) -> None:
+    grid = Grid("online", ("constant",), seeds=tuple(range(4)), preset="demo", stage0_seeds=(0, 1), data_seeds=(0, 1))
+    assert {(cell.stage0_seed, cell.data_seed) for cell in grid.cells(tmp_path)} == {(0, 0), (0, 1)}
+
+
+def test_the_long_control_has_the_rounds_of_learning_and_one_student(tmp_path: Path) -> None:
+    policies = ("ppo", "guidance-only", "guidance-only-long")
+    grid = Grid("across", policies, seeds=(0,), preset="tiny", settings={"rounds": 6}, runs=4, eval_runs=2)
+    learner, control, long = (cell.job.config for cell in grid.cells(tmp_path))
+    assert (learner.learning_rounds, control.total_rounds, long.total_rounds) == (24, 12, 30)
+    assert (long.eval_runs, long.env.rounds, long.env.self_learning) == (1, 30, False)
+    assert control.env.replace(rounds=30) == long.env
 
 
 def test_a_grid_knows_its_task(tmp_path: Path) -> None:
@@ -237,16 +285,12 @@ def test_a_grid_knows_its_task(tmp_path: Path) -> None:
     assert grid.start == "preset tiny, task few (but train_limit=6 in place of 8)"
 
 
-def test_tuning_seeds_are_said_to_be(cache: str, tmp_path: Path) -> None:
-    main(arguments(cache, tmp_path, "--seeds", "1000", algos=("constant",), rounds=2))
-    assert "not for reporting" in (tmp_path / "results.md").read_text()
-
-
 def test_the_planner_runs_only_where_it_is_named() -> None:
     for protocol, left_out in (("online", {"planner", "random-search"}), ("across", {"planner"})):
         args = _parser().parse_args(["--out", "x", "--protocol", protocol])
-        assert set(_grid(args).policies) == set(policies.names()) - left_out
-    args = _parser().parse_args(["--out", "x", "--algos", "planner"])
+        long = {"guidance-only-long"} if protocol == "across" else set()
+        assert set(_grid(args).policies) == set(policies.names()) - left_out | long
+    args = _parser().parse_args(["--out", "x", "--agents", "planner"])
     assert _grid(args).policies == ("planner",)
 
 
@@ -277,21 +321,19 @@ def test_tasks_of_one_name_are_kept_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_several_tasks_have_a_table_each_and_one_together(cache: str, tmp_path: Path) -> None:
+def test_several_tasks_have_a_table_each_and_none_together(cache: str, tmp_path: Path) -> None:
     more = ["--teachers", "laplacian", "embedded", "--seeds", "0-2", "--stage0-seeds", "0"]
     assert main(arguments(cache, tmp_path, *more, algos=("constant",), rounds=2)) == 0
     results = (tmp_path / "results.md").read_text()
-    assert results.count("| constant |") == 3
+    assert results.count("| constant |") == 2
     for teacher in ("laplacian", "embedded"):
         section = results.split(f"## Teacher {teacher}, data procedural")[1].split("## ")[0]
         assert f"- teacher: {teacher}" in section
         assert "| constant | 3 |" in section
-    assert "| constant | 6 |" in results.split("## ")[0]
 
 
 @pytest.mark.slow
 def test_few_starts_and_few_runs_are_said(cache: str, tmp_path: Path) -> None:
     main(arguments(cache, tmp_path, "--seeds", "0", "1", algos=("constant", "random"), rounds=2))
     results = (tmp_path / "results.md").read_text()
-    assert "Fewer than 3 stage-0 seeds" in results
-    assert "only 1 run(s)" in results
+    assert "only 2 start(s)" in results

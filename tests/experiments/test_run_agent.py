@@ -27,7 +27,7 @@ def test_guidance_only_is_the_control_that_run_prints(finished, tmp_path: Path) 
     run = finished(tmp_path, "--algo", "guidance-only", "--batch-size", "2", "--rounds", "3", "--details")
     assert {row["weight_self_learning"] for row in run.rounds.read()} == {"0.0"}
     report = run.summary.read()["report"]
-    assert report["final"]["mae"] == pytest.approx(report["guidance_only"]["mae"], rel=0.2)  # other data order
+    assert report["final"] == pytest.approx(report["guidance_only"])  # the same random streams
 
 
 def test_without_control_and_pictures(finished, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

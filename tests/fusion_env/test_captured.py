@@ -1,19 +1,26 @@
 """Captured rounds are the eager ones: with the CPU's stand-in bit for bit, on CUDA within rounding."""
 
+import copy
 import gc
+import pickle
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 
 from fusion_env.action import ACTION_SIZE, LossWeights, decode_action
-from fusion_env.captured import WARM_UPS, Replayed, StandInGraph, captures
+from fusion_env.captured import WARM_UPS, CudaGraphs, Replayed, StandInGraph, captures
 from fusion_env.config import DistillConfig
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import GUIDANCE_ONLY, Distillation, RoundResult
 from fusion_env.env import FusionDistillEnv
+from fusion_env.errors import ConfigError
 from fusion_env.task import DistillationTask, build_task
 
 MakeConfig = Callable[..., DistillConfig]
@@ -185,9 +192,45 @@ def test_a_fork_goes_on_alike(tiny_config: MakeConfig) -> None:
     rng = np.random.default_rng(0)
     for _ in range(5):
         env.step(rng.uniform(-1, 1, ACTION_SIZE).astype(np.float32))
-    fork = env.fork()
+    copies = [env.fork(), copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
     action = np.zeros(ACTION_SIZE, np.float32)
-    assert [fork.step(action)[1] for _ in range(2)] == [env.step(action)[1] for _ in range(2)]
+    expected = [env.step(action)[1] for _ in range(2)]
+    assert all([other.step(action)[1] for _ in range(2)] == expected for other in copies)
+
+
+class Device:
+    """Takes the place of what a capture needs of CUDA."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.capturing = self.most = 0
+        for name in ("Stream", "graph_pool_handle", "CUDAGraph"):
+            monkeypatch.setattr(torch.cuda, name, lambda *_: MagicMock())
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+
+    @contextmanager
+    def graph(self, *args: object, **kwargs: object) -> Iterator[None]:
+        self.capturing += 1
+        self.most = max(self.most, self.capturing)
+        yield
+        self.capturing -= 1
+
+
+def test_threads_capture_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device(monkeypatch)
+    graphs = [CudaGraphs(torch.device("cuda"), torch.Generator())() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda graph: graph.capture(lambda: time.sleep(0.02)), graphs))
+    assert device.most == 1
+
+
+def test_what_cannot_be_captured_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    Device(monkeypatch)
+
+    def work() -> None:
+        raise RuntimeError("operation not permitted")
+
+    with pytest.raises(ConfigError, match=r"operation not permitted.*capture='training'.*capture='off'"):
+        CudaGraphs(torch.device("cuda"), torch.Generator())().capture(work)
 
 
 @pytest.mark.gpu

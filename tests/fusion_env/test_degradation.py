@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_env.degradation import (
+    DEGRADATIONS,
     Degradation,
     DegradationNoise,
     DegradationTensors,
@@ -105,6 +106,15 @@ def test_every_strength_changes_the_batch_and_switches_off_alone(field: str) -> 
     assert not torch.equal(degrade(images, alone, noise), images)
     without = dataclasses.replace(ALL_ON, **{field: getattr(Degradation(), field)})
     assert not torch.equal(degrade(images, without, noise), degrade(images, ALL_ON, noise))
+
+
+def test_the_real_codec_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(2, 1, 24, 40, generator=torch.Generator().manual_seed(0))
+    degradation, noise = Degradation(jpeg_quality=40, noise_std=0.1), draw_noise(images.shape, torch.Generator())
+    expected = degrade(images, degradation, noise)
+    operation = dataclasses.replace(DEGRADATIONS["jpeg_quality"], apply=lambda *_: pytest.fail("not the codec"))
+    monkeypatch.setitem(DEGRADATIONS, "jpeg_quality", operation)
+    assert torch.equal(degrade(images, degradation, noise, by_codec=True), expected)
 
 
 def test_order_is_blur_brightness_contrast_noise_jpeg() -> None:

@@ -8,6 +8,7 @@ import torch
 from fusion_env.config import DistillConfig
 from fusion_env.degradation import Degradation
 from fusion_env.distillation import GUIDANCE_ONLY
+from fusion_env.perception.embedded_features import load_embedded_features
 from fusion_env.target_features import TargetFeatures
 from fusion_env.task import DistillationTask, build_task
 
@@ -30,6 +31,15 @@ def test_kept_features_are_those_that_would_be_computed(task: DistillationTask, 
     assert [tap.dtype for tap in kept] == [tap.dtype for tap in computed]
     for one, other in zip(kept, computed, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-2 if autocast else 1e-5, atol=1e-2 if autocast else 1e-6)
+
+
+def test_kept_features_stay_in_their_order_of_memory(task: DistillationTask) -> None:
+    network = load_embedded_features().to(memory_format=torch.channels_last)
+    index = torch.tensor([3, 0])
+    kept, computed = (TargetFeatures(task.bank, network, autocast=False, limit_mib=limit)(index) for limit in (100, 0))
+    for one, other in zip(kept, computed, strict=True):
+        assert one.stride() == other.stride()
+        torch.testing.assert_close(one, other)
 
 
 def test_they_are_computed_once(task: DistillationTask, monkeypatch: pytest.MonkeyPatch) -> None:

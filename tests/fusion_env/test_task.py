@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from fusion_env import teachers
 from fusion_env.action import LossWeights, even_degradation
 from fusion_env.config import DistillConfig, preset
 from fusion_env.data import ImagePair, PairSource, write_png
+from fusion_env.degradation import DEGRADATIONS, Degradation
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError, DataError, MissingRequirementsError, SnapshotError, UnknownNameError
 from fusion_env.report import REPORT_METRICS
@@ -36,6 +38,17 @@ def test_one_task_per_configuration_in_a_process(tiny_config: MakeConfig) -> Non
     task = build_task(tiny_config())
     assert build_task(tiny_config()) is task
     assert build_task(tiny_config(rounds=3)) is not task
+
+
+def test_the_real_codec_is_a_setting_and_no_graph_records_it(
+    tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="jpeg='codec' works on the host.*set capture='off'"):
+        build_task(tiny_config(jpeg="codec", capture="on"))
+    operation = dataclasses.replace(DEGRADATIONS["jpeg_quality"], apply=lambda *_: pytest.fail("not the codec"))
+    monkeypatch.setitem(DEGRADATIONS, "jpeg_quality", operation)
+    engine = build_task(tiny_config(jpeg="codec", stage0_rounds=0)).new_engine(1, 2)
+    assert np.isfinite(engine.run_round(LossWeights(0.5, 0.5), Degradation(jpeg_quality=50)).total)
 
 
 def test_a_folder_of_mixed_sizes(tiny_config: MakeConfig, folder: Path) -> None:

@@ -21,7 +21,7 @@ from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import SnapshotError
 from fusion_env.run import Run
 from fusion_env.vector_env import FusionDistillVectorEnv, make_sb3_vec_env
-from fusion_env.workers import one_thread_each
+from fusion_env.workers import Workers, one_thread_each
 
 MakeVectorEnv = Callable[..., FusionDistillVectorEnv]
 IN_TURN, AT_ONCE = 1, 3
@@ -114,6 +114,13 @@ def test_students_at_a_time_are_as_in_turn(make: MakeVectorEnv, mode: AutoresetM
         else:
             results.append(rollout(env, actions))
     np.testing.assert_equal(results[1], results[0])
+
+
+def test_a_gpu_trains_as_many_students_at_a_time_as_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    counts = {device: Workers.for_cores(8, torch.device(device)).count for device in ("cpu", "cuda")}
+    assert counts == {"cpu": 2, "cuda": 6}
 
 
 def test_autoreset(make: MakeVectorEnv) -> None:

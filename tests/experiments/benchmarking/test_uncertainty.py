@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import trim_mean
+from scipy.stats import trim_mean, ttest_rel
 
-from experiments.benchmarking.uncertainty import interquartile_mean, interval, probability_of_improvement
+from experiments.benchmarking.uncertainty import (
+    holm,
+    interquartile_mean,
+    interval,
+    middle_half,
+    normalised_score,
+    paired_difference,
+    probability_of_improvement,
+    unit_interval,
+)
 
 # Columns are strata ("tasks" in rliable); the expected values below were computed with rliable 1.2.0.
 X = np.array(
@@ -99,3 +108,43 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
         )
         hits += estimate.low <= 0 <= estimate.high
     assert 180 <= hits <= 198
+
+
+def test_paired_difference_is_the_paired_t_test() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(size=(2, 7))
+    difference, expected = paired_difference(ours, theirs), ttest_rel(ours, theirs)
+    assert (difference.low, difference.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert difference.p == pytest.approx(expected.pvalue)
+    assert np.isnan(paired_difference([1.0], [0.0]).p)
+    assert paired_difference([1.0, 1.0], [1.0, 1.0]).p == 1
+    assert paired_difference([2.0, 2.0], [1.0, 1.0]).p == 0
+
+
+def test_holm_is_monotone_and_leaves_unknown_ones_out() -> None:
+    # The example of Holm's paper in the form of R's p.adjust(c(0.01, 0.02, 0.03, 0.04), "holm").
+    assert holm([0.01, 0.02, 0.03, 0.04]) == pytest.approx([0.04, 0.06, 0.06, 0.06])
+    assert holm([0.9, float("nan"), 0.6]) == pytest.approx([1.0, float("nan"), 1.0], nan_ok=True)
+    assert holm([]) == []
+
+
+def test_an_expanded_interval_is_wider_than_the_percentile_one() -> None:
+    scores = np.random.default_rng(0).normal(size=5)
+    wide, plain = unit_interval(middle_half, scores), interval(interquartile_mean, [scores])
+    assert wide.value == plain.value
+    assert wide.low < plain.low < plain.high < wide.high
+    assert f"{unit_interval(middle_half, [0.25]):.2f}" == "0.25"
+
+
+def test_a_normalised_score_is_the_share_of_what_was_gainable() -> None:
+    rng = np.random.default_rng(0)
+    best = {unit: 1 + 0.2 * rng.normal() for unit in range(8)}
+    half = {unit: gain / 2 for unit, gain in best.items()}
+    together = normalised_score(half, best)
+    assert (together.value, together.low, together.high) == pytest.approx((0.5, 0.5, 0.5))
+    apart = normalised_score({unit + 100: gain for unit, gain in half.items()}, best)
+    assert apart.value == pytest.approx(0.5)
+    assert apart.low < 0.45 < 0.55 < apart.high
+    noise = {unit: rng.normal() for unit in range(8)}
+    assert np.isnan(normalised_score(half, noise).value)
+    assert np.isnan(normalised_score(half, {0: 1.0}).value)

@@ -159,7 +159,9 @@ def test_a_broken_agent_loses_all_runs_that_it_is_judged_by(cache: str, tmp_path
     ((_, result),) = map_runs([Job(broken, cell.job.run_dir)])
     row = raw_row(cell, result)
     assert (row["mean_reward"], row["diverged_runs"]) == (-1.0, 3)
-    assert row["report_gap"] == row["stage0_gap"]
+    assert row["failed_runs"] == 2
+    assert row["report_gap"] == row["last_gap"] == -1 - result["report"]["teacher"]["e"] < row["stage0_gap"]
+    assert row["report_mae"] == 1
 
 
 def test_a_saved_agent_with_weights_that_are_not_finite(tiny, cache: str, tmp_path: Path) -> None:

@@ -25,12 +25,12 @@ def test_the_name_of_a_file_means_nothing(tmp_path: Path) -> None:
     assert not setup.learns
 
 
-@pytest.mark.parametrize("name", ["linear", "reinforce"])
+@pytest.mark.parametrize("name", ["linear", "reinforce", "ppo"])
 def test_a_logit_scale_too_small_for_where_a_policy_starts(name: str) -> None:
     assert policy_setup(name, preset("tiny", logit_scale=1.1)).settings
     with pytest.raises(ConfigError, match=rf"policy '{name}': guidance must be in .* Got 0\.9"):
         policy_setup(name, preset("tiny", logit_scale=1.0))
-    for other in ("constant", "guidance-only", "reinforce-paper", "ppo"):
+    for other in ("constant", "guidance-only", "random"):
         assert policy_setup(other, preset("tiny", logit_scale=0.1))
 
 
@@ -40,12 +40,12 @@ def test_who_learns() -> None:
     assert policy_setup("stable_baselines3:A2C", preset("tiny")).learns
 
 
-@pytest.mark.parametrize(("name", "guidance"), [("reinforce", 0.9), ("reinforce-paper", 0.5)])
+@pytest.mark.parametrize("name", ["reinforce", "reinforce-paper", "ppo", "td3"])
 @pytest.mark.parametrize("logit_scale", [1.5, 3.0])
-def test_where_reinforce_starts(name: str, guidance: float, logit_scale: float) -> None:
+def test_where_learners_start(name: str, logit_scale: float) -> None:
     start = policy_setup(name, preset("tiny", logit_scale=logit_scale)).settings["initial_mean"]
     weights, degradation = decode_action(np.array(start), logit_scale=logit_scale)
-    assert weights.guidance == pytest.approx(guidance)
+    assert weights.guidance == pytest.approx(0.9)
     assert degradation == even_degradation(0.25)
 
 
@@ -60,9 +60,13 @@ def test_a_run_of_a_policy() -> None:
     config = run_config("ppo", "tiny", {"rounds": 3}, agent_settings={"n_steps": 3}, seed=4)
     assert (config.agent, config.env, config.preset) == ("ppo", preset("tiny", rounds=3), "tiny")
     assert (config.protocol, config.runs, config.eval_runs, config.seed) == ("online", 1, 0, 4)
-    assert config.agent_settings == {"n_steps": 3}
+    assert config.agent_settings.keys() == {"initial_mean", "initial_std", "n_steps"}
     control = run_config("guidance-only", "tiny", {})
     assert (control.agent, control.env.self_learning) == ("constant", False)
+
+
+def test_noise_that_depends_on_the_observation_has_no_first_policy() -> None:
+    assert run_config("ppo", "tiny", {}, agent_settings={"use_sde": True}).agent_settings == {"use_sde": True}
 
 
 @pytest.mark.parametrize(

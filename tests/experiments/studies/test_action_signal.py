@@ -5,10 +5,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.studies.action_signal import FRACTIONS, explained_by_weight, main, variance_shares
+from experiments.studies.action_signal import FRACTIONS, NEAR, REGIONS, explained_by_weight, main, variance_shares
+from fusion_env.action import ACTION_NAMES
 from fusion_env.errors import ConfigError
 
 ACTIONS, STREAMS = 12, 6
+
+
+def numbers(row: dict[str, str]) -> list[float]:
+    return [float(row[f"action_{name}"]) for name in ACTION_NAMES]
 
 
 def test_returns_that_depend_on_the_action_only() -> None:
@@ -63,23 +68,36 @@ def test_the_command(cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) 
     arguments = [*common, "--actions", "4", "--streams", "2", "--horizon", "1"]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     rows = list(csv.DictReader((tmp_path / "out" / "action_signal.csv").open()))
-    assert len(rows) == len(FRACTIONS) * 4 * 2
+    assert len(rows) == len(FRACTIONS) * len(REGIONS) * 4 * 2
     printed = capsys.readouterr().out
-    assert printed.count("| gap |") == printed.count("| gap_delta |") == len(FRACTIONS)
+    assert printed.count("| gap |") == printed.count("| gap_delta |") == len(FRACTIONS) * len(REGIONS)
+
+    for fraction in map(str, FRACTIONS):
+        here = [row for row in rows if row["fraction"] == fraction]
+        means = {(row["region"], row["action"]): 0.0 for row in here}
+        for row in here:
+            means[row["region"], row["action"]] += float(row["gap"])
+        best = max((key for key in means if key[0] == "all"), key=lambda key: means[key])
+        (centre, *_) = [numbers(row) for row in here if (row["region"], row["action"]) == best]
+        near = np.array([numbers(row) for row in here if row["region"] == "near"])
+        assert (np.abs(near - centre) <= NEAR + 1e-6).all()
+        assert len(np.unique(near, axis=0)) == 4
 
     for row in rows:
         logits = float(row["action_guidance_logit"]) - float(row["action_self_learning_logit"])
         assert float(row["guidance_weight"]) == pytest.approx(1 / (1 + np.exp(-3 * logits)))
 
     # The table again, from the file, by the textbook's sums of squares.
-    here = np.array([float(row["gap"]) for row in rows if row["fraction"] == "0.5"]).reshape(4, 2)
+    here = np.array([float(row["gap"]) for row in rows if (row["fraction"], row["region"]) == ("0.5", "near")]).reshape(
+        4, 2
+    )
     action = 2 * ((here.mean(1) - here.mean()) ** 2).sum()
     stream = 4 * ((here.mean(0) - here.mean()) ** 2).sum()
     total = ((here - here.mean()) ** 2).sum()
     error = (total - action - stream) / 3
     expected = max(0, (action - 3 * error) / (total + error))
-    (line,) = [line for line in printed.splitlines() if "| 50% | gap |" in line]
-    assert float(line.split("|")[4]) == pytest.approx(expected, abs=0.006)
+    (line,) = [line for line in printed.splitlines() if "| near | 50% | gap |" in line]
+    assert float(line.split("|")[5]) == pytest.approx(expected, abs=0.006)
 
     assert np.asarray(Image.open(tmp_path / "out" / "action_signal.png")).std() > 10
     main([*arguments, "--out", str(tmp_path / "again")])
