@@ -178,6 +178,9 @@ def _check_beside(row: Submitted, control: Submitted | None) -> None:
         raise ValueError("online, one run counts, or its actions alone do not make it again: set --runs 1")
     if row.values["policy"] != LONG_CONTROL and row.values["rounds"] != control.values["rounds"]:
         raise ValueError(f"its students had {row.values['rounds']} rounds, {CONTROL}'s {control.values['rounds']}")
+    judged, due = row.values["judged_rounds"], control.values["judged_rounds"]
+    if row.values["policy"] != LONG_CONTROL and not row.values["failed_runs"] and judged != due:
+        raise ValueError(f"its judged runs had {judged} rounds in all, {CONTROL}'s {due}")
 
 
 def _lines(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
