@@ -147,7 +147,7 @@ def expanded_level(units: int, level: float = 0.95) -> float:
         level: Probability that the interval is meant to cover.
 
     >>> round(expanded_level(5), 4), round(expanded_level(1000), 4)
-    (0.9981, 0.9502)
+    (0.9981, 0.9504)
     """
     reach = stats.t.ppf((1 + level) / 2, units - 1) * np.sqrt(units / (units - 1))
     return float(1 - 2 * stats.norm.sf(reach))

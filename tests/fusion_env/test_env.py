@@ -334,7 +334,7 @@ def test_scores_that_are_not_finite_are_divergence_too(tiny_env: MakeEnv, monkey
     _, _, _, _, before = env.step(np.zeros(ACTION_SIZE))
     healthy = copy.deepcopy(env.student.state_dict())
     nothing = dict.fromkeys(INDICATORS, float("inf"))
-    monkeypatch.setattr(env.task.scorer, "score", lambda *_: (nothing, nothing, 0.0))
+    monkeypatch.setattr(env.task.scorer, "score", lambda *_, **__: (nothing, nothing, 0.0))
     _, reward, terminated, _, info = env.step(np.zeros(ACTION_SIZE))
     assert (reward, terminated, info["diverged"]) == (-2.0, True, True)
     assert all(torch.equal(healthy[name], tensor) for name, tensor in env.student.state_dict().items())

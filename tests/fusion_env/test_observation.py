@@ -41,7 +41,8 @@ def test_a_run_begins_with_no_progress_and_a_gap(tiny_env: MakeEnv) -> None:
 
 
 def test_minmax_halves_are_differences_between_the_bounds(tiny_config: MakeConfig) -> None:
-    task = build_task(tiny_config(normalisation="minmax", minmax_bounds=(0, 100) * COUNT, obs_scale=1.0))
+    settings = {"normalisation": "minmax", "minmax_bounds": (0, 100) * COUNT, "score_metrics": ("vif", "iqa")}
+    task = build_task(tiny_config(**settings, obs_scale=1.0))
     start, means = task.scorer.score(task.new_engine(0, 0).student)[0], task.scorer.teacher_means
     student = dict.fromkeys(task.scorer.names, 75.0)
     seen = task.observer.observe(student, means)
