@@ -113,7 +113,7 @@ class Submission:
                 key = tuple(int(values[name]) if name == "seed" else values[name] for name in _ACTIONS_OF)
                 if key not in known:
                     raise ValueError(f"{RAW_FILE} has no row of {dict(zip(_ACTIONS_OF, key, strict=True))}")
-                action = tuple(float(np.float32(_finite(values[name]))) for name in _action_columns())
+                action = tuple(_single(values[name]) for name in _action_columns())
                 run = runs.setdefault(key, {}).setdefault(int(values["run"]), [])
                 if int(values["round"]) != len(run) + 1:
                     raise ValueError(f"round {values['round']} stands where round {len(run) + 1} is due")
@@ -161,6 +161,11 @@ def _row(path: Path, line: int, values: Mapping[str, str]) -> Submitted:
         for name in ("policy", "command"):
             if not known[name].strip():
                 raise ValueError(f"{name} is empty")
+        for name in _TEXTS:
+            if "`" in known[name] or not known[name].isprintable():  # it would break out of its cell
+                raise ValueError(f"{name} must be one line without backticks. Got {known[name]!r}")
+        if known["policy"] == CONTROL and known["failed_runs"]:
+            raise ValueError(f"runs of {CONTROL} failed: against them anything gains, so nothing can be compared")
         if max(known[name] for name in ("seed", *UNIT)) >= TUNING_SEEDS_FROM:
             raise ValueError(f"seeds from {TUNING_SEEDS_FROM} on are for tuning: they are not reported")
     return Submitted(line, known)
@@ -173,6 +178,9 @@ def _check_beside(row: Submitted, control: Submitted | None) -> None:
         raise ValueError("online, one run counts, or its actions alone do not make it again: set --runs 1")
     if row.values["policy"] != LONG_CONTROL and row.values["rounds"] != control.values["rounds"]:
         raise ValueError(f"its students had {row.values['rounds']} rounds, {CONTROL}'s {control.values['rounds']}")
+    judged, due = row.values["judged_rounds"], control.values["judged_rounds"]
+    if row.values["policy"] != LONG_CONTROL and not row.values["failed_runs"] and judged != due:
+        raise ValueError(f"its judged runs had {judged} rounds in all, {CONTROL}'s {due}")
 
 
 def _lines(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
@@ -199,7 +207,7 @@ def _at(path: Path, line: int) -> Iterator[None]:
     """Name file and line in what goes wrong."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of nested JSON
         raise ConfigError(f"{path}, line {line}: {error}") from error
 
 
@@ -222,6 +230,13 @@ def _finite(text: str, name: str = "a number of an action") -> float:
     if not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number. Got {text!r}")
     return value
+
+
+def _single(text: str) -> float:
+    value = _finite(text)
+    if abs(value) > float(np.finfo(np.float32).max):
+        raise ValueError(f"a number of an action must fit into float32. Got {text!r}")
+    return float(np.float32(value))
 
 
 def _action_columns() -> list[str]:

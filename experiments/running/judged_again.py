@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.running.judge import frozen_result, frozen_seed, ranked_reports
 from fusion_env.env import FusionDistillEnv
+from fusion_env.errors import ConfigError
 from fusion_env.task import DistillationTask
 
 __all__ = ["judged_again"]
@@ -24,13 +25,18 @@ def judged_again(
             that could not go on; without runs, all were.
 
     Returns:
-        ``report_gap``, ``report_mae``, ``mean_reward``, ``judged_rounds``.
+        ``report_gap``, ``report_mae``, ``mean_reward``, ``judged_rounds``, ``failed_runs``.
+
+    Raises:
+        ConfigError: A run has actions after its end.
     """
     env, judged = FusionDistillEnv.from_task(task), []
     for index, actions in enumerate(runs or [[]]):
         own = frozen_seed(seed, index) if protocol == "across" else seed
         env.reset(seed=own)
         for action in actions:
+            if env.run.over:
+                raise ConfigError(f"judged run {index + 1} has {len(actions)} actions, but ends before the last")
             env.step(np.asarray(action))
         last = (env.last_run if env.run.over else None) or env.abandon()
         judged.append(frozen_result(task, own, last))
@@ -40,4 +46,5 @@ def judged_again(
         "report_mae": reports["final"]["mae"],
         "mean_reward": float(np.mean([run["return"] for run in judged])) / task.config.rounds,
         "judged_rounds": sum(run["rounds"] for run in judged),
+        "failed_runs": sum(run["diverged"] for run in judged),
     }
