@@ -92,7 +92,7 @@ class _Exported(nn.Module):
     def __init__(self, student: FusionStudent, half: bool) -> None:
         super().__init__()
         self.dtype = torch.float16 if half else torch.float32
-        self.student = copy.deepcopy(student).cpu().eval().to(self.dtype)
+        self.student = copy.deepcopy(student).cpu().eval().requires_grad_(False).to(self.dtype)
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
         fused = self.student.forward_raw(ir=ir.to(self.dtype), vis=luma_of(vis).to(self.dtype))

@@ -55,7 +55,7 @@ def run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
             x = reflect(x, layer.padding[0])
         elif keeps_order(x) and isinstance(layer, nn.InstanceNorm2d):
             x = instance_norm(x, layer.eps)
-        elif isinstance(layer, nn.InstanceNorm2d) and len(x) == 1 and x.requires_grad:
+        elif isinstance(layer, nn.InstanceNorm2d) and x.requires_grad and len(x) == 1:
             # PyTorch (2.14) sends the one sample through a view, after which its gradient of a channels-last map is
             # wrong on a CPU. Batch normalisation of one sample is the same, and needs no view.
             x = F.batch_norm(x, None, None, training=True, eps=layer.eps)
