@@ -28,6 +28,8 @@ fusion-student fuse both.mp4 --side-by-side ir-left -o fused.mp4
 fusion-student info runs/NAME/student.safetensors
 fusion-student export -o student.onnx
 fusion-student compare IR_DIR VIS_DIR --out DIR --students NAME=WEIGHTS
+
+compare has a page of its own: fusion-student compare --help
 """
 
 _OTHERS = "fusion_student.commands"
@@ -180,7 +182,8 @@ def _means(path: Path, method: str) -> dict[str, float]:
     except ValueError as error:
         raise ValueError(f"{path} holds a mean that is no number ({error}).") from error
     if not found:
-        raise ValueError(f"{path} has no method {method!r}, only {', '.join(sorted({row['method'] for row in rows}))}.")
+        there = ", ".join(sorted({row["method"] for row in rows}))
+        raise ValueError(f"{path} has no method {method!r}: name one of its own with --method ({there}).")
     return found
 
 

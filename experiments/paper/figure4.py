@@ -13,7 +13,9 @@ __all__ = ["make"]
 def make(order: Order) -> Path:
     """Show the middle pair of every set, by all methods of Table 1."""
     shown, methods = fused_middles(order)
-    text = "The middle pair of each set, in the order of their names, so that none is picked for its look."
+    text = (
+        "Of each set the middle of the pairs taken, in the order of their names, so that none is picked for its look."
+    )
     absent = absent_teachers()
     if absent:
         text += f" Not shown, as `$FUSION_ENV_WEIGHTS` has no weights of them: {', '.join(absent)}."

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fusion_env.data.layouts import data_sets
 from fusion_env.data.verify import KINDS, Fault, Verdict, verify
 from fusion_env.errors import FusionEnvError
-from student.console import accept_any_console, printable
+from student.console import accept_any_console, counted, printable
 
 __all__ = ["main"]
 
@@ -67,8 +67,9 @@ def _lines(verdict: Verdict, shown: int) -> list[str]:
     published = {part.name: len(data_set.pair_files) or part.pairs for part in data_set.parts}
     lines = [f"{data_set.name}: {data_set.title}", f"in {verdict.root}"]
     for part, count in verdict.pairs.items():
-        wanted = f" of {published[part]:,}" if published.get(part) else ""
-        lines.append(f"  {part or 'plain ir/ and vi/'}: {count:,}{wanted} pairs")
+        known = published.get(part)
+        told = f"{count:,} of {known:,} pairs" if known else f"{count:,} pairs; how many there should be is not known"
+        lines.append(f"  {part or 'plain ir/ and vi/'}: {told}")
     if data_set.labels:
         lines.append(f"  labels ({data_set.labels.kind}): {verdict.labels:,} files")
     for kind, meaning in KINDS.items():
@@ -78,8 +79,8 @@ def _lines(verdict: Verdict, shown: int) -> list[str]:
             lines += [f"  {_place(fault, verdict)}: {fault.told}" for fault in faults[:shown]]
         if len(faults) > shown:
             lines.append(f"  and {len(faults) - shown:,} more (--all lists them)")
-    kinds = len({fault.kind for fault in verdict.faults})
-    total = f"{len(verdict.faults):,} faults of {kinds} kinds" if verdict.faults else "nothing is wrong"
+    kinds = counted(len({fault.kind for fault in verdict.faults}), "kind")
+    total = f"{counted(len(verdict.faults), 'fault')} of {kinds}" if verdict.faults else "nothing is wrong"
     return [*lines, total]
 
 

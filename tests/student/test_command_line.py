@@ -151,7 +151,7 @@ class TestExport:
         assert main(["export", *out, "--dataset", "TNO"]) == 0
         assert "| vif | 0.5000 |" in (tmp_path / "hub" / "README.md").read_text()
         assert main(["export", *out, "--method", "third"]) == 2
-        assert "has no method 'third', only other, student" in caplog.text
+        assert "has no method 'third': name one of its own with --method (other, student)" in caplog.text
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
