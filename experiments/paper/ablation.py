@@ -12,7 +12,7 @@ from experiments.benchmarking.grid import Cell, Grid
 from experiments.output import write_csv, write_text
 from experiments.paper.ablation_page import ablation_page
 from experiments.paper.ablation_variants import EQUATION_6, TEACHER, VARIANTS, best_action, check_grid, variant_cells
-from experiments.paper.ledger import Ledger, Piece, Row, work_through
+from experiments.paper.ledger import Ledger, Piece, Row, logged, work_through
 from experiments.paper.methods import PUBLISHED, Method, student_method, teacher_method
 from experiments.paper.order import Order
 from experiments.paper.pair_sets import PairSet, ordered_sets
@@ -122,6 +122,7 @@ def ablation(
             f"{cells[place][0]}, seed {cells[place][1].seed}, start {cells[place][1].stage0_seed}",
             partial(run_and_test, place),
             1 + tried if place == seeking else 1,
+            share=partial(logged, cells[place][1].job.run_dir / "rounds.csv", cells[place][1].job.config.env.rounds),
         )
         for place in places
     ]

@@ -11,7 +11,7 @@ from experiments.output import write_csv, write_text
 from experiments.paper.detection_images import LabelledSource, check_boxes, parts_of, write_lists, write_pair
 from experiments.paper.detection_page import detection_page
 from experiments.paper.detection_training import Recipe, Training, check_installed, train_detector
-from experiments.paper.ledger import Ledger, Piece, Row, work_through
+from experiments.paper.ledger import Ledger, Piece, Row, logged, work_through
 from experiments.paper.methods import Method, ordered_methods
 from experiments.paper.order import Order
 from experiments.paper.pair_sets import check_copy
@@ -131,7 +131,8 @@ def detection(
         for method in methods:
             data, folder = images / method.name / "data.yaml", out / "detectors" / f"{method.name}-{seed}"
             work = partial(_tested, method.name, Training(data, folder, recipe, seed, *machine))
-            detecting.append(Piece(f"{method.name}, seed {seed}: {method.origin}", work, kind="detectors"))
+            share = partial(logged, folder / "training" / "results.csv", recipe.epochs)
+            detecting.append(Piece(f"{method.name}, seed {seed}: {method.origin}", work, kind="detectors", share=share))
     done = work_through([*fusing, *detecting], ledger)
     fused, rows = done[: len(fusing)], done[len(fusing) :]
     write_csv(out / "raw.csv", rows)

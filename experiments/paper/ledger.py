@@ -3,9 +3,11 @@
 import json
 import resource
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from experiments.command_line import progress_bar
 from fusion_env.errors import ConfigError
 from student.console import printable
 
-__all__ = ["MEMORY", "Ledger", "Piece", "Row", "peak_gib", "work_through"]
+__all__ = ["MEMORY", "Ledger", "Piece", "Row", "logged", "peak_gib", "work_through"]
 
 Row = dict[str, Any]
 """A row of raw results: numbers and texts by column."""
@@ -37,12 +39,14 @@ class Piece:
         work: Does it and returns its rows.
         size: How much work it is, in any unit: the time of the rest is estimated by it.
         kind: What it is one of, in the plural: sizes of two kinds do not compare.
+        share: Tells how much of it is done while it is being done, 0 to 1, for pieces that may take hours.
     """
 
     name: str
     work: Callable[[], list[Row]]
     size: float = 1.0
     kind: str = "pieces"
+    share: Callable[[], float] | None = None
 
 
 class Ledger:
@@ -108,7 +112,7 @@ def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], N
     """Do what is not done yet.
 
     Once the first piece of a kind is done it is said how long the rest takes and how much memory, and again after a
-    minute.
+    minute. If it takes longer than that minute, it is said by the share that is done.
 
     Args:
         pieces: All of the work, in order.
@@ -124,11 +128,13 @@ def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], N
     taken, done = defaultdict[str, float](float), defaultdict[str, float](float)
     beside, is_refined = 0.0, False
     for place, piece in enumerate(progress_bar(left, "pieces"), start=1):
-        start = time.perf_counter()
-        rows = piece.work()
+        start, is_first = time.perf_counter(), piece.kind not in done
+        with (
+            _told_early(piece.share, left[place - 1 :], taken, done, say) if is_first and piece.share else nullcontext()
+        ):
+            rows = piece.work()
         seconds = time.perf_counter() - start
         ledger.add(piece.name, rows, seconds)
-        is_first = piece.kind not in done
         taken[piece.kind] += seconds
         done[piece.kind] += piece.size
         beside = max([beside, *(row.get(MEMORY, 0.0) for row in rows)])
@@ -142,12 +148,49 @@ def work_through(pieces: Sequence[Piece], ledger: Ledger, say: Callable[[str], N
     return [row for piece in pieces for row in ledger[piece.name]]
 
 
-def _rest(left: Sequence[Piece], taken: Mapping[str, float], done: Mapping[str, float]) -> str:
-    """Say how long the rest takes, each kind by what its own pieces have taken."""
-    seconds = sum(taken[piece.kind] / done[piece.kind] * piece.size for piece in left if piece.kind in done)
+@contextmanager
+def _told_early(
+    share: Callable[[], float],
+    left: Sequence[Piece],
+    taken: Mapping[str, float],
+    done: Mapping[str, float],
+    say: Callable[[str], None],
+) -> Iterator[None]:
+    """Say how long everything takes while the first piece is being done, once a minute has shown it."""
+    kind, size = left[0].kind, left[0].size
+    ended, start = threading.Event(), time.perf_counter()
+
+    def watch() -> None:
+        while not ended.wait(_MINUTE):
+            part, spent = share(), time.perf_counter() - start
+            if part > 0:
+                rest = _rest(left, {**taken, kind: spent / part}, {**done, kind: size}, spent)
+                say(f"{part:.0%} of the first of {len(left)} pieces: about {rest}, {peak_gib():.1f} GiB or more")
+                return
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join()
+
+
+def _rest(left: Sequence[Piece], taken: Mapping[str, float], done: Mapping[str, float], spent: float = 0.0) -> str:
+    """Say how long the rest takes, each kind by what its own pieces have taken, less what was spent on it."""
+    seconds = -spent + sum(taken[piece.kind] / done[piece.kind] * piece.size for piece in left if piece.kind in done)
     unknown = Counter(piece.kind for piece in left if piece.kind not in done)
     later = "".join(f", without {count} {kind}, whose time is told after the first" for kind, count in unknown.items())
     return f"{_span(seconds)} to go{later}"
+
+
+def logged(path: Path, steps: int) -> float:
+    """Return which share of its steps is done of work that writes a table with a row for each, once there is one."""
+    try:
+        return max(0, len(path.read_bytes().splitlines()) - 1) / steps
+    except FileNotFoundError:
+        return 0.0
 
 
 def peak_gib() -> float:

@@ -1,12 +1,14 @@
 """Work in pieces: nothing twice, nothing of other settings, and a word on the time it takes."""
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from experiments.paper.ledger import MEMORY, Ledger, Piece, work_through
+from experiments.paper import ledger
+from experiments.paper.ledger import MEMORY, Ledger, Piece, logged, work_through
 from fusion_env.errors import ConfigError
 
 
@@ -88,3 +90,21 @@ def test_the_time_of_each_kind_of_work_is_told_by_its_own(tmp_path: Path, monkey
         "2 s for 1 of 4 pieces: 2 s to go, without 2 detectors, whose time is told after the first",
         "14 s for 3 of 4 pieces: 10 s to go",
     ]
+
+
+def test_a_long_piece_tells_its_time_before_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_MINUTE", 0.02)
+    log, told = tmp_path / "rounds.csv", list[str]()
+
+    def work() -> list[dict]:
+        time.sleep(0.05)  # no row yet: nothing can be said
+        assert not told
+        log.write_text("round\n0\n1\n")
+        deadline = time.monotonic() + 5
+        while not told and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return []
+
+    pieces = [Piece("long", work, kind="runs", share=lambda: logged(log, 8)), Piece("next", list, kind="runs")]
+    work_through([*pieces, Piece("other", list, kind="pictures")], Ledger(tmp_path / "ledger", {}), told.append)
+    assert re.match(r"25% of the first of 3 pieces: about .* to go, without 1 pictures, .* GiB or more", told[0])
