@@ -56,7 +56,7 @@ class TestCommands:
         (folders / "fused" / "plain.png").write_bytes(b"no image")
         done = run(setting, *command, "--out", str(folders / "out"))
         assert done.returncode == 2
-        assert [line[:2] for line in done.stderr.strip().splitlines()[-4:]] == ["er", "  ", "  ", "  "]
+        assert [line[:2] for line in done.stderr.strip().splitlines()[-3:]] == ["er", "  ", "  "]
 
     @pytest.mark.slow
     def test_fuse(self, folders: Path, setting: str) -> None:

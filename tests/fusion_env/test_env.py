@@ -549,7 +549,11 @@ def test_encode_action_uses_the_environments_scale(tiny_env: MakeEnv) -> None:
         {"scene_width": 88},
         {"logit_scale": 1.0},
         {"teacher_context": "image"},
-        {"normalisation": "minmax", "minmax_bounds": (0, 20, 0, 200, 0, 1, 0, 80, 0, 1)},
+        {
+            "normalisation": "minmax",
+            "minmax_bounds": (0, 20, 0, 200, 0, 1, 0, 80, 0, 1),
+            "score_metrics": ("vif", "iqa"),
+        },
     ],
 )
 def test_every_setting_has_an_effect(tiny_env: MakeEnv, change: dict) -> None:
