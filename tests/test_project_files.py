@@ -1,7 +1,10 @@
-"""What is not code says what is: citation, forms, the workflow, the hooks before a commit."""
+"""What is not code says what is: citation, forms, the workflow, the hooks before a commit, requirements."""
 
+import ast
 import configparser
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,3 +75,35 @@ def setuptools_options() -> configparser.ConfigParser:
     options = configparser.ConfigParser()
     options.read(CHECKOUT / "setup.cfg", encoding="utf-8")
     return options
+
+
+MODULES = {"opencv_python": "cv2", "pillow": "PIL", "pyyaml": "yaml", "open_clip_torch": "open_clip"}
+"""Requirements whose modules have other names."""
+
+
+def imported_at_once(tree: ast.Module) -> Iterator[str]:
+    """Name what the import of a module imports; functions, `try` and `if` are for what may be absent."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+def test_what_is_imported_is_installed_without_extras() -> None:
+    config = configparser.ConfigParser()
+    config.read(CHECKOUT / "setup.cfg", encoding="utf-8")
+    lines = config["options"]["install_requires"].split()
+    required = [re.match(r"[\w-]+", line)[0].replace("-", "_") for line in lines]
+    packages = ("student", "fusion_env", "agents", "experiments")
+    known = {MODULES.get(name, name) for name in required} | set(packages) | sys.stdlib_module_names
+    known.add("huggingface_hub")  # a requirement of open_clip_torch, and used with it only
+    on_demand = {("agents/tqc.py", "sb3_contrib")}  # by the name of the algorithm
+    absent = {
+        (path.relative_to(CHECKOUT).as_posix(), name)
+        for package in packages
+        for path in (CHECKOUT / package).rglob("*.py")
+        for name in imported_at_once(ast.parse(path.read_text(encoding="utf-8")))
+        if name not in known
+    }
+    assert absent == on_demand

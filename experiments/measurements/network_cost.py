@@ -11,7 +11,7 @@ all alike; ratios to LDFusion are the figures to quote.
 
 import argparse
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,7 +35,19 @@ from fusion_env.task import resolve_device
 from fusion_env.teachers.text_if import TextIFWithClip
 from student import FusionStudent
 
-__all__ = ["NETWORKS", "SIZES", "Cost", "LiveTensors", "count_cost", "main", "measure"]
+__all__ = [
+    "NETWORKS",
+    "SIZES",
+    "Cost",
+    "LiveTensors",
+    "count_all",
+    "count_cost",
+    "heading",
+    "main",
+    "measure",
+    "timed_networks",
+    "write_results",
+]
 
 REFERENCE = "ldfusion"
 COUNT_SIZE = 224
@@ -120,6 +132,17 @@ def count_cost(network: nn.Module) -> Cost:
     return Cost(params, thop_params, thop_count, counter.get_total_flops() // 2)
 
 
+def count_all(names: Sequence[str]) -> dict[str, Cost]:
+    """Count networks of `NETWORKS`."""
+    bar = tqdm(names, desc="counting", leave=False)
+    return {name: count_cost(NETWORKS[name].build().to("meta")) for name in bar}
+
+
+def timed_networks(names: Sequence[str], device: torch.device) -> dict[str, nn.Module]:
+    """Build those networks of `NETWORKS` that are timed, in evaluation mode."""
+    return {name: NETWORKS[name].build().eval().to(device) for name in names if NETWORKS[name].timed}
+
+
 class LiveTensors(TorchDispatchMode):
     """Add up the bytes of all tensors that are alive, but for those made before.
 
@@ -187,7 +210,7 @@ def measure(
     *,
     repeats: int,
     device: torch.device,
-    progress: Callable[[list[str]], Sequence[str]],
+    progress: Callable[[list[str]], Iterable[str]],
 ) -> None:
     """Measure latency and memory at one size and enter them into the costs.
 
@@ -271,11 +294,11 @@ def draw(costs: dict[str, Cost], size: str, path: Path) -> None:
     save_figure(figure, path, dpi=150)
 
 
-def _write(costs: dict[str, Cost], sizes: Sequence[str], heading: str, folder: Path) -> None:
+def write_results(costs: dict[str, Cost], sizes: Sequence[str], title: str, folder: Path) -> None:
     """Write CSV, Markdown and, where something was timed, the plot for the first size."""
     table = rows(costs, sizes)
     write_csv(folder / "efficiency.csv", table)
-    write_text(folder / "efficiency.md", f"{heading}\n\n{markdown(table)}\n")
+    write_text(folder / "efficiency.md", f"{title}\n\n{markdown(table)}\n")
     draw(costs, sizes[0], folder / "efficiency.png")
 
 
@@ -303,7 +326,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _heading(device: torch.device, repeats: int) -> str:
+def heading(device: torch.device, repeats: int) -> str:
+    """Say what the numbers are of."""
     cuda = device.type == "cuda"
     machine = torch.cuda.get_device_name(device) if cuda else f"CPU, {torch.get_num_threads()} thread(s)"
     memory = "of the CUDA allocator" if cuda else "of live tensors, without operations' working memory"
@@ -321,16 +345,15 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     device = resolve_device(args.device)
     names, sizes = list(dict.fromkeys(args.networks)), list(dict.fromkeys(args.sizes))
-    heading = _heading(device, args.repeats)
-    print(heading)
-    bar = partial(tqdm, desc="counting", leave=False)
-    costs = {name: count_cost(NETWORKS[name].build().to("meta")) for name in bar(names)}
+    title = heading(device, args.repeats)
+    print(title)
+    costs = count_all(names)
     print(f"\n{markdown(rows(costs, ()))}\n")
-    timed = {name: NETWORKS[name].build().eval().to(device) for name in names if NETWORKS[name].timed}
+    timed = timed_networks(names, device)
     for done, size in enumerate(sizes, start=1):
         bar = partial(tqdm, desc=size, leave=False)
         measure(timed, costs, size, repeats=args.repeats, device=device, progress=bar)
-        _write(costs, sizes[:done], heading, args.out)
+        write_results(costs, sizes[:done], title, args.out)
         for name in timed:
             latency = costs[name].latency.get(size)
             result = costs[name].failure[size] if latency is None else f"{1e3 * latency:10.1f} ms"

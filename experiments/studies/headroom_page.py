@@ -1,6 +1,5 @@
 """The page and the figure of the headroom study, made of its rows."""
 
-import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy import stats
 
 import agents
 from experiments.output import markdown_table, save_figure
@@ -30,7 +30,7 @@ from experiments.studies.trials import (
 from fusion_env.action import ACTION_NAMES, decode_action
 from fusion_env.config import DistillConfig
 
-__all__ = ["Difference", "best_found", "difference", "draw", "page", "student_quantile"]
+__all__ = ["Difference", "best_found", "difference", "draw", "page"]
 
 _FEW_STRATA = 5
 
@@ -72,15 +72,7 @@ def difference(ours: Sequence[Row], theirs: Sequence[Row], column: str = JUDGED_
         raise ValueError(f"differences are paired by stratum, of which there must be two or more. Got {strata}")
     changes = np.array([mine[column] - other[column] for mine, other in zip(ours, theirs, strict=True)])
     error = float(changes.std(ddof=1) / math.sqrt(len(changes)))
-    return Difference(float(changes.mean()), error, student_quantile(len(changes) - 1) * error)
-
-
-@functools.cache
-def student_quantile(degrees: int) -> float:
-    """Return what the absolute value of Student's t with so many degrees of freedom exceeds in 5 % of all cases."""
-    angles = np.linspace(0, math.pi / 2, 1_000_001)  # t = sqrt(degrees) tan(angle) has the density cos^(degrees - 1)
-    mass = np.cumsum(np.cos(angles) ** (degrees - 1))
-    return math.sqrt(degrees) * math.tan(float(np.interp(0.95, mass / mass[-1], angles)))
+    return Difference(float(changes.mean()), error, float(stats.t.ppf(0.975, len(changes) - 1)) * error)
 
 
 def best_found(judged: Judged) -> str:

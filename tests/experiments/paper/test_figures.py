@@ -1,13 +1,13 @@
 """The figures: what they show, and what they ask for."""
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from experiments.measurements import network_cost
-from experiments.output import write_text
-from experiments.paper import figure3, figure5, table1
+from experiments.paper import figure3, figure5, table1, table3
 from experiments.paper.ablation_variants import RUNS
 from experiments.paper.methods import ordered_methods
 from experiments.paper.order import Order
@@ -72,16 +72,32 @@ def test_figure_5_shows_the_first_finished_run_of_each_variant(tmp_path: Path) -
     assert page.with_suffix(".png").exists()
 
 
-def test_table_3_is_the_cost_of_the_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[str]] = []
+def test_table_3_goes_on_with_the_sizes_that_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    few = {name: network_cost.NETWORKS[name] for name in ("student", "ldfusion")}
+    monkeypatch.setattr(network_cost, "NETWORKS", few)
+    monkeypatch.setattr(table3, "_SIZES", {"demo": ("64x64", "96x64")})
+    measured: list[str] = []
+    measure = network_cost.measure
 
-    def write(arguments: list[str]) -> None:
-        asked.append(arguments)
-        write_text(Path(arguments[-1]) / "efficiency.md", "a page")
+    def once(networks: dict, costs: dict, size: str, **settings: object) -> None:
+        measured.append(size)
+        if measured == ["64x64", "96x64"]:
+            signal.raise_signal(signal.SIGINT)
+        measure(networks, costs, size, **settings)
 
-    monkeypatch.setattr(network_cost, "main", write)
-    assert main(["--table", "3", "--preset", "paper", "--threads", "1", "--out", str(tmp_path)]) == 0
-    assert asked[0][1:4] == ["1024x768", "640x480", "620x448"]
+    monkeypatch.setattr(network_cost, "measure", once)
+    command = ["--table", "3", "--threads", "1", "--out", str(tmp_path)]
+    assert main(command) == 130
+    assert "the same command goes on where it was" in capsys.readouterr().out
+    assert main(command) == 0
+    assert measured == ["64x64", "96x64", "96x64"]
+    page = (tmp_path / "table3" / "efficiency.md").read_text()
+    (student,) = (line.split(" | ") for line in page.splitlines() if line.startswith("| student "))
+    header = next(line.split(" | ") for line in page.splitlines() if line.startswith("| network"))
+    cells = dict(zip(header, student, strict=True))
+    assert all(float(cells[f"{size} ms"]) > 0 and float(cells[f"{size} / ldfusion"]) > 0 for size in ("64x64", "96x64"))
 
 
 def test_the_preset_paper_wants_its_teacher(tmp_path: Path) -> None:
