@@ -19,6 +19,8 @@ __all__ = ["TASKS", "Task", "config", "described", "get", "names", "register"]
 # All images, in every round, as the report has them: a reward that does not hang on what was drawn. And steps so large
 # that a run leaves its start: with those of the presets, a converged student stays where every action is alike.
 _COMMON = {"score_size": None, "score_crops": None, "score_images": None, "learning_rate": 0.002}
+# Seen through cameras: on clean images of procedural scenes curricula hardly differ from guidance only.
+_ROUGH = {"camera": "rough", **_COMMON}
 
 
 @dataclass(frozen=True)
@@ -127,22 +129,22 @@ register(
 register(
     Task(
         "few",
-        "Train on 8 pairs; reward and report are of 8 others each.",
+        "The task camera with 8 pairs to train on; reward and report are of 8 others each.",
         "A student that only imitates learns these pairs by heart; degradations stand in for pairs that are missing.",
-        {"scenes": 80, "train_limit": 8, **_COMMON},
+        {"data": "procedural", "scenes": 80, "train_limit": 8, **_ROUGH},
     )
 )
 register(
     Task(
         "shift",
-        "Train by day; reward and report are of scenes by night, in fog and in glare.",
+        "Train by day; reward and report are of scenes by night, in fog and in glare, seen through such cameras.",
         "Contrast and brightness of what is judged were never trained on, unless the curriculum brings them in.",
         {
             "data": "procedural",
             "scenes": 90,
             "conditions": ("day",),
             "test_conditions": ("night", "fog", "glare"),
-            **_COMMON,
+            **_ROUGH,
         },
     )
 )
@@ -151,7 +153,7 @@ register(
         "camera",
         "Reward and report are seen through cameras with blur, noise and wrong exposure; metrics know the clean pair.",
         "Only the degradations of the curriculum show the student such input, and the teacher cannot undo it.",
-        {"scenes": 80, "camera": "rough", **_COMMON},
+        {"data": "procedural", "scenes": 80, **_ROUGH},
     )
 )
 register(

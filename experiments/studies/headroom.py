@@ -63,6 +63,7 @@ from fusion_env.errors import ConfigError
 __all__ = ["Budget", "headroom", "main", "named_constants"]
 
 _PLANS = 5
+_WEIGHTS = (0.9, 0.7, 0.5, 0.3)  # guidance weights of the named constants
 _FIRST_CHOICE_SEED = 1000  # as for tuning in benchmarks: those below are for reporting
 
 
@@ -79,7 +80,8 @@ class Budget:
         schedules: Schedules that it tries.
         population: Schedules that it tries at a time.
         planner: Settings of the planner. Unless they say otherwise it looks for the best gap in the rest of the run,
-            `_PLANS` times in a run.
+            `_PLANS` times in a run, and its copies draw other random numbers than the run will: what it finds can be
+            attained without knowing the future.
 
     Raises:
         ConfigError: A number is out of range.
@@ -120,10 +122,10 @@ class Budget:
 def named_constants(logit_scale: float) -> dict[str, tuple[float, ...]]:
     """Return constant actions by name: corners, even mixtures, and each degradation alone, light and strong."""
     found = {"most guidance": np.array(MOST_GUIDANCE)}
-    for weight, share in itertools.product((0.9, 0.7, 0.5), (0.25, 0.5)):
+    for weight, share in itertools.product(_WEIGHTS, (0.25, 0.5)):
         found[f"all {share:g}, {weight:g}"] = even_action(share, guidance=weight, logit_scale=logit_scale)
     encode = functools.partial(encode_action, logit_scale=logit_scale)
-    for one, (word, share), weight in itertools.product(STRENGTHS, (("light", 0.25), ("strong", 1.0)), (0.9, 0.7)):
+    for one, (word, share), weight in itertools.product(STRENGTHS, (("light", 0.25), ("strong", 1.0)), _WEIGHTS):
         found[f"{one.name} {word}, {weight:g}"] = encode(guidance=weight, **{one.setting: one.to_strength(share)})
     return {name: _numbers(action) for name, action in found.items()}
 
@@ -158,7 +160,7 @@ def headroom(trials: Trials, budget: Budget) -> dict[str, list[Row]]:
     constant = _best_of(trials, screened, budget, "constants")
     schedule = _best_of(trials, _searched(trials, constant, budget), budget, "schedules")
     execute = math.ceil(config.rounds / _PLANS)
-    planner = {"lookahead": None, "objective": "best", "execute": execute, **budget.planner}
+    planner = {"lookahead": None, "objective": "best", "execute": execute, "foresight": False, **budget.planner}
     named = ", ".join(f"{name}={value}" for name, value in planner.items())
     begin = constant.start
     judged = [
@@ -225,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     parser, usual = make_parser(__doc__), Budget()
     add_preset(parser, "bench")
     numbers = {
-        "constants": "constant actions that cover the box evenly, beside the 27 with names",
+        "constants": "constant actions that cover the box evenly, beside the 49 with names",
         "keep": "constants, and schedules, that run with every choice seed",
         "choice": "seeds for choosing",
         "strata": "seeds for judging",
@@ -237,7 +239,8 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default: {default})")
     text = f"how schedules are searched for (default: {usual.search})"
     parser.add_argument("--search", choices=SEARCHES, default=usual.search, help=text)
-    text = f"settings of the planner (default: lookahead=null objective=best, and {_PLANS} plans in a run)"
+    usually = "lookahead=null objective=best foresight=false"
+    text = f"settings of the planner (default: {usually}, and {_PLANS} plans in a run)"
     parser.add_argument("--planner", nargs="+", default=[], metavar="NAME=VALUE", help=text)
     parser.add_argument("--workers", type=int, default=1, help="runs at a time; with more than one give --threads 1")
     parser.add_argument("--out", type=Path, help="directory for the results (default: runs/headroom-PRESET-TASK)")
