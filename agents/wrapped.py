@@ -115,22 +115,28 @@ class Wrapped(Unlearned):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, Any]:
-        """Ask the policy; see :class:`Policy`."""
-        return self.policy.predict(observation, state=state, episode_start=episode_start, deterministic=deterministic)
+        """Ask the policy; see :class:`Policy`.
 
-    def _act(self, obs: np.ndarray) -> tuple[np.ndarray, None]:
-        answer = self.predict(obs, self._policy_state, self._last_episode_starts)
+        Raises:
+            TypeError: It does not return a pair.
+            ValueError: Its actions have another shape than one for each observation.
+        """
+        answer = self.policy.predict(observation, state=state, episode_start=episode_start, deterministic=deterministic)
         if not (isinstance(answer, tuple) and len(answer) == 2):
             raise TypeError(
                 f"predict of {type(self.policy).__name__} must return (action, state). Got a {type(answer).__name__}."
             )
-        actions, self._policy_state = answer
-        expected = (self.n_envs, *self.action_space.shape)
-        if np.shape(actions) != expected:
+        batch = np.shape(observation)[: np.ndim(observation) - len(self.observation_space.shape or ())]
+        expected = (*batch, *self.action_space.shape)
+        if np.shape(answer[0]) != expected:
             raise ValueError(
                 f"predict of {type(self.policy).__name__} must return actions of shape {expected} for observations of "
-                f"shape {obs.shape}. Got {np.shape(actions)}."
+                f"shape {np.shape(observation)}. Got {np.shape(answer[0])}."
             )
+        return answer
+
+    def _act(self, obs: np.ndarray) -> tuple[np.ndarray, None]:
+        actions, self._policy_state = self.predict(obs, self._policy_state, self._last_episode_starts)
         return np.asarray(actions, self.action_space.dtype), None
 
     def _forget_episodes(self) -> None:

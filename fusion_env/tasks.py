@@ -137,7 +137,7 @@ register(
 register(
     Task(
         "shift",
-        "Train by day; reward and report are of scenes by night, in fog and in glare, seen through such cameras.",
+        "Train by day; reward and report are of scenes by night, in fog and in glare, seen through rough cameras.",
         "Contrast and brightness of what is judged were never trained on, unless the curriculum brings them in.",
         {
             "data": "procedural",

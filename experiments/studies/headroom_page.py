@@ -190,6 +190,7 @@ def draw(judged: Judged, chosen: Sequence[Row], trials: Trials, config: DistillC
             label = f"{kind}, {word}" if points else None
             left.scatter(*gaps, s=18, facecolors=face, edgecolors=colours[kind], label=label)
     left.set(xlabel="gap of E on the reward split", ylabel="gap of E on the report split")
+    left.locator_params(axis="x", nbins=5)
     rounds = np.arange(1, config.rounds + 1)
     for kind in (CONSTANT, SCHEDULE):
         line = agents.ActionSchedule(*ends(judged[kind][0]), config.rounds).action(rounds - 1)

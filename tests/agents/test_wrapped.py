@@ -102,10 +102,12 @@ class TestWrap:
             def predict(self, obs, state=None, episode_start=None, deterministic=False):
                 return obs[:, :1], None
 
-        with pytest.raises(TypeError, match=r"Bare must return \(action, state\). Got a ndarray"):
-            agents.wrap(Bare(), Walk()).learn(3)
-        with pytest.raises(ValueError, match=r"Short must return actions of shape \(1, 2\) .* Got \(1, 1\)"):
-            agents.wrap(Short(), Walk()).learn(3)
+        bare, short = (agents.wrap(policy, Walk()) for policy in (Bare(), Short()))
+        for asked in (lambda agent: agent.learn(3), lambda agent: agent.predict(OBS[None])):
+            with pytest.raises(TypeError, match=r"Bare must return \(action, state\). Got a ndarray"):
+                asked(bare)
+            with pytest.raises(ValueError, match=r"Short must return actions of shape \(1, 2\) .* Got \(1, 1\)"):
+                asked(short)
 
 
 class TestByName:

@@ -37,7 +37,7 @@ def made_up(job: tuple[DistillConfig, Trial]) -> trials_module.Finished:
     """Pay for being near a known schedule; the reward split has luck of its own in every run."""
     config, trial = job
     stratum = trial.stratum
-    luck = np.random.default_rng([stratum.seed, len(trial.name), len(trial.kind)]).normal(0, 0.3, 2)
+    luck = np.random.default_rng([stratum.seed, *trial.name.encode(), len(trial.kind)]).normal(0, 0.3, 2)
     far = np.abs(np.array(trial.start) - BEST_START).sum() + np.abs(np.array(trial.end) - BEST_END).sum()
     gap = -0.1 * far + 0.5 * (trial.kind == PLANNER) + 0.01 * stratum.data_seed
     named = {"kind": trial.kind, "name": trial.name, **vars(stratum)}
@@ -85,8 +85,8 @@ def test_everything_follows_from_the_rows(runs: Counter, tmp_path: Path) -> None
     judged, trials = study(tmp_path)
     frame = pd.read_csv(tmp_path / "runs.csv", dtype={"task": str})
     choice, counted = frame[frame.seed >= 1000], frame[frame.seed < 1000]
-    assert runs == {CONSTANT: 31 + 3 + 5, SCHEDULE: 7 + 3 + 5, GUIDANCE_ONLY: 5, PLANNER: 5}
-    for kind, tried in ((CONSTANT, 31), (SCHEDULE, 7)):
+    assert runs == {CONSTANT: 53 + 3 + 5, SCHEDULE: 7 + 3 + 5, GUIDANCE_ONLY: 5, PLANNER: 5}
+    for kind, tried in ((CONSTANT, 53), (SCHEDULE, 7)):
         own = choice[choice.kind == kind]
         once = own[own.seed == 1000].sort_values("best_reward_gap", ascending=False)
         kept = list(once.name[:3])
@@ -172,7 +172,7 @@ def test_differences_are_paired() -> None:
 
 def test_named_constants() -> None:
     found = named_constants(3.0)
-    assert len(found) == len(set(found.values())) == 27
+    assert len(found) == len(set(found.values())) == 49
     assert found["most guidance"] == MOST_GUIDANCE
     weights, degradation = decode_action(found["noise strong, 0.7"])
     assert (weights.guidance, degradation.noise_std) == (pytest.approx(0.7), pytest.approx(0.1))
@@ -239,7 +239,7 @@ def test_the_command(runs: Counter, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([*common, *small, "--planner", "width=0.2"]) == 0
     text = (tmp_path / "headroom.md").read_text()
     assert text in capsys.readouterr().out
-    assert "Settings of preset tiny; runs of 3 rounds; 38 runs" in text
-    assert "lookahead=None, objective=best, execute=1, width=0.2, from " in text
+    assert "Settings of preset tiny; runs of 3 rounds; 60 runs" in text
+    assert "lookahead=None, objective=best, execute=1, foresight=False, width=0.2, from " in text
     assert "**Fewer than 5 strata" in text
     assert (tmp_path / "headroom.png").exists()
