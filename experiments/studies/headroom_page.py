@@ -148,9 +148,9 @@ def _how_chosen(judged: Judged, chosen: Sequence[Row], keep: int) -> str:
         f"once, with seed {first}, and the best {keep} of each with the seeds {every}; the best mean on the reward "
         f"split was taken. The runs above have the seeds {', '.join(map(str, others))} and no part in that. Which kind "
         f"is called the best ({best_found(judged)}) their reward split decides. The best of many single runs is partly "
-        "luck: read no headroom from the left of the figure. The planner sees the coming mini-batches and "
-        "degradations, unless its setting `foresight` is off, and spends rounds on copies: it is a ceiling, and no "
-        "rival at equal rounds."
+        "luck: read no headroom from the left of the figure. The planner spends rounds on copies: it is a "
+        "ceiling, and no rival at equal rounds. With `foresight=True` its copies meet the mini-batches and "
+        "degradations that are to come, which no policy can know."
     )
 
 
