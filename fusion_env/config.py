@@ -405,6 +405,18 @@ PRESETS.register("bench")(
         iterations=2,
     )
 )
+# For grids of whole tasks: a run of 24 rounds that go far takes some ten seconds on one core.
+PRESETS.register("small")(
+    DistillConfig(
+        scene_height=96,
+        scene_width=128,
+        crop_size=96,
+        bank_size=96,
+        stage0_rounds=0,
+        rounds=24,
+        iterations=6,
+    )
+)
 PRESETS.register("demo")(DistillConfig())
 # The numbers that the paper gives; docs/reference/what-the-paper-leaves-open.md lists those that are chosen.
 PRESETS.register("paper")(

@@ -128,7 +128,7 @@ class FusionDistillEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     ## Arguments
 
     Args:
-        preset: ``"tiny"``, ``"bench"``, ``"demo"`` or ``"paper"``: the size.
+        preset: ``"tiny"``, ``"small"``, ``"bench"``, ``"demo"`` or ``"paper"``: the size.
         task: One of `fusion_env.tasks.names`, the situation; None for the preset as it is.
         render_mode: ``"rgb_array"``, ``"human"`` (needs a display) or None.
         config: A whole configuration in place of a preset.

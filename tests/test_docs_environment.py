@@ -118,7 +118,7 @@ def test_the_groups_are_the_configuration() -> None:
 
 
 def test_what_the_presets_set() -> None:
-    presets = {name: PRESETS.get(name).to_dict() for name in ("tiny", "bench", "demo", "paper")}
+    presets = {name: PRESETS.get(name).to_dict() for name in ("tiny", "small", "bench", "demo", "paper")}
     differing = [
         [f"`{key}`", *(f"`{values[key]!r}`" for values in presets.values())]
         for key in presets["demo"]
