@@ -60,11 +60,12 @@ from fusion_env import tasks
 from fusion_env.action import STRENGTHS, encode_action, even_action
 from fusion_env.errors import ConfigError
 
-__all__ = ["Budget", "headroom", "main", "named_constants"]
+__all__ = ["FIRST_CHOICE_SEED", "Budget", "headroom", "main", "named_constants"]
 
 _PLANS = 5
 _WEIGHTS = (0.9, 0.7, 0.5, 0.3)  # guidance weights of the named constants
-_FIRST_CHOICE_SEED = 1000  # as for tuning in benchmarks: those below are for reporting
+FIRST_CHOICE_SEED = 1000
+"""As for tuning in benchmarks: the seeds below are for reporting."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ class Budget:
         for name, low in lowest.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} must be at least {low}. Got {getattr(self, name)}")
-        if self.strata > _FIRST_CHOICE_SEED:
-            raise ConfigError(f"seeds from {_FIRST_CHOICE_SEED} on are for choosing. Got {self.strata} strata")
+        if self.strata > FIRST_CHOICE_SEED:
+            raise ConfigError(f"seeds from {FIRST_CHOICE_SEED} on are for choosing. Got {self.strata} strata")
         try:
             agents.check_settings("planner", self.planner)
         except (ValueError, TypeError) as error:
@@ -111,7 +112,7 @@ class Budget:
     @property
     def choice_strata(self) -> list[Stratum]:
         """Seeds of the runs that things are chosen by."""
-        return [Stratum(seed, seed, seed) for seed in range(_FIRST_CHOICE_SEED, _FIRST_CHOICE_SEED + self.choice)]
+        return [Stratum(seed, seed, seed) for seed in range(FIRST_CHOICE_SEED, FIRST_CHOICE_SEED + self.choice)]
 
     @property
     def judged_strata(self) -> list[Stratum]:

@@ -3,10 +3,8 @@
 import csv
 import functools
 import itertools
-import multiprocessing
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import numpy as np
 
 import agents
 from experiments.output import write_csv
-from experiments.processes import end_with_parent
+from experiments.processes import Workers
 from experiments.studies.split_scores import SplitScores
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE
 from fusion_env.cache import content_key
@@ -41,7 +39,10 @@ __all__ = [
     "Trial",
     "Trials",
     "ends",
+    "read_own_rows",
     "row_stratum",
+    "task_at",
+    "task_key",
 ]
 
 METRICS = ("vif", "iqa", "mae", "viff", "ag", "ei", "en", "qabf", "ssim")
@@ -124,21 +125,10 @@ class Trials:
     """
 
     def __init__(self, config: DistillConfig, out: Path, workers: int = 1, progress: Progress = no_progress) -> None:
-        if workers < 1:
-            raise ConfigError(f"workers must be at least 1. Got {workers}")
-        self.config, self._progress = config, progress
+        self.config, self._progress, self._workers = config, progress, Workers(workers)
         self._path, self._actions_path = out / "runs.csv", out / "planner.csv"
-        self.rows, self.actions = _read(self._path), _read(self._actions_path)
-        try:
-            foreign = any(row["task"] != _task_key(config, row_stratum(row)) for row in self.rows)
-            self._known = {(row["kind"], row["name"], row_stratum(row)): row for row in self.rows}
-        except KeyError as error:
-            raise ConfigError(f"{self._path} has no column {error}: choose another --out") from error
-        if foreign:
-            raise ConfigError(f"{self._path} holds runs of other settings, data or networks: choose another --out")
-        # Spawned, not forked: threads of PyTorch do not come along.
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(workers, context, initializer=end_with_parent) if workers > 1 else None
+        self.rows, self.actions = read_own_rows(self._path, config, ("kind", "name")), _read(self._actions_path)
+        self._known = {(row["kind"], row["name"], row_stratum(row)): row for row in self.rows}
 
     def run(self, trials: Sequence[Trial], title: str) -> list[Row]:
         """Return the rows of some trials, in their order; each is on disk as soon as it is there.
@@ -147,7 +137,8 @@ class Trials:
             ConfigError: A trial of the same kind, name and stratum had other actions.
         """
         missing = [trial for trial in trials if trial.key not in self._known]
-        for _, (key, row, taken) in zip(self._progress(missing, title), self._finished(missing), strict=True):
+        done = self._workers.results(_run, [(self.config, trial) for trial in missing])
+        for _, (key, row, taken) in zip(self._progress(missing, title), done, strict=True):
             if taken:  # first: a row says that all is there
                 self.actions = [old for old in self.actions if (old["kind"], old["name"], row_stratum(old)) != key]
                 self.actions += taken
@@ -163,23 +154,12 @@ class Trials:
                 )
         return rows
 
-    def _finished(self, trials: Sequence[Trial]) -> Iterator[Finished]:
-        """Yield trials as they end."""
-        jobs = [(self.config, trial) for trial in trials]
-        if self._pool is None:
-            yield from map(_run, jobs)
-            return
-        futures = [self._pool.submit(_run, job) for job in jobs]
-        for future in as_completed(futures):
-            yield future.result()
-
     def __enter__(self) -> "Trials":
         """Return the trials; their processes end with the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        self._workers.__exit__()
 
     def planned(self, row: Row) -> list[Row]:
         """Return the planner's actions, one row for each round, that belong to one of its rows."""
@@ -198,8 +178,27 @@ def ends(row: Row) -> tuple[Vector, Vector]:
     return start, end
 
 
+def read_own_rows(path: Path, config: DistillConfig, columns: Sequence[str]) -> list[Row]:
+    """Read the rows of a study, exactly as they were written; none where there is no file.
+
+    Args:
+        path: CSV file with the columns `task`, `seed`, `stage0_seed` and `data_seed`, and:
+        config: The task, whose `stage0_seed` and `data_seed` the rows replace.
+        columns: What else they must have.
+
+    Raises:
+        ConfigError: A column is not there, or a row is of other settings, data or networks.
+    """
+    rows = _read(path)
+    missing = [name for name in ("task", "seed", "stage0_seed", "data_seed", *columns) if rows and name not in rows[0]]
+    if missing:
+        raise ConfigError(f"{path} has no column {missing[0]!r}: choose another --out")
+    if any(row["task"] != task_key(config, row_stratum(row)) for row in rows):
+        raise ConfigError(f"{path} holds runs of other settings, data or networks: choose another --out")
+    return rows
+
+
 def _read(path: Path) -> list[Row]:
-    """Read rows exactly as they were written."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -219,20 +218,22 @@ def _varied(config: DistillConfig, stratum: Stratum) -> DistillConfig:
 
 
 @functools.cache
-def _task_key(config: DistillConfig, stratum: Stratum) -> str:
+def task_key(config: DistillConfig, stratum: Stratum) -> str:
+    """Return what tells a task at some seeds from all others: its settings, data and networks."""
     varied = _varied(config, stratum)
     settings = {name: value for name, value in varied.to_dict().items() if name not in MACHINE_ONLY}
     return content_key({"settings": settings, "fingerprints": content_fingerprints(varied)})[:12]
 
 
 @functools.lru_cache(maxsize=2)
-def _task(config: DistillConfig) -> DistillationTask:
-    return build_task(config)
+def task_at(config: DistillConfig, stratum: Stratum) -> DistillationTask:
+    """Build a task at some seeds; the last two stay for the next runs."""
+    return build_task(_varied(config, stratum))
 
 
 def _run(job: tuple[DistillConfig, Trial]) -> Finished:
     config, trial = job
-    task = _task(_varied(config, trial.stratum).replace(self_learning=trial.kind != GUIDANCE_ONLY))
+    task = task_at(config.replace(self_learning=trial.kind != GUIDANCE_ONLY), trial.stratum)
     begun = time.process_time()
     env = FusionDistillEnv.from_task(task)
     planning_rounds = _act(env, trial)
@@ -241,7 +242,7 @@ def _run(job: tuple[DistillConfig, Trial]) -> Finished:
     result = env.last_run
     assert result is not None
     row = {
-        "task": _task_key(config, trial.stratum),
+        "task": task_key(config, trial.stratum),
         **named,
         **{f"start_{name}": value for name, value in zip(ACTION_NAMES, trial.start, strict=True)},
         **{f"end_{name}": value for name, value in zip(ACTION_NAMES, trial.end, strict=True)},

@@ -43,7 +43,7 @@ def made_up(job: tuple[DistillConfig, Trial]) -> trials_module.Finished:
     named = {"kind": trial.kind, "name": trial.name, **vars(stratum)}
     gaps = {"best_reward_gap": gap + luck[0], "best_report_gap": gap + luck[1], "last_reward_gap": gap - 1.0}
     row = {
-        "task": trials_module._task_key(config, stratum),
+        "task": trials_module.task_key(config, stratum),
         **named,
         **{f"start_{name}": value for name, value in zip(ACTION_NAMES, trial.start, strict=True)},
         **{f"end_{name}": value for name, value in zip(ACTION_NAMES, trial.end, strict=True)},
@@ -72,7 +72,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Counter:
         return made_up(job)
 
     monkeypatch.setattr(trials_module, "_run", counted)
-    monkeypatch.setattr(trials_module, "_task_key", lambda config, stratum: f"{config.rounds}e{stratum.data_seed}")
+    monkeypatch.setattr(trials_module, "task_key", lambda config, stratum: f"{config.rounds}e{stratum.data_seed}")
     return ran
 
 
