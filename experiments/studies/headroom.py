@@ -1,6 +1,6 @@
 """Measure what a curriculum can be worth on a task: the best that is found against guidance only.
 
-python experiments/studies/headroom.py --task few --preset bench --threads 1 --workers 2
+python experiments/studies/headroom.py --task camera --preset small --threads 1 --workers 2
 
 Four kinds of curriculum: guidance only (no self-learning loss at all); the best of many constant actions; the best
 open-loop schedule, a straight line from one action to another, found by CMA-ES; and the planner, which tries its

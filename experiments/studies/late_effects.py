@@ -4,7 +4,7 @@ Constant actions are each held for a whole run, on several draws: seeds of the r
 score on the reward split, which an agent is paid, is recorded after every round. The rank correlation of what is paid
 early with what is left at the end says what an agent can know of an action before the run is over.
 
-python experiments/studies/late_effects.py --task camera --preset bench --threads 1 --workers 2
+python experiments/studies/late_effects.py --task camera --preset small --threads 1 --workers 2
 
 The draws have seeds for choosing, so that only the reward split counts. The same command goes on where it was stopped:
 the rows of runs.csv are read, those of other settings refused.
