@@ -1,12 +1,28 @@
-"""How processes that work for another one end."""
+"""How processes that work for another one end, and what they do not share."""
 
 import multiprocessing
 import os
 import threading
+import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 
-__all__ = ["end_with_parent", "stop_pool"]
+from tqdm import tqdm
+
+__all__ = ["end", "end_with_parent", "keep_progress_bars_apart", "stop_pool"]
+
+# Seconds that a process may take that was asked to end; then it is killed.
+_PATIENCE_S = 60
+
+
+def keep_progress_bars_apart() -> None:
+    """Give the progress bars of this process a lock of its own.
+
+    tqdm's own one is a semaphore that forked processes share: who is killed with it keeps all others waiting for ever.
+    """
+    tqdm.set_lock(threading.RLock())
 
 
 def end_with_parent() -> None:
@@ -27,5 +43,16 @@ def stop_pool(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
+    end(processes)
+
+
+def end(processes: Iterable[BaseProcess]) -> None:
+    """Wait for processes that were asked to end, a minute for each, and kill those that do not."""
     for process in processes:
+        deadline = time.monotonic() + _PATIENCE_S
+        # The sentinel alone stays open as long as processes do that it has forked.
+        while process.is_alive() and time.monotonic() < deadline:
+            wait([process.sentinel], 0.1)
+        if process.is_alive():
+            process.kill()
         process.join()

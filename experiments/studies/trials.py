@@ -15,7 +15,7 @@ import numpy as np
 
 import agents
 from experiments.output import write_csv
-from experiments.processes import end_with_parent
+from experiments.processes import end_with_parent, stop_pool
 from experiments.studies.split_scores import SplitScores
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE
 from fusion_env.cache import content_key
@@ -179,7 +179,7 @@ class Trials:
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            stop_pool(self._pool)
 
     def planned(self, row: Row) -> list[Row]:
         """Return the planner's actions, one row for each round, that belong to one of its rows."""
