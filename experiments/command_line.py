@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from experiments.processes import keep_progress_bars_apart
 from fusion_env import tasks
 from fusion_env.config import (
     PRESETS,
@@ -275,6 +276,7 @@ def progress_bar(items: Iterable, title: str) -> Iterable:
 def exit_on_error(main: Callable[[], int]) -> None:
     """Run a command; an error that the user can mend becomes text on stderr, line by line, and exit status 2."""
     accept_any_console()
+    keep_progress_bars_apart()
     try:
         status = main()
     except (FusionEnvError, WeightsError) as error:

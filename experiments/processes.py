@@ -1,19 +1,26 @@
-"""Processes that work for another one, and how they end."""
+"""Processes that work for another one: how they begin and end, and what they do not share."""
 
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
+
+from tqdm import tqdm
 
 from fusion_env.errors import ConfigError
 
-__all__ = ["Workers", "end_with_parent", "stop_pool"]
+__all__ = ["Workers", "end", "end_with_parent", "keep_progress_bars_apart", "stop_pool"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+# Seconds that a process may take that was asked to end; then it is killed.
+_PATIENCE_S = 60
 
 
 class Workers:
@@ -48,7 +55,15 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+            stop_pool(self._pool)
+
+
+def keep_progress_bars_apart() -> None:
+    """Give the progress bars of this process a lock of its own.
+
+    tqdm's own one is a semaphore that forked processes share: who is killed with it keeps all others waiting for ever.
+    """
+    tqdm.set_lock(threading.RLock())
 
 
 def end_with_parent() -> None:
@@ -69,5 +84,16 @@ def stop_pool(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
         process.terminate()
+    end(processes)
+
+
+def end(processes: Iterable[BaseProcess]) -> None:
+    """Wait for processes that were asked to end, a minute for each, and kill those that do not."""
     for process in processes:
+        deadline = time.monotonic() + _PATIENCE_S
+        # The sentinel alone stays open as long as processes do that it has forked.
+        while process.is_alive() and time.monotonic() < deadline:
+            wait([process.sentinel], 0.1)
+        if process.is_alive():
+            process.kill()
         process.join()

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import faulthandler
 import os
 import random
 from pathlib import Path
@@ -8,7 +9,27 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.processes import keep_progress_bars_apart
+
 CHECKOUT = Path(__file__).resolve().parent.parent
+_STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep stderr as it is before what tests write is captured."""
+    config.stash[_STDERR] = os.dup(2)
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Limit the end of a test as setup.cfg says: where the test failed, pytest has lifted its limit for debuggers."""
+    limit_s = float(item.config.getini("faulthandler_timeout"))
+    if limit_s:
+        faulthandler.dump_traceback_later(limit_s, file=item.config.stash[_STDERR], exit=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _progress_bars_apart() -> None:
+    keep_progress_bars_apart()
 
 
 @pytest.fixture(scope="session", autouse=True)

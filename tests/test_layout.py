@@ -58,7 +58,7 @@ FLOORS = {
         *("run", "info", "render", "env", "workers", "sb3_vec_env", "vector_env", "surrogate"),
     ),
     "experiments": (
-        *("command_line", "output", "processes"),
+        *("processes", "command_line", "output"),
         *("evaluation", "running", "reporting", "benchmarking"),
         *("studies", "measurements", "weights", "single_file", "paper"),
         *("reproduce", "table1", "detection", "ablation"),

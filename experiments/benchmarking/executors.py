@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,9 +17,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from experiments.processes import end_with_parent, stop_pool
+from experiments.processes import end_with_parent, keep_progress_bars_apart, stop_pool
 from experiments.running.config import RunConfig
 from experiments.running.interruption import Interrupted
 from fusion_env.errors import ConfigError, FusionEnvError, MissingRequirementsError, unknown_name
@@ -156,11 +153,11 @@ def _work(job: Job) -> dict[str, Any]:
 
 def _start_worker(slots: "Queue[int | None]") -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the driver then stops its workers
-    tqdm.set_lock(threading.RLock())  # the default lock is shared between processes, and leaks when one is ended
+    end_with_parent()  # before it waits for its slot, which nobody may be left to give
+    keep_progress_bars_apart()
     gpu = slots.get()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
-    end_with_parent()
 
 
 def _ray(jobs: Sequence[Job], resources: Resources) -> Finished:

@@ -17,6 +17,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,9 +140,11 @@ def measure(axis: str, device: str, values: Sequence[int]) -> list[Cost]:
     """Measure an axis."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.measurements.growth"])  # by this name wherever the command begins
-    each = None if device.startswith("cuda") else 1
-    with context.Pool(1, maxtasksperchild=each) as pool:
-        return [pool.apply(_measure, (axis, device, value)) for value in values]
+    costs: list[Cost] = []
+    for part in [values] if device.startswith("cuda") else [[value] for value in values]:
+        with ProcessPoolExecutor(1, context) as pool:  # `multiprocessing.Pool` waits for ever for a process that died
+            costs += pool.map(partial(_measure, axis, device), part)
+    return costs
 
 
 def order(values: Sequence[int], costs: Sequence[Cost], *, on_cuda: bool) -> float:

@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import random
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import agents
 from experiments.command_line import exit_on_error, make_parser, progress_bar
 from experiments.output import markdown_row, markdown_table
+from experiments.processes import keep_progress_bars_apart
 from experiments.running.config import PROTOCOLS, RunConfig
 from experiments.running.directory import RunDirectory
 from experiments.running.policies import run_config
@@ -123,7 +122,7 @@ def _start(config: RunConfig, run_dir: Path) -> BaseProcess:
 
 
 def _run(config: RunConfig, run_dir: Path) -> None:
-    tqdm.set_lock(threading.RLock())  # its own one is a semaphore, which a killed process leaves behind
+    keep_progress_bars_apart()
     # Forks share their first random state, which would hide that a run depends on it.
     random.seed(), np.random.seed(), torch.seed()
     run(config, run_dir)

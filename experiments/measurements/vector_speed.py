@@ -28,6 +28,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from experiments.command_line import exit_on_error, make_parser
 from experiments.output import markdown_table
+from experiments.processes import end
 from fusion_env.action import ACTION_SIZE
 from fusion_env.captured import WARM_UPS
 from fusion_env.config import DistillConfig, preset
@@ -40,8 +41,6 @@ __all__ = ["WAYS", "main", "measure", "memory_mb"]
 
 WAYS = {"in turn": "all", "at a time": "one", "SubprocVecEnv": "one"}
 """The CPU threads of each student."""
-
-_START_S = 120
 
 
 def make_students(way: str, config: DistillConfig, count: int) -> VecEnv:
@@ -88,11 +87,14 @@ def _started(way: str, config: DistillConfig, count: int) -> Iterator[tuple[Base
         ours.send(False)
     finally:
         ours.close()
-        process.join(_START_S)
+        end([process])
 
 
-def _seconds(pipe: Connection) -> float:
+def _seconds(process: BaseProcess, pipe: Connection) -> float:
     pipe.send(True)
+    while not pipe.poll(1):  # processes below a killed one keep its end of the pipe open
+        if not process.is_alive():
+            raise RuntimeError(f"a process that is timed ended with status {process.exitcode}")
     return pipe.recv()
 
 
@@ -130,8 +132,8 @@ def measure(config: DistillConfig, count: int, steps: int, cores: int) -> list[d
     with _all_started(config, count, cores) as started:
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         for _ in range(steps):
-            for way, (_, pipe, _) in started.items():
-                seconds[way].append(_seconds(pipe))
+            for way, (process, pipe, _) in started.items():
+                seconds[way].append(_seconds(process, pipe))
         for way, (process, _, on_device) in started.items():
             assert process.pid is not None
             rows.append(
@@ -157,7 +159,7 @@ def _all_started(
             own = config.replace(threads=cores if threads == "all" else 1)
             process, pipe = stack.enter_context(_started(way, own, count))
             for _ in range(WARM_UPS + 2 if device.type == "cuda" else 1):  # the last but one captures
-                _seconds(pipe)
+                _seconds(process, pipe)
             started[way] = process, pipe, _device_mb(device) - before
         yield started
 

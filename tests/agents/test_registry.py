@@ -165,7 +165,7 @@ def test_without_its_package_tqc_says_what_to_install(monkeypatch):
 @pytest.mark.slow
 def test_importing_the_package_imports_no_optional_package():
     code = "import sys, agents; print('sb3_contrib' in sys.modules, 'fusion_env' in sys.modules)"  # in a fresh process
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert result.stdout.split() == ["False", "False"]
 
 

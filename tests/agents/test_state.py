@@ -72,7 +72,7 @@ def runs(tmp_path_factory) -> tuple[dict[str, dict], Path]:
         with pytest.raises(Stopped):
             make_agent(name, make_env(normalised)).learn(STEPS, callback=StopHalfway(folder / case))
     command = [sys.executable, "-m", "tests.agents.continuation", str(folder)]
-    subprocess.run(command, cwd=CHECKOUT, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    subprocess.run(command, cwd=CHECKOUT, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
     return whole, folder
 
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 _PATIENCE_S = 120
 
@@ -24,11 +26,16 @@ def start(script: str, arguments: list[str], **options: bool) -> "subprocess.Pop
 
 
 def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str] | None" = None) -> None:
-    """Wait for something that a process is to do before it ends."""
+    """Wait for something that a process is to do before it ends; if it does not, end it and fail with what it said."""
     deadline = time.monotonic() + _PATIENCE_S
     while not condition():
-        assert process is None or process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline
+        ended = process is not None and process.poll() is not None
+        if ended or time.monotonic() > deadline:
+            said = ""
+            if process is not None:
+                process.kill()
+                said, _ = process.communicate(timeout=60)
+            pytest.fail(f"{'ended' if ended else 'waited too long'} before it was so far. {said}")
         time.sleep(0.01)
 
 

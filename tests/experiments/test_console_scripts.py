@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.experiments.processes import wait_until
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 _CONFIG = configparser.ConfigParser()
@@ -95,12 +97,9 @@ def test_a_mistake_on_a_console_that_is_not_utf8(tmp_path: Path) -> None:
 def test_a_run_elsewhere_is_stopped_resumed_and_replayed(tmp_path: Path) -> None:
     more = ["--preset", "tiny", "--threads", "1", "--no-details", "--rounds", "2000"]
     run = start("fusion-env-run", *more, cwd=tmp_path)
-    seen = []
-    while not list(tmp_path.glob("runs/*/rounds.csv")):
-        seen.append(run.stdout.readline())
+    wait_until(lambda: any(tmp_path.glob("runs/*/rounds.csv")), run)
     run.send_signal(signal.SIGINT)
     status, output = finish(run)
-    output = "".join(seen) + output
     (folder,) = (tmp_path / "runs").iterdir()
     assert status == 130, output
     assert f"out        {folder}" in output

@@ -23,7 +23,8 @@ SETTINGS = {
 
 def run(setting: str, *command: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, **SETTINGS[setting], "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)}
-    done = subprocess.run([sys.executable, *command], env=environment, cwd=CHECKOUT, capture_output=True, check=False)
+    arguments = [sys.executable, *command]
+    done = subprocess.run(arguments, env=environment, cwd=CHECKOUT, capture_output=True, check=False, timeout=300)
     out, err = (stream.decode(setting) for stream in (done.stdout, done.stderr))
     assert "Traceback" not in err, err
     return subprocess.CompletedProcess(command, done.returncode, out, err)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import time
@@ -178,8 +179,12 @@ class Browser:
         self._number += 1
         message = {"id": self._number, "method": method, "params": params, **self._session}
         os.write(self._out, json.dumps(message).encode() + b"\0")
+        deadline = time.monotonic() + 60
         while True:
             while b"\0" not in self._buffer:
+                # A page that has crashed answers nothing.
+                readable, _, _ = select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))
+                assert readable, f"the browser does not answer {method}"
                 read = os.read(self._in, 1 << 16)
                 assert read, "the browser has ended"
                 self._buffer += read

@@ -58,6 +58,6 @@ def test_the_zoo_accepts_it(file: Path, tmp_path: Path) -> None:
     environment = ["--env", "fusion_env/FusionDistillTiny-v0", "--gym-packages", "fusion_env", "--device", "cpu"]
     options = ["--algo", file.stem, "--conf-file", str(file), "--eval-freq", "-1", "-n", "20", *environment]
     command = [sys.executable, "-m", "rl_zoo3.train", *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.glob(f"logs/{file.stem}/*/fusion_env-FusionDistillTiny-v0.zip"))

@@ -105,7 +105,7 @@ def test_killed_and_resumed_is_as_if_never_killed(finished, tiny, tmp_path: Path
     process = start("run_agent.py", tiny(cut.path, *more))
     wait_until(lambda: recorded(cut.path) >= 23, process)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
     assert len(cut.checkpoints()) == 2
     assert main(["--resume", str(cut.path)]) == 0
     whole = finished(tmp_path / "whole", *more)

@@ -22,6 +22,7 @@ from fusion_env.cache import load_or_compute
 from fusion_env.config import DistillConfig, preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.task import build_task
+from tests.processes import killed_after
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -60,7 +61,8 @@ def _start(script: str, path: Path, first_line: str) -> subprocess.Popen[str]:
         [sys.executable, "-c", script, str(path)], cwd=CHECKOUT, stdin=pipe, stdout=pipe, text=True
     )
     assert worker.stdout is not None
-    assert worker.stdout.readline() == f"{first_line}\n"
+    with killed_after(120, worker):
+        assert worker.stdout.readline() == f"{first_line}\n"
     return worker
 
 
@@ -113,14 +115,14 @@ def test_two_processes_that_build_one_task_compute_it_once(tmp_path: Path) -> No
 def test_a_killed_holder_is_in_nobodys_way(tmp_path: Path) -> None:
     worker = _start(_HOLD, tmp_path / "x.safetensors", "holding")
     path, compute, results = tmp_path / "x.safetensors", Counter(), []
-    waiting = threading.Thread(target=lambda: results.append(load_or_compute(path, compute)))
+    waiting = threading.Thread(target=lambda: results.append(load_or_compute(path, compute)), daemon=True)
     waiting.start()
     waiting.join(0.3)
     assert waiting.is_alive()
     assert compute.calls == 0
     (tmp_path / f".{path.name}.0123.part").write_bytes(b"half a file, of an earlier holder that was killed")
     worker.send_signal(signal.SIGKILL)
-    worker.communicate()
+    worker.communicate(timeout=60)
     waiting.join(20)
     assert _is_right(results[0])
     assert compute.calls == 1

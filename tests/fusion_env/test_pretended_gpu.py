@@ -105,7 +105,7 @@ def main() -> None:
 
 @pytest.mark.slow
 def test_what_is_captured_needs_no_host_and_converts_nothing() -> None:
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
 
 

@@ -155,7 +155,7 @@ assert states() == before, "fork and snapshot"
 @pytest.mark.slow
 def test_imports_vectors_forks_and_snapshots_leave_global_generators_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _IMPORTS_AND_VECTORS, str(tmp_path)]
-    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, result.stderr
 
 
@@ -172,6 +172,7 @@ def test_another_process_with_other_global_seeds_and_hashes_gives_the_same(
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == _trajectory(FusionDistillEnv(config=config))

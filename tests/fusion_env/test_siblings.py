@@ -14,7 +14,7 @@ def imported(statement: str, cwd: Path) -> str:
     """Run a statement in a folder that comes before the checkout; return what it writes to stderr."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(cwd), str(CHECKOUT)))}
     done = subprocess.run(
-        [sys.executable, "-c", statement], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", statement], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )
     return done.stderr
 

@@ -22,6 +22,7 @@ from fusion_env.errors import SnapshotError
 from fusion_env.run import Run
 from fusion_env.vector_env import FusionDistillVectorEnv, make_sb3_vec_env
 from fusion_env.workers import Workers, one_thread_each
+from tests.processes import status_of
 
 MakeVectorEnv = Callable[..., FusionDistillVectorEnv]
 IN_TURN, AT_ONCE = 1, 3
@@ -338,5 +339,5 @@ def test_a_forked_process_has_threads_of_its_own(make: MakeVectorEnv) -> None:
             status = 0
         finally:
             os._exit(status)
-    assert os.waitpid(child, 0)[1] == 0
+    assert status_of(child, 120) == 0
     np.testing.assert_equal(steps(env, actions[1:]), expected)

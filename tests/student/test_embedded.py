@@ -26,7 +26,8 @@ def test_it_has_the_published_size() -> None:
 @pytest.mark.slow
 def test_nothing_but_the_student_is_imported() -> None:
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=root, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", CODE]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
 
 

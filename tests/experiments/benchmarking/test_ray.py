@@ -15,6 +15,7 @@ from experiments.running.directory import RunDirectory
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError, FusionEnvError
 from tests.experiments.processes import wait_until
+from tests.processes import killed_after
 
 pytestmark = pytest.mark.slow
 ray = pytest.importorskip("ray")
@@ -33,10 +34,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory):
         [*start, "--block"], cwd=elsewhere, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     address = None
-    for line in head.stdout:
-        if "--address=" in line:
-            address = line.split("--address=")[1].strip().strip("'\"")
-            break
+    with killed_after(120, head):
+        for line in head.stdout:
+            if "--address=" in line:
+                address = line.split("--address=")[1].strip().strip("'\"")
+                break
     assert address is not None, "Ray did not start"
     yield address
     head.terminate()

@@ -1,8 +1,10 @@
 """The plain pipeline does what the package does, counts are those of known layers, and the tables have their rows."""
 
 import math
+import os
 import re
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -132,6 +134,18 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(
     assert "| demo: round, ms | at most 10 | 3 | yes |" in told
     assert performance.main(["--rows", "demo", "--sections", "rounds", "--minutes", "-1", "--threads", "1"]) == 0
     assert "Not begun within -1 minutes, so not measured: demo." in capsys.readouterr().out
+
+
+def die(axis: str, device: str, value: int) -> growth.Cost:
+    """Stand for a row for which there is not enough memory."""
+    os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_row_whose_process_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "_measure", die)
+    with pytest.raises(BrokenProcessPool):
+        growth.measure("mini-batch", "cpu", [2])
 
 
 @pytest.mark.slow

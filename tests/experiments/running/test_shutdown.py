@@ -25,17 +25,32 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs th
 
 @contextmanager
 def signalled(number: int, when: Callable[[], bool]) -> Iterator[list[float]]:
-    """Send a signal to this process as soon as `when` is true; yields a list that gets the time of it."""
+    """Send a signal to this process as soon as `when` is true in the block; yields a list that gets the time of it.
+
+    A signal that nobody waits for fails the test: by itself it would end the process, and all other tests with it.
+    """
     sent: list[float] = []
+    over = threading.Event()
 
     def watch() -> None:
         while not when():
-            time.sleep(0.005)
+            if over.wait(0.005):
+                return
         sent.append(time.monotonic())
         os.kill(os.getpid(), number)
 
-    threading.Thread(target=watch, daemon=True).start()
-    yield sent
+    def nobody_waits(number: int, frame: object) -> None:
+        pytest.fail(f"signal {number} came where nothing handles it")
+
+    before = signal.signal(number, nobody_waits)
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield sent
+    finally:
+        over.set()
+        watching.join()
+        signal.signal(number, before)
 
 
 @pytest.mark.parametrize("algo", ["reinforce", "ppo"])
@@ -102,11 +117,7 @@ def test_a_stop_after_learning_keeps_what_was_learnt(finished, tiny, tmp_path: P
 def test_a_stop_during_the_set_up_leaves_nothing(tiny, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     fresh, out = tmp_path / "cache", tmp_path / "out"
     with signalled(signal.SIGINT, lambda: any(fresh.rglob("*"))) as sent:
-        try:
-            status = main(tiny(out, "--cache-dir", str(fresh), "--stage0-rounds", "2000"))
-        except KeyboardInterrupt:
-            pytest.fail("Ctrl-C during the set-up is a traceback")
-    assert status == 130
+        assert main(tiny(out, "--cache-dir", str(fresh), "--stage0-rounds", "2000")) == 130
     assert time.monotonic() - sent[0] < LIMIT_S
     assert "nothing was written" in capsys.readouterr().out
     assert not out.exists()

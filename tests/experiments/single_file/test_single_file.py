@@ -168,11 +168,12 @@ def test_what_cannot_be_learnt_is_refused(module: ModuleType) -> None:
 @BOTH
 @pytest.mark.slow
 def test_asynchronous_environments(module: ModuleType) -> None:
-    def run(kind: type) -> list[dict]:
+    def run(kind: type, **how: str) -> list[dict]:
         episodes: list[dict] = []
-        envs = kind([Target] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+        envs = kind([Target] * 2, autoreset_mode=AutoresetMode.SAME_STEP, **how)
         module.train(envs, module.Settings(total_steps=40), episodes.append)
         envs.close()
         return episodes
 
-    assert run(AsyncVectorEnv) == run(SyncVectorEnv)
+    # Not forked from this process, in which earlier tests may have left threads that hold locks.
+    assert run(AsyncVectorEnv, context="spawn") == run(SyncVectorEnv)

@@ -36,7 +36,7 @@ def test_same_bytes_in_another_process() -> None:
         "import hashlib; from fusion_env.data.procedural import render_scene; s = render_scene(5, 64, 80);"
         "print(hashlib.sha256(s.ir.numpy().tobytes() + s.vis.numpy().tobytes()).hexdigest())"
     )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300).stdout
     scene = render_scene(5, 64, 80)
     assert other.strip() == hashlib.sha256(scene.ir.numpy().tobytes() + scene.vis.numpy().tobytes()).hexdigest()
 

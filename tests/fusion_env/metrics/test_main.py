@@ -129,5 +129,5 @@ def test_sizes_must_agree(files: list[str], capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.slow
 def test_runs_as_a_module(files: list[str]) -> None:
     command = [sys.executable, "-m", "fusion_env.metrics", *files, "--metrics", "ag", "--json"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert json.loads(result.stdout)["ag"] > 0

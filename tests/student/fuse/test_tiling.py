@@ -93,7 +93,8 @@ def test_tiles_take_little_memory() -> None:
     bytes_per_pixel = []
     for tile in (None, 512):
         code = MEMORY.format(tile=tile)
-        done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=300)
         bytes_per_pixel.append(float(done.stdout))
     assert bytes_per_pixel[1] < 150
     # Half of it; what the allocator keeps differs by a tenth from process to process.
