@@ -46,11 +46,7 @@ def stop_on_request() -> Iterator[StopRequest]:
     if hasattr(signal, "SIGALRM"):
         handlers[signal.SIGALRM] = _cut_off
     with _handled_by(handlers):
-        try:
-            yield request
-        finally:
-            if hasattr(signal, "alarm"):
-                signal.alarm(0)
+        yield request
 
 
 def _cut_off(number: int, frame: object) -> None:
@@ -80,11 +76,7 @@ def interrupt_at_once() -> Iterator[None]:
     if hasattr(signal, "SIGALRM"):
         handlers[signal.SIGALRM] = cut_off_again
     with _handled_by(handlers):
-        try:
-            yield
-        finally:
-            if hasattr(signal, "alarm"):
-                signal.alarm(0)
+        yield
 
 
 def _is_ending() -> bool:
@@ -101,5 +93,9 @@ def _handled_by(handlers: Mapping[signal.Signals, Callable[[int, object], None]]
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in _REQUESTS:
+            signal.signal(number, before[number])
+        # From here on nothing sets an alarm; one that comes after its handler is gone would end the process.
+        if hasattr(signal, "SIGALRM"):
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before[signal.SIGALRM])

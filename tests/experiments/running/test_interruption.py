@@ -4,10 +4,11 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 
 import pytest
 
-from experiments.running.interruption import Interrupted, interrupt_at_once
+from experiments.running.interruption import Interrupted, interrupt_at_once, stop_on_request
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "alarm"), reason="no alarm signals here")
 
@@ -53,3 +54,24 @@ def test_cleaning_up_is_not_cut_off() -> None:
         block()
     assert cleaned
     assert signal.alarm(0) == 0
+
+
+@pytest.mark.parametrize("block", [interrupt_at_once, stop_on_request])
+def test_a_signal_at_the_very_end_leaves_no_alarm(block: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is left would end the process two seconds later, when the handler of alarms is the system's again.
+    alarm, mine = signal.alarm, []
+
+    def alarm_then_signal(seconds: int) -> int:
+        left = alarm(seconds)
+        if seconds == 0 and not mine:
+            signal.raise_signal(signal.SIGTERM)
+        return left
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: mine.append(number))
+    try:
+        with block():
+            monkeypatch.setattr(signal, "alarm", alarm_then_signal)
+    finally:
+        left = alarm(0)
+        signal.signal(signal.SIGTERM, before)
+    assert (mine, left) == ([signal.SIGTERM], 0)
