@@ -158,6 +158,7 @@ def _row(path: Path, line: int, values: Mapping[str, str]) -> Submitted:
         _one_of("preset", known["preset"], PRESETS.names())
         if not isinstance(json.loads(known["settings"]), dict):
             raise ValueError(f"settings must be a mapping in JSON. Got {known['settings']}")
+        known |= _shortest(known)
         for name in ("policy", "command"):
             if not known[name].strip():
                 raise ValueError(f"{name} is empty")
@@ -169,6 +170,16 @@ def _row(path: Path, line: int, values: Mapping[str, str]) -> Submitted:
         if max(known[name] for name in ("seed", *UNIT)) >= TUNING_SEEDS_FROM:
             raise ValueError(f"seeds from {TUNING_SEEDS_FROM} on are for tuning: they are not reported")
     return Submitted(line, known)
+
+
+def _shortest(known: Mapping[str, Any]) -> dict[str, str]:
+    """Return preset and settings; the preset alone where one is just that, so that equal tasks share a table."""
+    try:
+        config = tasks.config(known["task"], known["preset"], **json.loads(known["settings"]))
+    except TypeError as error:
+        raise ValueError(f"settings must be those of the environment: {error}") from error
+    same = [name for name in PRESETS.names() if tasks.config(known["task"], name) == config]
+    return {"preset": same[0], "settings": "{}"} if same else {}
 
 
 def _check_beside(row: Submitted, control: Submitted | None) -> None:

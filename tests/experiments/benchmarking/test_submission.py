@@ -110,6 +110,8 @@ def changed(**changes: Any) -> Callable[[list[dict]], None]:
         (changed(protocol="offline"), "line 5: protocol must be one of"),
         (changed(settings="[]"), "line 5: settings must be a mapping"),
         (changed(settings="{"), "line 5: "),
+        (changed(settings='{"round": 3}'), "line 5: settings .*Did you mean 'rounds'"),
+        (changed(settings='{"preset": "bench"}'), "line 5: settings must be those of the environment: "),
         (changed(report_gap="nan"), "line 5: report_gap must be a finite number. Got 'nan'"),
         (changed(report_mae="good"), "line 5: report_mae must be a finite number"),
         (changed(learning_rounds="-1"), "line 5: learning_rounds must be a whole number"),
@@ -134,6 +136,15 @@ def test_rows_that_cannot_be_compared(tmp_path: Path, change: Callable, message:
     write_csv(tmp_path / RAW_FILE, rows)
     with pytest.raises(ConfigError, match=f"{re.escape(str(tmp_path / RAW_FILE))}, {message}"):
         read_submission(tmp_path)
+
+
+def test_equal_tasks_share_a_table_however_they_are_written(tmp_path: Path) -> None:
+    bench = preset("bench").to_dict()
+    size = {name: value for name, value in preset("small").to_dict().items() if value != bench[name]}
+    spelt = [{"preset": "bench", "settings": json.dumps(size)}, {"preset": "small", "settings": '{"obs_scale": 5.0}'}]
+    for changes in spelt:
+        submission = read_submission(write(tmp_path, [row("guidance-only", 0, **changes)]))
+        assert (submission.rows[0].values["preset"], submission.rows[0].settings) == ("small", {})
 
 
 def test_the_long_control_may_have_more_rounds_and_online_has_one_run(tmp_path: Path) -> None:
