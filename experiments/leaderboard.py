@@ -24,7 +24,7 @@ from experiments.output import write_text
 from fusion_env import tasks
 from fusion_env.errors import ConfigError
 
-__all__ = ["MARK", "PAGE", "main"]
+__all__ = ["MARK", "PAGE", "command", "main"]
 
 PAGE = Path("docs/results/leaderboard.md")
 MARK = "<!-- experiments/leaderboard.py writes what follows -->\n"
@@ -75,5 +75,10 @@ def _headroom(text: str) -> tuple[str, Path]:
     return task, Path(path)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command as a program."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

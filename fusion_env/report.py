@@ -16,7 +16,7 @@ from student.on_cpu import quickest
 __all__ = ["REPORT_METRICS", "Report", "ReportSplit", "model_input"]
 
 REPORT_METRICS = ("ag", "ei", "sd", "en", "vif", "ssim", "iqa")
-"""Reported beside E; all but VIF and IQA are in nobody's objective."""
+"""Reported beside E, whatever E is made of."""
 
 Report = dict[str, float]
 """``e`` (Eq. 6), ``mae`` and ``ssim_teacher`` (against the teacher's image), and `REPORT_METRICS`, each a mean."""
