@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarking.grid import CONTROL, LONG_CONTROL, TUNING_SEEDS_FROM, Cell
+from experiments.benchmarking.grid import CONTROL, LONG_CONTROL, NOT_TOLD, TUNING_SEEDS_FROM, Cell
 from experiments.benchmarking.series import Rounds
 from experiments.benchmarking.table import RAW_FILE, TASK, UNIT
 from fusion_env import tasks
@@ -156,8 +156,7 @@ def _row(path: Path, line: int, values: Mapping[str, str]) -> Submitted:
         _one_of("protocol", known["protocol"], ("online", "across"))
         _one_of("task", known["task"], tasks.names())
         _one_of("preset", known["preset"], PRESETS.names())
-        if not isinstance(json.loads(known["settings"]), dict):
-            raise ValueError(f"settings must be a mapping in JSON. Got {known['settings']}")
+        _check_settings(known)
         for name in ("policy", "command"):
             if not known[name].strip():
                 raise ValueError(f"{name} is empty")
@@ -169,6 +168,16 @@ def _row(path: Path, line: int, values: Mapping[str, str]) -> Submitted:
         if max(known[name] for name in ("seed", *UNIT)) >= TUNING_SEEDS_FROM:
             raise ValueError(f"seeds from {TUNING_SEEDS_FROM} on are for tuning: they are not reported")
     return Submitted(line, known)
+
+
+def _check_settings(known: Mapping[str, str]) -> None:
+    settings = json.loads(known["settings"])
+    if not isinstance(settings, dict):
+        raise ValueError(f"settings must be a mapping in JSON. Got {known['settings']}")
+    for name in settings:
+        if name in NOT_TOLD:  # whoever replays the row has places and processors of their own
+            raise ValueError(f"settings must not name what belongs to a machine: {name}")
+    tasks.config(known["task"], known["preset"], **settings)
 
 
 def _check_beside(row: Submitted, control: Submitted | None) -> None:
