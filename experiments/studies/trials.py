@@ -19,12 +19,11 @@ from experiments.output import write_csv
 from experiments.processes import Workers
 from experiments.studies.split_scores import SplitScores
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE
-from fusion_env.cache import content_key
-from fusion_env.config import MACHINE_ONLY, DistillConfig
+from fusion_env.config import DistillConfig
 from fusion_env.data import Progress, no_progress
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
-from fusion_env.task import DistillationTask, build_task, content_fingerprints
+from fusion_env.task import DistillationTask, build_task, content_fingerprints, task_identity
 from student.weights import build_student
 
 __all__ = [
@@ -313,8 +312,7 @@ def _varied(config: DistillConfig, stratum: Stratum) -> DistillConfig:
 def task_key(config: DistillConfig, stratum: Stratum) -> str:
     """Return what tells a task at some seeds from all others: its settings, data and networks."""
     varied = _varied(config, stratum)
-    settings = {name: value for name, value in varied.to_dict().items() if name not in MACHINE_ONLY}
-    return content_key({"settings": settings, "fingerprints": content_fingerprints(varied)})[:12]
+    return task_identity(varied, content_fingerprints(varied))
 
 
 @functools.lru_cache(maxsize=2)
