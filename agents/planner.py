@@ -38,8 +38,8 @@ class Planner(Unlearned):
     nothing changes without a reason. The draws around it are normal with a standard deviation of
     ``width / sqrt(number of the plan in its episode)``.
 
-    The copies are of the innermost environment: wrappers see nothing of them, and must not change actions. The
-    environment itself, its random streams included, stays as it is.
+    The copies are of the innermost environment: wrappers see nothing of them, and must not change actions; a time limit
+    among them does not end a copy. The environment itself, its random streams included, stays as it is.
 
     `learn` acts; `plan` does so outside of it. `predict` knows no environment that it could copy, and returns the
     action of the last plan.
@@ -135,13 +135,18 @@ class Planner(Unlearned):
             Actions [E, ...], and the state for the next call.
 
         Raises:
-            ValueError: A copy has other actions than the environment, or pays what is not finite.
+            ValueError: A copy has other actions than the environment, or pays what is not finite; or `state` or
+                `episode_start` belong to another number of environments.
         """
         if state is None:
             state = np.zeros(env.num_envs, np.int64), np.repeat(self._start[None], env.num_envs, axis=0)
         steps, held = state[0].copy(), state[1].copy()
+        if len(steps) != env.num_envs:
+            raise ValueError(f"the state must be that of {env.num_envs} environment(s). Got one of {len(steps)}.")
         if episode_start is not None:
             begins = np.asarray(episode_start, bool)
+            if begins.shape != steps.shape:
+                raise ValueError(f"episode_start must be that of {env.num_envs} environment(s). Got {begins.size}.")
             steps[begins], held[begins] = 0, self._start
         for index in np.flatnonzero(steps % self.execute == 0).tolist():
             held[index] = self._best(env, index, held[index], int(steps[index]) // self.execute)
@@ -149,7 +154,7 @@ class Planner(Unlearned):
 
     def _best(self, env: VecEnv, index: int, held: NDArray[np.floating], plans: int) -> NDArray[np.floating]:
         """Return the best candidate of an environment that has made so many plans in its episode."""
-        other = int(torch.randint(2**31, (), generator=self._stream.generator))
+        other = int(torch.randint(2**31, (), generator=self._stream.generator, device="cpu"))
         seed = () if self.foresight else (other,)
         tried = self._draw(held, self.width / math.sqrt(plans + 1))
         return tried[int(np.argmax([self._try(env, index, action, seed) for action in tried]))]

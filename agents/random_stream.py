@@ -17,7 +17,8 @@ WEIGHTS, PREDICTION, EXPLORATION = range(3)
 class RandomStream:
     """A private random-number stream that pickles together with its position.
 
-    The numbers are always drawn on the CPU, so that a seed means the same actions on every device.
+    The numbers are always drawn on the CPU, so that a seed means the same actions on every device;
+    PyTorch's default dtype and device make no difference.
 
     Args:
         seed: An integer of 0 or more; None takes fresh entropy.
@@ -30,11 +31,12 @@ class RandomStream:
 
     def normal(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Draw standard normal numbers of the given shape and move them to `device`."""
-        return torch.randn(tuple(shape), generator=self.generator).to(device)
+        return torch.randn(tuple(shape), generator=self.generator, dtype=torch.float32, device="cpu").to(device)
 
     def uniform(self, space: spaces.Box, count: int) -> np.ndarray:
         """Draw `count` points [count, ...] of a bounded box."""
-        share = torch.rand((count, *space.shape), generator=self.generator, dtype=torch.float64).numpy()
+        shape = (count, *space.shape)
+        share = torch.rand(shape, generator=self.generator, dtype=torch.float64, device="cpu").numpy()
         return (space.low + share * (space.high.astype(np.float64) - space.low)).astype(space.dtype)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class Wrapped(Unlearned):
         """Ask the policy; see :class:`Policy`.
 
         Raises:
-            TypeError: It does not return a pair.
+            TypeError: It does not return a pair, or its actions are no real numbers.
             ValueError: Its actions have another shape than one for each observation.
         """
         answer = self.policy.predict(observation, state=state, episode_start=episode_start, deterministic=deterministic)
@@ -133,7 +133,12 @@ class Wrapped(Unlearned):
                 f"predict of {type(self.policy).__name__} must return actions of shape {expected} for observations of "
                 f"shape {np.shape(observation)}. Got {np.shape(answer[0])}."
             )
-        return answer
+        actions = np.asarray(answer[0])
+        if actions.dtype.kind not in "biuf":
+            raise TypeError(
+                f"predict of {type(self.policy).__name__} must return actions of real numbers. Got {actions.dtype}."
+            )
+        return actions, answer[1]
 
     def _act(self, obs: np.ndarray) -> tuple[np.ndarray, None]:
         actions, self._policy_state = self.predict(obs, self._policy_state, self._last_episode_starts)

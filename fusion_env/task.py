@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fusion_env import metrics, teachers
 from fusion_env.action import even_degradation
-from fusion_env.cache import arithmetic, cache_folder, load_or_compute
+from fusion_env.cache import arithmetic, cache_folder, content_key, load_or_compute
 from fusion_env.captured import captures, describe_capture
-from fusion_env.config import INDICATORS, SMALLEST_SCORED, DistillConfig, ScoringSettings, TeacherSettings
+from fusion_env.config import INDICATORS, MACHINE_ONLY, SMALLEST_SCORED, DistillConfig, ScoringSettings, TeacherSettings
 from fusion_env.crop_bank import CropBank, CropPlan, build_bank, plan_crops
 from fusion_env.data import (
     PairSource,
@@ -58,6 +58,7 @@ __all__ = [
     "given_in_python",
     "open_pairs",
     "resolve_device",
+    "task_identity",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -442,6 +443,17 @@ def content_fingerprints(config: DistillConfig) -> Fingerprints:
     with torch.random.fork_rng(devices=[]):
         teacher = teachers.load(config.teacher, config.teacher_weights)
     return {"data": open_pairs(config).fingerprint(), "teacher": teacher.fingerprint()}
+
+
+def task_identity(config: DistillConfig, fingerprints: Fingerprints) -> str:
+    """Return what tells a task from all others: its settings but for those of the machine, its data and networks.
+
+    Args:
+        config: The configuration.
+        fingerprints: What `content_fingerprints` returns for it.
+    """
+    settings = {name: value for name, value in config.to_dict().items() if name not in MACHINE_ONLY}
+    return content_key({"settings": settings, "fingerprints": fingerprints})[:12]
 
 
 def _load_networks(

@@ -5,7 +5,7 @@ these are, and then works wherever a task is named.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -41,11 +41,15 @@ class Task:
     name: str
     summary: str
     why: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(hash=False)
 
     def __post_init__(self) -> None:
         checked = DistillConfig().replace(**self.settings)
         object.__setattr__(self, "settings", MappingProxyType({name: getattr(checked, name) for name in self.settings}))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by what makes the task again: a read-only mapping can be neither."""
+        return type(self), (self.name, self.summary, self.why, dict(self.settings))
 
 
 TASKS: Registry[Task] = Registry("task", "a fusion_env.tasks.Task", lambda member: isinstance(member, Task))

@@ -15,7 +15,16 @@ from fusion_env import tasks, teachers
 from fusion_env.config import MACHINE_ONLY, DistillConfig
 from fusion_env.errors import ConfigError, unknown_name
 
-__all__ = ["CONTROL", "LONG_CONTROL", "TUNING_SEEDS_FROM", "Cell", "Grid", "parse_seeds", "settings_by_policy"]
+__all__ = [
+    "CONTROL",
+    "LONG_CONTROL",
+    "NOT_TOLD",
+    "TUNING_SEEDS_FROM",
+    "Cell",
+    "Grid",
+    "parse_seeds",
+    "settings_by_policy",
+]
 
 TUNING_SEEDS_FROM = 1000
 """Seeds from here on are for choosing settings, those below for reporting: of runs, starts and draws of the data."""
@@ -24,6 +33,10 @@ CONTROL = "guidance-only"
 """The policy that the others are compared with, run by run."""
 LONG_CONTROL = "guidance-only-long"
 """The control under `across` in one run of as many rounds as a learner has for learning and one student."""
+
+
+NOT_TOLD = (*MACHINE_ONLY, "data_root")
+"""Settings that belong to the machine: no row names them."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +145,7 @@ class Grid:
     @property
     def told_settings(self) -> str:
         """What differs from task and preset, but for what belongs to the machine, as JSON."""
-        told = {name: value for name, value in self.settings.items() if name not in (*MACHINE_ONLY, "data_root")}
+        told = {name: value for name, value in self.settings.items() if name not in NOT_TOLD}
         return json.dumps(told, sort_keys=True)
 
     def cells(self, out: Path) -> list[Cell]:

@@ -1,8 +1,9 @@
 """The leaderboard: what each submitted policy gains over guidance only, as a share of what is known to be gainable."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,14 +22,19 @@ from experiments.benchmarking.uncertainty import (
     paired_difference,
 )
 from experiments.output import markdown_table
-from fusion_env import tasks
+from fusion_env import tasks, teachers
+from fusion_env.config import DistillConfig
 from fusion_env.errors import ConfigError
+from fusion_env.task import task_identity
 
 __all__ = ["Entry", "Headroom", "boards", "entries", "leaderboard_tables", "read_headroom"]
 
 _SCORE = "report_gap"
 _HEADROOM_CONTROL = "guidance only"
 """The control's kind in the study of the headroom."""
+
+_AGENTS_OWN = ("observation", "reward")
+"""Settings that change what an agent sees and is paid, and nothing that its actions lead to."""
 
 Units = dict[tuple[Any, ...], float]
 
@@ -41,11 +47,13 @@ class Headroom:
         kind: What gained it: the best by the reward split.
         gains: Its gain over guidance only on the report split, by start.
         rounds: Of each run.
+        keys: What tells its task from others, by start; see `fusion_env.task.task_identity`.
     """
 
     kind: str
     gains: Units
     rounds: int
+    keys: Mapping[tuple[Any, ...], str] = field(default_factory=dict)
 
 
 def read_headroom(path: Path) -> Headroom:
@@ -56,9 +64,9 @@ def read_headroom(path: Path) -> Headroom:
     Raises:
         ConfigError: The file is no such study, or not finished.
     """
-    columns = ["kind", "name", "seed", *UNIT, "rounds", "best_reward_gap", "best_report_gap"]
+    columns = ["task", "kind", "name", "seed", *UNIT, "rounds", "best_reward_gap", "best_report_gap"]
     try:
-        frame = pd.read_csv(path, usecols=columns)
+        frame = pd.read_csv(path, usecols=columns, dtype={"task": str})
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is no runs.csv of studies/headroom.py: {error}") from error
     judged = frame[frame["seed"] < TUNING_SEEDS_FROM]
@@ -74,7 +82,10 @@ def read_headroom(path: Path) -> Headroom:
         )
     gains = found["best_report_gap"] - control["best_report_gap"]
     return Headroom(
-        best, {tuple(map(int, unit)): float(gain) for unit, gain in gains.items()}, int(found["rounds"].max())
+        best,
+        {tuple(map(int, unit)): float(gain) for unit, gain in gains.items()},
+        int(found["rounds"].max()),
+        {tuple(map(int, unit)): str(key) for unit, key in found["task"].items()},
     )
 
 
@@ -144,16 +155,54 @@ def leaderboard_tables(submissions: Sequence[Submission], headrooms: Mapping[str
         command: How this was called.
 
     Raises:
-        ConfigError: The headroom of a task is of runs of another length.
+        ConfigError: The headroom of a task is of runs of another length; or there are rows of the task, all with other
+            settings, data or networks.
     """
-    parts = []
+    parts: list[str] = []
+    used: set[str] = set()
+    unused: set[str] = set()
     for key, board in boards(submissions).items():
         named = dict(zip(BOARD, key, strict=True))
         own = tasks.config(named["task"], named["preset"])
         is_own = (named["teacher"], named["data"]) == (own.teacher, Path(own.data).name)
         headroom = headrooms.get(named["task"]) if is_own else None
+        if headroom is not None:
+            fits = _fits(headroom, own, json.loads(named["settings"]), board)
+            (used if fits else unused).add(named["task"])
+            headroom = headroom if fits else None
         parts += [_title(named), _headroom_sentence(board, headroom, named["task"]), _table(entries(board, headroom))]
+    for task in sorted(unused - used):
+        raise ConfigError(
+            f"the headroom of {task} is of other settings, data or networks than the rows: leave it out, or measure it "
+            "as they were made"
+        )
     return "\n\n".join([*(parts or ["There is no row yet."]), f"    {command}\n"])
+
+
+def _fits(
+    headroom: Headroom, own: DistillConfig, settings: Mapping[str, Any], board: Mapping[str, Sequence[Submitted]]
+) -> bool:
+    """Tell whether a headroom is of a board's size, settings, data and networks, as far as the rows know these.
+
+    Args:
+        headroom: What may be gainable there.
+        own: The board's task at its size.
+        settings: What differs from it.
+        board: The rows.
+    """
+    if own.data != "procedural" or teachers.missing(own.teacher, None) is not None:
+        return True  # files lie elsewhere on every machine, and the keys know their places
+    config = own.replace(**{name: value for name, value in settings.items() if name not in _AGENTS_OWN})
+    content = {
+        row.values["data_seed"]: {name: row.values[f"{name}_fingerprint"] for name in ("data", "teacher")}
+        for rows in board.values()
+        for row in rows
+    }
+    return all(
+        key == task_identity(config.replace(stage0_seed=stage0_seed, data_seed=data_seed), content[data_seed])
+        for (stage0_seed, data_seed), key in headroom.keys.items()
+        if data_seed in content
+    )
 
 
 def _title(named: Mapping[str, str]) -> str:
@@ -165,7 +214,8 @@ def _title(named: Mapping[str, str]) -> str:
 def _headroom_sentence(board: Mapping[str, Sequence[Submitted]], headroom: Headroom | None, task: str) -> str:
     if headroom is None:
         return (
-            f"The headroom of `{task}` has not been measured with this teacher and data: there is no normalised score."
+            f"The headroom of `{task}` has not been measured with this teacher, data and size: there is no normalised "
+            "score."
         )
     controls = {row.values["rounds"] for rows in board.values() for row in rows if row.values["policy"] == CONTROL}
     if controls != {headroom.rounds}:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarking.grid import CONTROL, LONG_CONTROL, TUNING_SEEDS_FROM, Cell
+from experiments.benchmarking.grid import CONTROL, LONG_CONTROL, NOT_TOLD, TUNING_SEEDS_FROM, Cell
 from experiments.benchmarking.series import Rounds
 from experiments.benchmarking.table import RAW_FILE, TASK, UNIT
 from fusion_env import tasks
@@ -156,8 +156,6 @@ def _row(path: Path, line: int, values: Mapping[str, str]) -> Submitted:
         _one_of("protocol", known["protocol"], ("online", "across"))
         _one_of("task", known["task"], tasks.names())
         _one_of("preset", known["preset"], PRESETS.names())
-        if not isinstance(json.loads(known["settings"]), dict):
-            raise ValueError(f"settings must be a mapping in JSON. Got {known['settings']}")
         known |= _shortest(known)
         for name in ("policy", "command"):
             if not known[name].strip():
@@ -172,10 +170,19 @@ def _row(path: Path, line: int, values: Mapping[str, str]) -> Submitted:
     return Submitted(line, known)
 
 
-def _shortest(known: Mapping[str, Any]) -> dict[str, str]:
-    """Return preset and settings; the preset alone where one is just that, so that equal tasks share a table."""
+def _shortest(known: Mapping[str, str]) -> dict[str, str]:
+    """Check the settings, and return what takes their place and their preset's: a preset that is just that.
+
+    So equal tasks share a table, however they are written.
+    """
+    settings = json.loads(known["settings"])
+    if not isinstance(settings, dict):
+        raise ValueError(f"settings must be a mapping in JSON. Got {known['settings']}")
+    for name in settings:
+        if name in NOT_TOLD:  # whoever replays the row has places and processors of their own
+            raise ValueError(f"settings must not name what belongs to a machine: {name}")
     try:
-        config = tasks.config(known["task"], known["preset"], **json.loads(known["settings"]))
+        config = tasks.config(known["task"], known["preset"], **settings)
     except TypeError as error:
         raise ValueError(f"settings must be those of the environment: {error}") from error
     same = [name for name in PRESETS.names() if tasks.config(known["task"], name) == config]

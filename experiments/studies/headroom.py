@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import agents
 from experiments.command_line import (
     add_preset,
     add_settings,
@@ -42,7 +41,7 @@ from experiments.command_line import (
 from experiments.output import write_text
 from experiments.studies.headroom_page import draw, page
 from experiments.studies.reward_validity import actions
-from experiments.studies.schedule_search import SEARCHES, search
+from experiments.studies.schedule_search import SEARCHES, check_search, search
 from experiments.studies.trials import (
     CHOSEN_BY,
     CONSTANT,
@@ -54,6 +53,7 @@ from experiments.studies.trials import (
     Stratum,
     Trial,
     Trials,
+    check_planner,
     row_stratum,
 )
 from fusion_env import tasks
@@ -85,7 +85,7 @@ class Budget:
             attained without knowing the future.
 
     Raises:
-        ConfigError: A number is out of range.
+        ConfigError: A number is out of range, or the planner refuses its settings.
     """
 
     constants: int = 16
@@ -104,10 +104,7 @@ class Budget:
                 raise ConfigError(f"{name} must be at least {low}. Got {getattr(self, name)}")
         if self.strata > FIRST_CHOICE_SEED:
             raise ConfigError(f"seeds from {FIRST_CHOICE_SEED} on are for choosing. Got {self.strata} strata")
-        try:
-            agents.check_settings("planner", self.planner)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"settings of the planner: {error}") from error
+        check_planner({"lookahead": None, "execute": 1, **self.planner})
 
     @property
     def choice_strata(self) -> list[Stratum]:
@@ -121,7 +118,18 @@ class Budget:
 
 
 def named_constants(logit_scale: float) -> dict[str, tuple[float, ...]]:
-    """Return constant actions by name: corners, even mixtures, and each degradation alone, light and strong."""
+    """Return constant actions by name: corners, even mixtures, and each degradation alone, light and strong.
+
+    Raises:
+        ConfigError: They have guidance weights that do not exist at this scale.
+    """
+    try:
+        return _named_constants(logit_scale)
+    except ValueError as error:
+        raise ConfigError(f"the constants with names: {error}") from error
+
+
+def _named_constants(logit_scale: float) -> dict[str, tuple[float, ...]]:
     found = {"most guidance": np.array(MOST_GUIDANCE)}
     for weight, share in itertools.product(_WEIGHTS, (0.25, 0.5)):
         found[f"all {share:g}, {weight:g}"] = even_action(share, guidance=weight, logit_scale=logit_scale)
@@ -146,7 +154,8 @@ def headroom(trials: Trials, budget: Budget) -> dict[str, list[Row]]:
         The rows that count, by kind: one for each of `Budget.judged_strata`, in this order.
 
     Raises:
-        ConfigError: The directory of the trials holds others of the same names, or the task pays something else.
+        ConfigError: The directory of the trials holds others of the same names, the task pays something else, or the
+            planner refuses its settings.
         MissingRequirementsError: The search needs a package that is not there.
     """
     first, config = budget.choice_strata[0], trials.config
@@ -154,14 +163,16 @@ def headroom(trials: Trials, budget: Budget) -> dict[str, list[Row]]:
         raise ConfigError(
             f"the planner is to look for the best gap, which it is paid: set reward=gap. Got {config.reward}"
         )
+    execute = math.ceil(config.rounds / _PLANS)
+    planner = {"lookahead": None, "objective": "best", "execute": execute, "foresight": False, **budget.planner}
+    check_planner(planner)  # now, not when all has been chosen
+    check_search(budget.search)
     constants = named_constants(config.logit_scale)
     if budget.constants:
         constants |= {f"even {number}": _numbers(action) for number, action in enumerate(actions(budget.constants, 0))}
     screened = [Trial(CONSTANT, name, action, action, first) for name, action in constants.items()]
     constant = _best_of(trials, screened, budget, "constants")
     schedule = _best_of(trials, _searched(trials, constant, budget), budget, "schedules")
-    execute = math.ceil(config.rounds / _PLANS)
-    planner = {"lookahead": None, "objective": "best", "execute": execute, "foresight": False, **budget.planner}
     named = ", ".join(f"{name}={value}" for name, value in planner.items())
     begin = constant.start
     judged = [

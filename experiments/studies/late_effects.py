@@ -15,6 +15,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from experiments.command_line import (
     add_preset,
     add_settings,
@@ -28,7 +30,16 @@ from experiments.output import write_csv, write_text
 from experiments.processes import Workers
 from experiments.studies.headroom import FIRST_CHOICE_SEED, named_constants
 from experiments.studies.late_effects_page import Held, draw, page
-from experiments.studies.trials import Row, Stratum, Vector, read_own_rows, row_stratum, task_at, task_key
+from experiments.studies.trials import (
+    Row,
+    Stratum,
+    Vector,
+    make_folder,
+    read_own_rows,
+    row_stratum,
+    task_at,
+    task_key,
+)
 from fusion_env import tasks
 from fusion_env.action import ACTION_NAMES, decode_action
 from fusion_env.config import DistillConfig
@@ -40,6 +51,11 @@ __all__ = ["held_constants", "late_effects", "main"]
 
 # No divisor of the number of constants: the first few already differ in weight, degradation and strength.
 _STRIDE = 11
+
+_COLUMNS = (
+    *("task", "name", "seed", "stage0_seed", "data_seed", "round", "reward_gap", *ACTION_NAMES),
+    *("guidance_weight", "diverged", "best_report_gap", "last_report_gap"),
+)
 
 Job = tuple[DistillConfig, str, Vector, Stratum]
 
@@ -83,7 +99,8 @@ def late_effects(
         `reward_gap`, and of the whole run the gaps on the report split and whether it diverged.
 
     Raises:
-        ConfigError: A number is out of range, or the directory has rows of other settings, data or networks.
+        ConfigError: A number is out of range; or the directory has damaged rows, or those of other settings, data or
+            networks, or cannot be made or written to.
     """
     if draws < 2:
         raise ConfigError(f"draws must be at least 2. Got {draws}")
@@ -92,9 +109,14 @@ def late_effects(
     held = held_constants(actions, config.logit_scale)
     jobs = [(config, name, action, stratum) for stratum in strata for name, action in held.items()]
     runs: dict[tuple[str, Stratum], list[Row]] = {}
-    for row in read_own_rows(path, config, ("name", "round", "reward_gap")):
+    make_folder(out)
+    for row in read_own_rows(path, config, _COLUMNS):
         runs.setdefault((row["name"], row_stratum(row)), []).append(row)
-    missing = [job for job in jobs if len(runs.get(job[1:4:2], [])) < config.rounds]
+        action = held.get(row["name"], ())
+        if action and not np.allclose([row[name] for name in ACTION_NAMES], action, atol=1e-6):
+            raise ConfigError(f"{path} holds {row['name']!r} with other actions: choose another --out")
+    numbers = list(range(1, config.rounds + 1))
+    missing = [job for job in jobs if [row["round"] for row in runs.get(job[1:4:2], [])] != numbers]
     with Workers(workers) as pool:
         for _, rows in zip(progress(missing, "runs"), pool.results(_run, missing), strict=True):
             runs[rows[0]["name"], row_stratum(rows[0])] = rows

@@ -1,13 +1,14 @@
 """Search for a point in a box [-1, 1] that scores high: by CMA-ES, or at random."""
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion_env.errors import MissingRequirementsError
 
-__all__ = ["SEARCHES", "Evaluate", "search"]
+__all__ = ["SEARCHES", "Evaluate", "check_search", "search"]
 
 SEARCHES = ("cma", "random")
 """``"cma"`` moves a normal distribution towards what scored high; ``"random"`` draws uniformly."""
@@ -16,6 +17,27 @@ Evaluate = Callable[[Sequence[NDArray[np.float64]]], Sequence[float]]
 """Scores some points, higher for better."""
 
 _WIDTH = 0.3
+
+
+def check_search(kind: str) -> None:
+    """Find out whether a search can be had, before what comes ahead of it.
+
+    Raises:
+        MissingRequirementsError: CMA-ES needs the package `cma`.
+    """
+    if kind == "cma":
+        _import_cma()
+
+
+def _import_cma() -> ModuleType:
+    try:
+        import cma
+    except ImportError as error:
+        raise MissingRequirementsError(
+            "the search 'cma' needs the package cma; in the folder of fusion-env: pip install -e '.[search]'. Or "
+            "choose the search 'random'"
+        ) from error
+    return cma
 
 
 def search(
@@ -39,17 +61,10 @@ def search(
         for first in range(0, budget, population):
             evaluate(list(rng.uniform(-1, 1, (min(population, budget - first), len(start)))))
         return
-    try:
-        import cma
-    except ImportError as error:
-        raise MissingRequirementsError(
-            "the search 'cma' needs the package cma; in the folder of fusion-env: pip install -e '.[search]'. Or "
-            "choose the search 'random'"
-        ) from error
     options = {"bounds": [-1, 1], "popsize": population, "verbose": -9}
     # Not from NumPy's global generator, which `seed` would set.
     options |= {"seed": np.nan, "randn": lambda *shape: rng.standard_normal(shape)}
-    strategy = cma.CMAEvolutionStrategy(list(start), _WIDTH, options)
+    strategy = _import_cma().CMAEvolutionStrategy(list(start), _WIDTH, options)
     for first in range(0, budget, population):
         points = strategy.ask()
         scores = evaluate(points[: budget - first])

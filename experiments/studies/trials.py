@@ -1,8 +1,10 @@
 """Runs of constant actions, schedules and the planner, one row of numbers each; those that are done are read."""
 
 import csv
+import errno
 import functools
 import itertools
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 import agents
 from experiments.output import write_csv
 from experiments.processes import Workers
 from experiments.studies.split_scores import SplitScores
 from fusion_env.action import ACTION_NAMES, ACTION_SIZE
-from fusion_env.cache import content_key
-from fusion_env.config import MACHINE_ONLY, DistillConfig
+from fusion_env.config import DistillConfig
 from fusion_env.data import Progress, no_progress
 from fusion_env.env import FusionDistillEnv
 from fusion_env.errors import ConfigError
-from fusion_env.task import DistillationTask, build_task, content_fingerprints
+from fusion_env.task import DistillationTask, build_task, content_fingerprints, task_identity
 from student.weights import build_student
 
 __all__ = [
@@ -38,7 +40,9 @@ __all__ = [
     "Stratum",
     "Trial",
     "Trials",
+    "check_planner",
     "ends",
+    "make_folder",
     "read_own_rows",
     "row_stratum",
     "task_at",
@@ -58,6 +62,8 @@ MOST_GUIDANCE = (1.0, *[-1.0] * (ACTION_SIZE - 1))
 """The action of the largest guidance weight that there is, without degradation."""
 
 _TEXTS = ("task", "kind", "name")
+_STRATUM = ("seed", "stage0_seed", "data_seed")
+_ACTION_COLUMNS = ("kind", "name", *_STRATUM, "round", *ACTION_NAMES)
 
 Row = dict[str, Any]
 Vector = tuple[float, ...]
@@ -121,14 +127,24 @@ class Trials:
         actions: All rows of ``planner.csv``.
 
     Raises:
-        ConfigError: The directory holds rows of other settings, data or networks.
+        ConfigError: The directory holds damaged rows, or those of other settings, data or networks; or it cannot be
+            made or written to.
     """
 
     def __init__(self, config: DistillConfig, out: Path, workers: int = 1, progress: Progress = no_progress) -> None:
         self.config, self._progress, self._workers = config, progress, Workers(workers)
+        make_folder(out)
         self._path, self._actions_path = out / "runs.csv", out / "planner.csv"
-        self.rows, self.actions = read_own_rows(self._path, config, ("kind", "name")), _read(self._actions_path)
-        self._known = {(row["kind"], row["name"], row_stratum(row)): row for row in self.rows}
+        self.rows = read_own_rows(self._path, config, _columns(config))
+        self.actions = _read(self._actions_path, _ACTION_COLUMNS)
+        self._known: dict[tuple[str, str, Stratum], Row] = {}
+        for row in self.rows:
+            key, named = _key(row), f"a {row['kind']} {row['name']!r} with seed {row['seed']}"
+            if key in self._known:
+                raise ConfigError(f"{self._path} holds {named} twice: choose another --out")
+            if row["kind"] == PLANNER and len(self.planned(row)) != row["rounds"]:
+                raise ConfigError(f"{self._actions_path} lacks actions of {named}: choose another --out")
+            self._known[key] = row
 
     def run(self, trials: Sequence[Trial], title: str) -> list[Row]:
         """Return the rows of some trials, in their order; each is on disk as soon as it is there.
@@ -140,7 +156,7 @@ class Trials:
         done = self._workers.results(_run, [(self.config, trial) for trial in missing])
         for _, (key, row, taken) in zip(self._progress(missing, title), done, strict=True):
             if taken:  # first: a row says that all is there
-                self.actions = [old for old in self.actions if (old["kind"], old["name"], row_stratum(old)) != key]
+                self.actions = [old for old in self.actions if _key(old) != key]
                 self.actions += taken
                 write_csv(self._actions_path, self.actions)
             self.rows.append(row)
@@ -163,13 +179,52 @@ class Trials:
 
     def planned(self, row: Row) -> list[Row]:
         """Return the planner's actions, one row for each round, that belong to one of its rows."""
-        keys = ("kind", "name", "seed", "stage0_seed", "data_seed")
-        return [action for action in self.actions if all(action[key] == row[key] for key in keys)]
+        return [action for action in self.actions if _key(action) == _key(row)]
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder of a study's results, if need be, before any work.
+
+    Raises:
+        ConfigError: It cannot be made or written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be a folder for results ({error.strerror}): choose another --out") from error
+
+
+def check_planner(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of a trial's planner that it would refuse.
+
+    Raises:
+        ConfigError: A name is unknown, a value is out of range, or it is what the trial itself sets.
+    """
+    try:
+        agents.check_settings("planner", settings)
+        for name in ("seed", "start"):
+            if name in settings:
+                raise ValueError(f"{name} is the study's: leave it out")
+        planner = agents.Planner(_init_setup_model=False, **_planner_settings(settings, MOST_GUIDANCE))
+        planner.action_space = planner.observation_space = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
+        planner._setup_model()
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"settings of the planner: {error}") from error
+
+
+def _planner_settings(settings: Mapping[str, Any], start: Vector) -> dict[str, Any]:
+    return {**agents.hyperparams("planner"), "start": list(start), "anchors": [list(MOST_GUIDANCE)], **settings}
+
+
+def _key(row: Row) -> tuple[str, str, Stratum]:
+    return row["kind"], row["name"], row_stratum(row)
 
 
 def row_stratum(row: Row) -> Stratum:
     """Return the seeds of a row."""
-    return Stratum(row["seed"], row["stage0_seed"], row["data_seed"])
+    return Stratum(*(row[name] for name in _STRATUM))
 
 
 def ends(row: Row) -> tuple[Vector, Vector]:
@@ -182,27 +237,48 @@ def read_own_rows(path: Path, config: DistillConfig, columns: Sequence[str]) -> 
     """Read the rows of a study, exactly as they were written; none where there is no file.
 
     Args:
-        path: CSV file with the columns `task`, `seed`, `stage0_seed` and `data_seed`, and:
+        path: CSV file.
         config: The task, whose `stage0_seed` and `data_seed` the rows replace.
-        columns: What else they must have.
+        columns: What they have; `task`, `seed`, `stage0_seed` and `data_seed` are among it.
 
     Raises:
-        ConfigError: A column is not there, or a row is of other settings, data or networks.
+        ConfigError: They have other columns, one is damaged, or is of other settings, data or networks.
     """
-    rows = _read(path)
-    missing = [name for name in ("task", "seed", "stage0_seed", "data_seed", *columns) if rows and name not in rows[0]]
-    if missing:
-        raise ConfigError(f"{path} has no column {missing[0]!r}: choose another --out")
+    rows = _read(path, columns)
     if any(row["task"] != task_key(config, row_stratum(row)) for row in rows):
         raise ConfigError(f"{path} holds runs of other settings, data or networks: choose another --out")
     return rows
 
 
-def _read(path: Path) -> list[Row]:
-    if not path.exists():
+def _read(path: Path, columns: Sequence[str]) -> list[Row]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or columns
+            lines = [(reader.line_num, row) for row in reader]
+    except FileNotFoundError:
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): choose another --out") from error
+    for name in columns:
+        if name not in names:
+            raise ConfigError(f"{path} has no column {name!r}: choose another --out")
+    for name in names:
+        if name not in columns:
+            raise ConfigError(f"{path} has a column {name!r} that is unknown here: choose another --out")
+    try:
+        return [_row(line, row) for line, row in lines]
+    except ValueError as error:
+        raise ConfigError(f"{path}, {error}: choose another --out") from error
+
+
+def _row(line: int, row: Mapping[str, str]) -> Row:
+    if None in row or None in row.values():
+        raise ValueError(f"line {line}: too many or too few columns")
+    try:
+        return {name: _value(name, text) for name, text in row.items()}
+    except ValueError as error:
+        raise ValueError(f"line {line}: {error}") from error
 
 
 def _value(name: str, text: str) -> Any:
@@ -210,7 +286,22 @@ def _value(name: str, text: str) -> Any:
         return text
     if text in ("True", "False"):
         return text == "True"
-    return int(text) if text.removeprefix("-").isdecimal() else float(text)
+    try:
+        return int(text) if text.removeprefix("-").isdecimal() else float(text)
+    except ValueError as error:
+        raise ValueError(f"{name} must be a number. Got {text!r}") from error
+
+
+def _columns(config: DistillConfig) -> list[str]:
+    """Return the columns of a trial's row."""
+    scored = dict.fromkeys((*METRICS, *config.score_metrics))
+    return [
+        *("task", "kind", "name", *_STRATUM),
+        *(f"{end}_{name}" for end, name in itertools.product(("start", "end"), ACTION_NAMES)),
+        *("rounds", "planning_rounds", "cpu_seconds", "diverged", "best_round"),
+        *(CHOSEN_BY, JUDGED_BY, "last_reward_gap", "last_report_gap"),
+        *("_".join(parts) for parts in itertools.product(("best", "last"), ("reward", "report"), scored)),
+    ]
 
 
 def _varied(config: DistillConfig, stratum: Stratum) -> DistillConfig:
@@ -221,8 +312,7 @@ def _varied(config: DistillConfig, stratum: Stratum) -> DistillConfig:
 def task_key(config: DistillConfig, stratum: Stratum) -> str:
     """Return what tells a task at some seeds from all others: its settings, data and networks."""
     varied = _varied(config, stratum)
-    settings = {name: value for name, value in varied.to_dict().items() if name not in MACHINE_ONLY}
-    return content_key({"settings": settings, "fingerprints": content_fingerprints(varied)})[:12]
+    return task_identity(varied, content_fingerprints(varied))
 
 
 @functools.lru_cache(maxsize=2)
@@ -268,7 +358,7 @@ def _run(job: tuple[DistillConfig, Trial]) -> Finished:
 def _act(env: FusionDistillEnv, trial: Trial) -> int:
     """Act to the end of a run, and return the rounds that were spent on copies."""
     schedule = agents.ActionSchedule(trial.start, trial.end, env.config.rounds)
-    settings = {"start": list(trial.start), "anchors": [list(MOST_GUIDANCE)], **trial.settings}
+    settings = _planner_settings(trial.settings, trial.start)
     planner: Any = agents.make("planner", env, seed=trial.stratum.seed, **settings) if trial.kind == PLANNER else None
     env.reset(seed=trial.stratum.seed)
     state = None

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 import agents
-from tests.agents.toy import monitored_walk
+from tests.agents.toy import Walk, monitored_walk
 
 
 @contextmanager
@@ -61,3 +62,26 @@ def test_learning_and_acting(name: str, caller: str) -> None:
         loaded = agents.load_state(name, file, agent.env)
     loaded.learn(7, reset_num_timesteps=False)
     assert (weights(loaded) != weights(expected)).any()
+
+
+def plans() -> np.ndarray:
+    env = DummyVecEnv([Walk])
+    agent = agents.make("planner", env, seed=0, execute=1, foresight=False)
+    env.reset()
+    actions, state = [], None
+    for _ in range(3):
+        action, state = agent.plan(env, state)
+        env.step(action)
+        actions.append(action)
+    return np.concatenate(actions)
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_planning_and_drawing(caller: str) -> None:
+    def drawn() -> np.ndarray:
+        return agents.make("random", monitored_walk(), seed=0).predict(np.zeros((4, 3), np.float32))[0]
+
+    expected, actions = plans(), drawn()
+    with CALLERS[caller]():
+        np.testing.assert_array_equal(plans(), expected)
+        np.testing.assert_array_equal(drawn(), actions)

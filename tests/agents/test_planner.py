@@ -176,6 +176,17 @@ def test_an_environment_without_copies():
         agents.make("planner", gym.make("Pendulum-v1"))
 
 
+def test_a_state_of_other_environments():
+    one, two = (DummyVecEnv([Walk] * count) for count in (1, 2))
+    agent = agents.make("planner", one, seed=0, candidates=1)
+    one.reset(), two.reset()
+    _, state = agent.plan(one)
+    with pytest.raises(ValueError, match=r"the state must be that of 2 environment\(s\). Got one of 1."):
+        agent.plan(two, state)
+    with pytest.raises(ValueError, match=r"episode_start must be that of 2 environment\(s\). Got 1."):
+        agent.plan(two, None, [True])
+
+
 def test_a_copy_that_pays_nonsense():
     with pytest.raises(ValueError, match="a copy of the environment paid nan"):
         agents.make("planner", Target(constant=float("nan"))).learn(1)

@@ -93,6 +93,16 @@ class TestWrap:
         with pytest.raises(TypeError, match="must have predict"):
             agents.wrap(what, Walk())
 
+    @pytest.mark.parametrize(("value", "kind"), [("0.3", "<U3"), (None, "object"), (0.1 + 2j, "complex128")])
+    def test_actions_that_are_no_numbers(self, value, kind):
+        class Odd:
+            def predict(self, obs, state=None, episode_start=None, deterministic=False):
+                return [[value] * 2 for _ in obs], None
+
+        agent = agents.wrap(Odd(), Walk())
+        with pytest.raises(TypeError, match=f"Odd must return actions of real numbers. Got {kind}."):
+            agent.predict(np.zeros((1, 3), np.float32))
+
     def test_answers_of_another_form(self):
         class Bare:
             def predict(self, obs, state=None, episode_start=None, deterministic=False):

@@ -1,5 +1,7 @@
 """Named tasks: what they set, what wins, and that every one of them is a sound environment."""
 
+import copy
+import pickle
 import warnings
 from pathlib import Path
 
@@ -140,3 +142,10 @@ def test_every_task_passes_both_checkers_with_finite_numbers(name: str, tiny_cac
         assert (terminated or truncated) == last
     assert np.isfinite(np.asarray(info["report"])).all()
     assert np.isfinite(list(env.last_run.last_report.values())).all()
+
+
+def test_tasks_can_be_copied_sent_and_counted() -> None:
+    for name in tasks.names():
+        task = tasks.get(name)
+        assert pickle.loads(pickle.dumps(task)) == copy.deepcopy(task) == task
+    assert len({tasks.get(name) for name in tasks.names()}) == len(tasks.names())

@@ -10,7 +10,9 @@ from scipy.stats import ttest_1samp
 from experiments.benchmarking.leaderboard import Headroom, boards, entries, leaderboard_tables, read_headroom
 from experiments.benchmarking.submission import Submission, read_submission
 from experiments.output import write_csv
+from fusion_env import tasks
 from fusion_env.errors import ConfigError
+from fusion_env.task import task_identity
 from tests.experiments.benchmarking.test_submission import ROUNDS, row, write
 
 SEEDS = 6
@@ -34,6 +36,7 @@ def headroom_rows(kinds: dict[str, float], seeds: range = range(5)) -> list[dict
             "stage0_seed": seed,
             "data_seed": seed,
             "rounds": ROUNDS,
+            "task": f"key{seed}",
             "best_reward_gap": -0.5 + gain,
             "best_report_gap": -0.5 + 0.1 * seed + gain * (1 + 0.01 * seed),
         }
@@ -95,6 +98,32 @@ def test_headroom_of_other_lengths_is_refused(tmp_path: Path) -> None:
         leaderboard_tables([submission(tmp_path, {"mine": 0.1})], {"few": other}, "COMMAND")
 
 
+def test_headroom_of_another_size_is_refused(tmp_path: Path) -> None:
+    """The rounds may be the same: what tells a task from others decides, not how the agent is paid and what it sees."""
+    told = {"data": "d", "teacher": "t"}
+    keys = {
+        preset: {
+            (unit, unit): task_identity(
+                tasks.config("few", preset, rounds=ROUNDS, stage0_seed=unit, data_seed=unit), told
+            )
+            for unit in range(5)
+        }
+        for preset in ("tiny", "small")
+    }
+    own, other = (Headroom("planner", HEADROOM.gains, ROUNDS, keys[preset]) for preset in ("tiny", "small"))
+    ours = submission(tmp_path / "ours", {"mine": 0.1})
+    seeing = submission(tmp_path / "seeing", {"mine": 0.1}, settings='{"rounds": 3, "observation": "rich"}')
+    larger = submission(tmp_path / "larger", {"mine": 0.1}, preset="small")
+    with pytest.raises(ConfigError, match="the headroom of few is of other settings, data or networks than the rows"):
+        leaderboard_tables([ours, seeing], {"few": other}, "COMMAND")
+    tables = leaderboard_tables([ours, seeing, larger], {"few": own}, "COMMAND")
+    assert tables.count("1 is the best found (planner)") == 2
+    assert tables.count("headroom of `few` has not been measured with this teacher, data and size") == 1
+    assert leaderboard_tables([submission(tmp_path, {"mine": 0.1}, data_fingerprint="d")], {"few": own}, "COMMAND")
+    with pytest.raises(ConfigError, match="of other settings, data or networks"):
+        leaderboard_tables([submission(tmp_path, {"mine": 0.1}, data_fingerprint="e")], {"few": own}, "COMMAND")
+
+
 def test_nothing_submitted() -> None:
     assert leaderboard_tables([], {}, "COMMAND").startswith("There is no row yet.")
 
@@ -105,6 +134,7 @@ def test_headroom_is_that_of_the_best_by_the_reward_split(tmp_path: Path) -> Non
     write_csv(path, headroom_rows({"guidance only": 0.0, "constant": 0.1, "planner": 0.2}) + choice)
     headroom = read_headroom(path)
     assert (headroom.kind, headroom.rounds) == ("planner", ROUNDS)
+    assert headroom.keys == {(seed, seed): f"key{seed}" for seed in range(5)}
     assert headroom.gains == pytest.approx({(seed, seed): 0.2 * (1 + 0.01 * seed) for seed in range(5)})
 
 

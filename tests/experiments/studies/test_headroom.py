@@ -1,6 +1,7 @@
 """The arithmetic of the headroom study on made-up runs, and real ones on the preset tiny."""
 
 import itertools
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from experiments.studies.trials import (
 )
 from fusion_env.action import ACTION_NAMES, decode_action
 from fusion_env.config import DistillConfig, preset
-from fusion_env.errors import ConfigError
+from fusion_env.errors import ConfigError, MissingRequirementsError
 
 CONFIG = preset("tiny", rounds=3)
 BUDGET = Budget(constants=4, keep=3, choice=2, strata=5, search="random", schedules=7, population=3)
@@ -56,7 +57,11 @@ def made_up(job: tuple[DistillConfig, Trial]) -> trials_module.Finished:
         },
         **gaps,
         "last_report_gap": gap - 2.0,
-        **{f"best_report_{name}": float(number) for number, name in enumerate(METRICS)},
+        **{
+            f"{which}_{split}_{name}": float(number)
+            for which, split in itertools.product(("best", "last"), ("reward", "report"))
+            for number, name in enumerate(METRICS)
+        },
     }
     taken = [{**named, "round": number, **dict.fromkeys(ACTION_NAMES, 0.25)} for number in (1, 2, 3)]
     return trial.key, row, taken if trial.kind == PLANNER else []
@@ -150,6 +155,46 @@ def test_rows_of_other_settings_are_refused(runs: Counter, tmp_path: Path) -> No
         Trials(CONFIG, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (",best_reward_gap,", ",paid,", "has no column 'best_reward_gap'"),
+        ("\n", ",more\n", "has a column 'more' that is unknown here"),
+        (",1.5,False,", ",,False,", "line 2: cpu_seconds must be a number. Got ''"),
+        (",1.5,False,", ",soon,False,", "line 2: cpu_seconds must be a number. Got 'soon'"),
+        (",1.5,False,", ",", "line 2: too many or too few columns"),
+        (",1.5,False,", ",1.5,False,0,", "line 2: too many or too few columns"),
+        ("task,", "\udcff,", "cannot be read"),
+    ],
+)
+def test_damaged_rows_are_named(runs: Counter, tmp_path: Path, old: str, new: str, message: str) -> None:
+    study(tmp_path)
+    path = tmp_path / "runs.csv"
+    path.write_text(path.read_text().replace(old, new, 1), errors="surrogateescape")
+    with pytest.raises(ConfigError, match=f"runs.csv.*{message}.*: choose another --out"):
+        Trials(CONFIG, tmp_path)
+
+
+def test_rows_that_do_not_belong_together(runs: Counter, tmp_path: Path) -> None:
+    study(tmp_path)
+    path, actions = tmp_path / "runs.csv", tmp_path / "planner.csv"
+    rows = path.read_text()
+    path.write_text(rows + rows.splitlines(keepends=True)[-1])
+    with pytest.raises(ConfigError, match=r"runs.csv holds a planner .* with seed 4 twice: choose another --out"):
+        Trials(CONFIG, tmp_path)
+    path.write_text(rows)
+    actions.write_text("".join(actions.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ConfigError, match=r"planner.csv lacks actions of .* with seed 4: choose another --out"):
+        Trials(CONFIG, tmp_path)
+
+
+def test_no_place_for_results(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in ("file", "file/out"):
+        with pytest.raises(ConfigError, match=rf"{place} cannot be a folder for results \(.*\): choose another --out"):
+            Trials(CONFIG, tmp_path / place)
+
+
 def test_differences_are_paired() -> None:
     def rows(*values: float) -> list[dict]:
         return [
@@ -187,6 +232,8 @@ def test_named_constants() -> None:
         ({"strata": 2000}, "seeds from 1000 on are for choosing"),
         ({"population": 1}, "population must be at least 2"),
         ({"planner": {"candidate": 3}}, "settings of the planner: .*Did you mean 'candidates'"),
+        ({"planner": {"seed": 3}}, "settings of the planner: seed is the study's: leave it out"),
+        ({"planner": {"start": 0.5}}, "settings of the planner: start is the study's: leave it out"),
     ],
 )
 def test_budgets_out_of_range(change: dict, message: str) -> None:
@@ -197,6 +244,37 @@ def test_budgets_out_of_range(change: dict, message: str) -> None:
 def test_another_reward(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="set reward=gap. Got gap_delta"):
         study(tmp_path, config=CONFIG.replace(reward="gap_delta"))
+
+
+@pytest.mark.parametrize(
+    ("planner", "message"),
+    [
+        ({"candidates": 1}, "candidates must be 2 or more. Got 1"),
+        ({"objective": "bset"}, "no objective 'bset'. Did you mean 'best'"),
+        ({"anchors": [[0.0, 0.0]]}, "anchors must be one number or 7 numbers"),
+    ],
+)
+def test_the_planner_is_checked_before_anything_runs(
+    runs: Counter, tmp_path: Path, planner: dict, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"settings of the planner: {message}"):
+        study(tmp_path, Budget(**{**vars(BUDGET), "planner": planner}))
+    long = Budget(**{**vars(BUDGET), "planner": {"lookahead": 1}})
+    with pytest.raises(ConfigError, match="settings of the planner: execute must be at most lookahead=1"):
+        study(tmp_path, long, CONFIG.replace(rounds=6))
+    assert not runs
+
+
+def test_a_search_without_its_package(runs: Counter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cma", None)
+    with pytest.raises(MissingRequirementsError, match="needs the package cma"):
+        study(tmp_path, Budget(**{**vars(BUDGET), "search": "cma"}))
+    assert not runs
+
+
+def test_actions_that_a_small_scale_cannot_have(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"guidance must be in 0.2689..0.7311 at logit_scale=0.5"):
+        study(tmp_path, config=CONFIG.replace(logit_scale=0.5))
 
 
 def test_no_workers(tmp_path: Path) -> None:
@@ -224,6 +302,7 @@ def test_real_trials(cache: str, tmp_path: Path) -> None:
                itertools.product(("best", "last"), ("reward", "report"), METRICS))  # fmt: skip
     assert ends(rows[2]) == ((0.0,) * 7, (1.0,) * 7)
     assert [action["round"] for action in one.planned(rows[3])] == [1, 2]
+    assert Trials(config, tmp_path / "one").rows == rows
     with Trials(config, tmp_path / "two", workers=2) as two:
         again = two.run(trials, "trials")
     for row, other in zip(rows, again, strict=True):

@@ -120,6 +120,13 @@ def test_runs_are_paid_as_the_environment_pays_and_read_again(cache: str, tmp_pa
     assert path.read_text() == whole
     with pytest.raises(ConfigError, match="holds runs of other settings, data or networks: choose another --out"):
         late_effects(config.replace(learning_rate=0.001), tmp_path, actions=4, draws=2)
+    lines = whole.splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], lines[1], *lines[3:], lines[-1]]))  # one round in place of another, one twice
+    assert late_effects(config, tmp_path, actions=4, draws=2) == rows
+    assert sorted(path.read_text().splitlines(keepends=True)) == sorted(lines)
+    frame.assign(blur=0.5).to_csv(path, index=False)
+    with pytest.raises(ConfigError, match="holds 'most guidance' with other actions: choose another --out"):
+        late_effects(config, tmp_path, actions=4, draws=2)
     path.write_text(whole.replace("reward_gap", "reward"))
     with pytest.raises(ConfigError, match="has no column 'reward_gap'"):
         late_effects(config, tmp_path, actions=4, draws=2)
@@ -131,6 +138,11 @@ def test_diverged_runs_lose_their_rounds(cache: str, tmp_path: Path) -> None:
     assert len(rows) == 4 * 2 * 3
     assert all(row["diverged"] for row in rows)
     assert {row["reward_gap"] for row in rows if row["round"] > 1} == {-2.0}
+
+
+def test_actions_that_a_small_scale_cannot_have(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"guidance must be in 0.2689..0.7311 at logit_scale=0.5"):
+        late_effects(preset("tiny", logit_scale=0.5), tmp_path)
 
 
 def test_one_draw(tmp_path: Path) -> None:
