@@ -11,7 +11,6 @@ full disk), results are computed all the same, and a warning says so.
 """
 
 import contextlib
-import glob
 import json
 import logging
 import os
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from fusion_env.errors import CacheError
 from fusion_env.fingerprint import fingerprint
-from student.files import write_atomic
+from student.files import parts_of, write_atomic
 from student.numerics import own_numerics
 
 __all__ = ["arithmetic", "cache_folder", "content_key", "load_or_compute"]
@@ -127,7 +126,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _remove_parts(path: Path) -> None:
     """Remove what a process that was killed while it wrote left behind; only the lock's holder writes."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+    for part in parts_of(path):
         part.unlink(missing_ok=True)
 
 

@@ -1,12 +1,16 @@
 """Plain files on disk."""
 
+import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replaced", "write_atomic"]
+__all__ = ["is_part", "parts_of", "replaced", "write_atomic"]
+
+_PART = re.compile(r"\.[0-9a-f]{16}-[0-9a-f]{32}\.part")
 
 
 @contextmanager
@@ -20,7 +24,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}")
+    part = path.with_name(f".{_mark(path)}-{uuid.uuid4().hex}.part{path.suffix}")
     try:
         yield part
         with part.open("rb") as file:
@@ -39,3 +43,19 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """
     with replaced(path) as part:
         part.write_bytes(data)
+
+
+def parts_of(path: str | os.PathLike[str]) -> list[Path]:
+    """List what processes that were killed while they wrote a file left beside it."""
+    path = Path(path)
+    return sorted(path.parent.glob(f".{_mark(path)}-*.part*"))
+
+
+def is_part(path: Path) -> bool:
+    """Tell by its name whether a file is being written, or was by a process that was killed."""
+    return _PART.match(path.name) is not None
+
+
+def _mark(path: Path) -> str:
+    """Return a name for a name, which may itself be as long as the file system allows."""
+    return hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]

@@ -15,7 +15,7 @@ from experiments.running.config import RunConfig
 from experiments.running.rounds import RoundsFile
 from fusion_env.errors import ConfigError
 from fusion_env.identity import Fingerprints, absolute_paths, differences
-from student.files import write_atomic
+from student.files import is_part, write_atomic
 
 __all__ = ["ResultFile", "RunDirectory"]
 
@@ -141,18 +141,18 @@ class RunDirectory:
                 something else.
         """
         try:
-            entries = {path.name for path in self.path.iterdir()}
+            entries = list(self.path.iterdir())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{self.path} cannot be a directory for results ({_reason(error)}): choose another"
             ) from error
-        if self.config_file.name in entries:
+        if self.config_file in entries:
             self._check_same(config, content(config))
             return self.summary.read()
-        unwritten = {path.name for path in self.path.glob(f".{self.config_file.name}.*.part")}
-        if entries - {_LOCK} - unwritten:  # a process may have been killed while it wrote its first file
+        # A process may have been killed while it wrote its first file, or be writing it now.
+        if any(not is_part(entry) for entry in entries if entry.name != _LOCK):
             raise ConfigError(f"{self.path} is not empty and not the directory of a run: choose another --out")
         return None
 
@@ -235,7 +235,7 @@ class RunDirectory:
 
     def partial_files(self) -> list[Path]:
         """List what a process that was killed while it wrote left behind."""
-        return sorted(self.path.glob(".*.part"))
+        return sorted(path for path in self.path.iterdir() if is_part(path))
 
     def results(self) -> list[str]:
         """List the names of the files for people and programs."""

@@ -32,6 +32,9 @@ def stop_on_request() -> Iterator[StopRequest]:
 
     A block that does not end within two seconds gets `Interrupted` where it stands (on systems with alarm signals),
     and so does one whose user presses Ctrl-C again.
+
+    Raises:
+        Interrupted: The block ended all the same: what would come next must not begin.
     """
     request = StopRequest()
 
@@ -47,6 +50,8 @@ def stop_on_request() -> Iterator[StopRequest]:
         handlers[signal.SIGALRM] = _cut_off
     with _handled_by(handlers):
         yield request
+    if request:
+        raise Interrupted("stopped just when it had ended")
 
 
 def _cut_off(number: int, frame: object) -> None:

@@ -14,6 +14,7 @@ from fusion_env.action import ACTION_NAMES
 from fusion_env.errors import ConfigError
 from student.weights import load_student
 from tests.experiments.processes import recorded, start, wait_until
+from tests.unfinished_files import unfinished
 
 OUTPUTS = {
     "config.json",
@@ -148,8 +149,8 @@ def test_a_directory_of_something_else_is_refused(finished, tiny, tmp_path: Path
 
 def test_what_a_process_left_that_was_killed_at_its_first_file_is_no_obstacle(finished, tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
-    (tmp_path / ".config.json.0123.part").write_bytes(b"{")
-    run = finished(tmp_path, "--rounds", "2")
+    with unfinished(tmp_path / "config.json"):
+        run = finished(tmp_path, "--rounds", "2")
     assert run.is_finished
     assert not run.partial_files()
 

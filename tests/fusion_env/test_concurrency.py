@@ -23,6 +23,7 @@ from fusion_env.config import DistillConfig, preset
 from fusion_env.env import FusionDistillEnv
 from fusion_env.task import build_task
 from tests.processes import killed_after
+from tests.unfinished_files import unfinished
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -120,13 +121,13 @@ def test_a_killed_holder_is_in_nobodys_way(tmp_path: Path) -> None:
     waiting.join(0.3)
     assert waiting.is_alive()
     assert compute.calls == 0
-    (tmp_path / f".{path.name}.0123.part").write_bytes(b"half a file, of an earlier holder that was killed")
-    worker.send_signal(signal.SIGKILL)
-    worker.communicate(timeout=60)
-    waiting.join(20)
+    with unfinished(path):  # by an earlier holder that was killed
+        worker.send_signal(signal.SIGKILL)
+        worker.communicate(timeout=60)
+        waiting.join(20)
+        assert {entry.name for entry in tmp_path.iterdir()} == {path.name}
     assert _is_right(results[0])
     assert compute.calls == 1
-    assert {entry.name for entry in tmp_path.iterdir()} == {path.name}
 
 
 def test_threads_compute_once(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from fusion_env.action import ACTION_SIZE
 from fusion_env.config import preset
 from fusion_env.errors import ConfigError, SnapshotError
 from fusion_env.task import build_task
+from tests.unfinished_files import unfinished
 
 
 def scalars(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
@@ -198,8 +199,9 @@ def test_a_saved_policy_takes_no_options_of_learning(across: RunDirectory, tmp_p
 @pytest.mark.slow
 def test_what_a_killed_process_was_writing_is_removed(crashed, tmp_path: Path) -> None:
     run = crashed(3, tmp_path / "run", "--rounds", "5")
-    (run.path / ".checkpoint-00000010.pt.0123.part").write_bytes(b"half a file")
-    assert main(["--resume", str(run.path)]) == 0
+    with unfinished(run.checkpoint(10)):
+        assert run.partial_files()
+        assert main(["--resume", str(run.path)]) == 0
     assert not run.partial_files()
 
 
@@ -211,12 +213,12 @@ def test_differences_are_seen(across: RunDirectory, copy: RunDirectory) -> None:
     with torch.no_grad():
         next(iter(agent.policy.parameters())).view(-1)[0] += 1e-6
     agent.save(copy.agent)
-    (copy.path / ".x.part").touch()
-    assert differences(across.path, copy.path, "reinforce") == (
-        "rounds.csv from row 2 on",
-        "agent.zip",
-        ".x.part is left over",
-    )
+    with unfinished(copy.path / "x") as left:
+        assert differences(across.path, copy.path, "reinforce") == (
+            "rounds.csv from row 2 on",
+            "agent.zip",
+            f"{left.name} is left over",
+        )
 
 
 @pytest.mark.slow

@@ -187,10 +187,17 @@ def test_a_block_that_does_not_look_is_cut_off() -> None:
 
 def test_a_block_that_looks_is_left_alone_and_handlers_come_back() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-    with interrupt_at_once():
+    looked = []
+
+    def look() -> None:
         with stop_on_request() as stop:
             os.kill(os.getpid(), signal.SIGINT)
-            assert stop
+            looked.append(bool(stop))
+
+    with interrupt_at_once():
+        with pytest.raises(Interrupted, match="just when it had ended"):  # or what comes next would begin
+            look()
+        assert looked == [True]
         with pytest.raises(Interrupted):
             signal.raise_signal(signal.SIGTERM)
     assert before == {number: signal.getsignal(number) for number in before}
