@@ -94,13 +94,25 @@ def _is_ending() -> bool:
 
 @contextmanager
 def _handled_by(handlers: Mapping[signal.Signals, Callable[[int, object], None]]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    over, late = False, []
+
+    def until_over(handler: Callable[[int, object], None]) -> Callable[[int, object], None]:
+        def handle(number: int, frame: object) -> None:
+            if over:
+                late.append(number)
+            else:
+                handler(number, frame)
+
+        return handle
+
+    before = {number: signal.signal(number, until_over(handler)) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        for number in _REQUESTS:
-            signal.signal(number, before[number])
-        # From here on nothing sets an alarm; one that comes after its handler is gone would end the process.
-        if hasattr(signal, "SIGALRM"):
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, before[signal.SIGALRM])
+        over = True  # a handler that raised from here on would leave some of them in place
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)  # one that comes after its handler is gone would end the process
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for came in set(late).intersection(_REQUESTS):
+            signal.raise_signal(came)

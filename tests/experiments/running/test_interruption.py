@@ -75,3 +75,25 @@ def test_a_signal_at_the_very_end_leaves_no_alarm(block: Callable, monkeypatch: 
         left = alarm(0)
         signal.signal(signal.SIGTERM, before)
     assert (mine, left) == ([signal.SIGTERM], 0)
+
+
+@pytest.mark.parametrize("block", [interrupt_at_once, stop_on_request])
+def test_a_signal_while_handlers_are_put_back_goes_to_those(block: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_handler, mine = signal.signal, []
+
+    def signal_then_set(number: int, handler: Callable) -> Callable:
+        if not raised:
+            raised.append(os.kill(os.getpid(), signal.SIGTERM))
+        return set_handler(number, handler)
+
+    raised: list[None] = []
+    before = set_handler(signal.SIGTERM, lambda number, frame: mine.append(number))
+    others = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)]
+    try:
+        with monkeypatch.context() as patch, block():
+            patch.setattr(signal, "signal", signal_then_set)
+        assert mine == [signal.SIGTERM]
+        assert others == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)]
+        assert signal.alarm(0) == 0
+    finally:
+        set_handler(signal.SIGTERM, before)
