@@ -118,7 +118,9 @@ class TeacherSettings(Settings):
         "crop", "Run the teacher on each crop, or cut targets from its whole fused image.", choices=("crop", "image")
     )
     student_init: str = setting(
-        "embedded", "Student before stage 0: 'prune' (from an LDFusion teacher), 'embedded', 'random' or a file."
+        "embedded",
+        "Student before stage 0: 'prune' (from an LDFusion teacher), 'embedded' (the package's own start), 'random' or "
+        "a file.",
     )
     stage0_rounds: int = setting(0, "Rounds of guidance-only training before the first step.", low=0)
     stage0_schedule: str = setting(

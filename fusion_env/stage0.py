@@ -16,12 +16,12 @@ from fusion_env.distillation import GUIDANCE_ONLY, Distillation, EngineSettings
 from fusion_env.errors import ConfigError
 from fusion_env.fingerprint import fingerprint
 from fusion_env.losses import LossScales
+from fusion_env.packaged import packaged
 from fusion_env.perception import FrozenNetwork
 from fusion_env.teachers import Teacher
 from fusion_env.teachers.ldfusion import LDFusionNetwork
 from fusion_env.updates import Moments, Schedule
 from student import FusionStudent
-from student.embedded import EMBEDDED, load_embedded
 from student.numerics import own_numerics
 from student.pruning import prune_ldfusion
 from student.weights import load_into, load_state
@@ -91,8 +91,8 @@ def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]
     """Return the weights that stage 0 starts from.
 
     Args:
-        init: ``"prune"`` (the strongest half of an LDFusion teacher's channels), ``"embedded"`` (the package's own),
-            ``"random"``, or a weights file.
+        init: ``"prune"`` (the strongest half of an LDFusion teacher's channels), ``"embedded"`` (the start that
+            comes with the package), ``"random"``, or a weights file.
         teacher: The teacher, for ``"prune"``.
         seed: Seed of ``"random"``.
 
@@ -101,6 +101,7 @@ def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]
 
     Raises:
         ConfigError: ``"prune"`` with a teacher of another architecture.
+        MissingRequirementsError: The package was installed without its assets.
         WeightsError: The file cannot be used.
     """
     if init == "prune":
@@ -115,7 +116,8 @@ def initial_student(init: str, teacher: Teacher, seed: int) -> dict[str, Tensor]
         torch.random.default_generator.manual_seed(seed)
         student = FusionStudent()
     if init == "embedded":
-        load_into(student, load_embedded(), EMBEDDED)
+        with packaged("start.safetensors") as path:
+            load_into(student, load_state(path), str(path))
     elif init != "random":
         load_into(student, load_state(Path(init)), f"student_init={init}")
     return student.state_dict()

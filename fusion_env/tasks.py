@@ -172,7 +172,7 @@ register(
     Task(
         "sage",
         "The task few, with SAGE for a teacher; give teacher_weights=FILE.",
-        "Another teacher, whose fused images the embedded student never saw: what an agent learnt has to carry over.",
+        "Another teacher, whose fused images the student's start never saw: what an agent learnt has to carry over.",
         {**TASKS.get("few").settings, "teacher": "sage", "student_init": "embedded"},
     )
 )

@@ -5,11 +5,9 @@ from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
-from torch import Tensor
+from student.weights import WeightsError
 
-from student.weights import WeightsError, load_state
-
-__all__ = ["EMBEDDED", "embedded_file", "load_embedded"]
+__all__ = ["EMBEDDED", "embedded_file"]
 
 EMBEDDED = "the embedded student"
 """What messages call it."""
@@ -27,9 +25,3 @@ def embedded_file() -> Iterator[Path]:
         raise WeightsError(f"{asset}, a part of this package, is missing; install the package again.")
     with resources.as_file(asset) as path:
         yield path
-
-
-def load_embedded() -> dict[str, Tensor]:
-    """Read the embedded student's state dict; see `student.load_state`."""
-    with embedded_file() as path:
-        return load_state(path)

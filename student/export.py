@@ -95,10 +95,11 @@ class _Exported(nn.Module):
         self.student = copy.deepcopy(student).cpu().eval().requires_grad_(False).to(self.dtype)
 
     def forward(self, ir: Tensor, vis: Tensor) -> Tensor:
-        fused = self.student.forward_raw(ir=ir.to(self.dtype), vis=luma_of(vis).to(self.dtype))
+        luma = luma_of(vis)
+        fused = self.student.forward_raw(ir=ir.to(self.dtype), vis=luma.to(self.dtype))
         # Rows and columns beyond the image, counted from the end: exporters see that they are always there.
         below, beside = (side % 8 - 21 for side in ir.shape[-2:])
-        return fused[:, :, :below, :beside].float()
+        return self.student.exposed(fused[:, :, :below, :beside].float(), ir=ir, vis=luma)
 
 
 class _InstanceNorm(nn.Module):

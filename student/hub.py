@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from student.network import FusionStudent
-from student.weights import PRETRAINED, WeightsError, load_into, load_student, save_state
+from student.weights import PRETRAINED, WeightsError, load_into, load_student, metadata_of, save_state
 
 try:
     from huggingface_hub import EvalResult, ModelCard, PyTorchModelHubMixin, hf_hub_download
@@ -68,6 +68,7 @@ class HubStudent(FusionStudent, PyTorchModelHubMixin, library_name="fusion-env",
         """Return a student with the same weights and these methods."""
         own = cls(student.width)
         load_into(own, student.state_dict(), type(student).__name__)
+        own.exposure_of_sources = student.exposure_of_sources
         return own.eval()
 
     def generate_model_card(
@@ -113,7 +114,7 @@ class HubStudent(FusionStudent, PyTorchModelHubMixin, library_name="fusion-env",
         )
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_state(self.state_dict(), save_directory / PRETRAINED)
+        save_state(self.state_dict(), save_directory / PRETRAINED, metadata=metadata_of(self))
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, **options: Any) -> "HubStudent":

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from student.exposure import with_exposure_of
 from student.layout import run
 
 __all__ = [
@@ -260,6 +261,10 @@ class FusionStudent(nn.Module):
         width: Channels of the encoders' first convolution, at least 1; 8 is the published, pruned student and 16 the
             unpruned one.
 
+    Attributes:
+        exposure_of_sources: Whether the fused image gets its sources' brightness and contrast (`with_exposure_of`). As
+            published it does not: the first thing the encoders do is to take out those of either input.
+
     Raises:
         ValueError: If ``width`` is below 1.
     """
@@ -269,6 +274,7 @@ class FusionStudent(nn.Module):
             raise ValueError(f"width must be at least 1. Got {width}.")
         super().__init__()
         self.width = width
+        self.exposure_of_sources = False
         self.encoder = PairEncoder(width)
         self.decoder = UpsamplingDecoder(16 * width)
 
@@ -286,9 +292,13 @@ class FusionStudent(nn.Module):
             ValueError: If the shapes are wrong; see `check_pair`.
         """
         height, width = ir.shape[-2:]
-        return self.forward_raw(ir=ir, vis=vis)[..., :height, :width]
+        return self.exposed(self.forward_raw(ir=ir, vis=vis)[..., :height, :width], ir=ir, vis=vis)
 
     def forward_raw(self, *, ir: Tensor, vis: Tensor) -> Tensor:
-        """Fuse like `forward`, without the crop: [B, 1, 8 (H // 8) + 21, 8 (W // 8) + 21]."""
+        """Fuse like `forward`, without the crop and `exposed`: [B, 1, 8 (H // 8) + 21, 8 (W // 8) + 21]."""
         check_pair(ir=ir, vis=vis)
         return torch.sigmoid(self.decoder(self.encoder(ir=ir, vis=vis)))
+
+    def exposed(self, fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
+        """Give a fused image [B, 1, H, W] its sources' brightness and contrast, if `exposure_of_sources`."""
+        return with_exposure_of(fused, ir=ir, vis=vis).clamp(0, 1) if self.exposure_of_sources else fused

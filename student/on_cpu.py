@@ -45,7 +45,8 @@ def fuse_on_cpu(student: FusionStudent, *, ir: Tensor, vis: Tensor) -> Tensor:
     """
     check_pair(ir=ir, vis=vis)
     content = encode_on_cpu(student.encoder, ir=ir, vis=vis)
-    return torch.sigmoid(decode_on_cpu(student.decoder, content, ir.shape[-2:]))
+    fused = torch.sigmoid(decode_on_cpu(student.decoder, content, ir.shape[-2:]))
+    return student.exposed(fused, ir=ir, vis=vis)
 
 
 def encode_on_cpu(encoder: PairEncoder, *, ir: Tensor, vis: Tensor) -> Tensor:

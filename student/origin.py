@@ -7,7 +7,7 @@ from pathlib import Path
 
 from student.embedded import EMBEDDED, embedded_file
 from student.network import FusionStudent
-from student.weights import PRETRAINED, WeightsError, build_student, load_state
+from student.weights import PRETRAINED, WeightsError, load_student
 
 __all__ = ["open_student", "weights_file"]
 
@@ -55,4 +55,4 @@ def open_student(weights: str | Path | None) -> tuple[FusionStudent, str]:
         WeightsError: There is no such thing, or it cannot be used.
     """
     with weights_file(weights) as (path, name):
-        return build_student(load_state(path), name), name
+        return load_student(path, name), name

@@ -33,6 +33,7 @@ __all__ = [
     "load_metadata",
     "load_state",
     "load_student",
+    "metadata_of",
     "read_torch",
     "save_state",
     "unwrapped",
@@ -40,6 +41,9 @@ __all__ = [
 
 PRETRAINED = "model.safetensors"
 """What ``save_pretrained`` and the Hugging Face hub call a file of weights."""
+
+_EXPOSURE = {"exposure": "sources"}
+"""What a file of weights says beside them if the student's fused images get their sources' brightness and contrast."""
 
 _SHOWN_KEYS = 3
 _WRAPPERS = {"module": "DataParallel", "_orig_mod": "torch.compile"}
@@ -201,16 +205,27 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor], source_name: str) 
     module.load_state_dict(state)
 
 
-def load_student(path: str | os.PathLike[str]) -> FusionStudent:
+def load_student(path: str | os.PathLike[str], source_name: str | None = None) -> FusionStudent:
     """Build a student of the width that a file holds, with its weights, in evaluation mode.
 
     Args:
-        path: A file for `load_state`, such as the official ``final.pt`` or one that `save_state` wrote.
+        path: A file for `load_state`, such as the official ``final.pt`` or one that `save_state` wrote. What
+            `metadata_of` gave it decides the student's `exposure_of_sources`.
+        source_name: What messages call it; None for the path.
 
     Raises:
         WeightsError: If the file cannot be read or holds no student.
     """
-    return build_student(load_state(path), str(path))
+    student = build_student(load_state(path), source_name or str(path))
+    with _open_weights(Path(path)) as file:
+        is_safetensors = file.read(9)[8:] == b"{"
+    student.exposure_of_sources = is_safetensors and _EXPOSURE.items() <= load_metadata(path).items()
+    return student
+
+
+def metadata_of(student: FusionStudent) -> dict[str, str]:
+    """Return what `save_state` must store beside a student's tensors, so that `load_student` gives the same student."""
+    return dict(_EXPOSURE) if student.exposure_of_sources else {}
 
 
 @own_numerics()

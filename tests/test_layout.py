@@ -27,6 +27,7 @@ FLOORS = {
         "images",
         "listing",
         "layout",
+        "exposure",
         "network",
         "on_cpu",
         "weights",
@@ -39,7 +40,7 @@ FLOORS = {
         "command_line",
     ),
     "fusion_env": (
-        *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads"),
+        *("version", "errors", "registry", "fingerprint", "filters", "siblings", "threads", "packaged"),
         *("data", "perception", "metrics", "teachers"),
         *("settings", "config", "tasks", "identity", "cache", "jpeg", "degradation", "action", "losses", "updates"),
         *("stored_images", "places", "crop_bank", "snapshot", "whole_images", "target_features"),

@@ -8,7 +8,6 @@ fidelity to both sources. Its pairs are seen by random cameras, because those of
 do. An interrupted training continues from its checkpoint beside the output.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,15 +21,14 @@ from torch import Tensor
 from experiments.command_line import exit_on_error, make_parser
 from experiments.output import markdown_table, write_text
 from experiments.weights.against_averaging import check_sources, compare_with_averaging, comparison_table
-from experiments.weights.training import fit, one_cycle, seeded
-from experiments.weights.training_pairs import draw_batch, load_scenes, load_textures
+from experiments.weights.training import Checkpoint, fit, one_cycle, seeded
+from experiments.weights.training_pairs import Pictures, draw_batch, load_scenes, load_textures
 from fusion_env import teachers
 from fusion_env.filters import gaussian_window, halve, local_moments, stack_rows_first
 from fusion_env.metrics import ssim_index
 from fusion_env.teachers.base import Teacher
 from fusion_env.teachers.laplacian import LaplacianTeacher
 from fusion_env.teachers.ldfusion import EmbeddedLDFusion
-from student.files import write_atomic
 from student.weights import load_into, load_state, save_state
 
 GRADIENT_WEIGHT, SIMILARITY_WEIGHT, OVERSHOOT_WEIGHT = 2.0, 1.0, 5.0
@@ -156,9 +154,9 @@ def _gradient(image: Tensor) -> Tensor:
     return torch.cat([across, down], dim=1)
 
 
-def draw_shape(iteration: int, settings: Settings, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
+def draw_shape(small: bool, rng: np.random.Generator) -> tuple[int, tuple[int, int]]:
     """Draw the number of pairs of an iteration, and their height and width."""
-    if iteration < settings.small_until * settings.iterations:
+    if small:
         batch = int(rng.choice((1, 2, 4)))
         pixels = SMALL_PIXELS / batch
     else:
@@ -177,46 +175,30 @@ def train(settings: Settings, start: Path | None, checkpoint: Path) -> EmbeddedL
     network = network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     schedule = one_cycle(optimizer, settings.iterations, warm_up=0.05)
-    done = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        done = state["iteration"]
-    scenes = [pair for size in SCENES for pair in load_scenes(*size, settings.seed)]
-    textures = [pair for size in TEXTURES for pair in load_textures(*size, settings.seed)]
+    kept = Checkpoint(checkpoint, network, optimizer, schedule, CHECKPOINT_EVERY)
+    done = kept.resume()
+    scenes, textures = pictures(settings.seed)
     dtype = getattr(torch, settings.dtype)
 
     def loss_at(iteration: int) -> Tensor:
         rng = np.random.default_rng([settings.seed, iteration])
-        batch, size = draw_shape(iteration, settings, rng)
+        batch, size = draw_shape(iteration < settings.small_until * settings.iterations, rng)
         ir, vis = draw_batch(scenes, textures, size, batch, rng)
         with torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
             fused = network.forward_signed(ir=ir, vis=vis)
-        return batch_loss(fused.float()[..., : size[0], : size[1]], settings, ir=ir, vis=vis)
+        fused = fused.float()[..., : size[0], : size[1]]
+        target = LaplacianTeacher().fuse_luma(ir=ir, vis=vis).clamp(MARGIN, 1 - MARGIN)
+        fidelity, edges = (measure(fused, ir=ir, vis=vis) for measure in (visual_information, edge_preservation))
+        return objective(fused, target) - settings.fidelity_weight * fidelity - settings.edge_weight * edges
 
-    def keep(done: int) -> None:
-        if done % CHECKPOINT_EVERY == 0:
-            state = {
-                "network": network.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": {k: v for k, v in schedule.state_dict().items() if not callable(v)},
-                "iteration": done,
-            }
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            write_atomic(checkpoint, buffer.getvalue())
-
-    fit(network, optimizer, schedule, loss_at, "teacher", start=done, after_step=keep)
+    fit(network, optimizer, schedule, loss_at, "teacher", start=done, after_step=kept.keep)
     return network.eval()
 
 
-def batch_loss(fused: Tensor, settings: Settings, *, ir: Tensor, vis: Tensor) -> Tensor:
-    """Return the loss of fused images [B, 1, H, W] and their sources."""
-    target = LaplacianTeacher().fuse_luma(ir=ir, vis=vis).clamp(MARGIN, 1 - MARGIN)
-    fidelity, edges = (measure(fused, ir=ir, vis=vis) for measure in (visual_information, edge_preservation))
-    return objective(fused, target) - settings.fidelity_weight * fidelity - settings.edge_weight * edges
+def pictures(seed: int) -> tuple[Pictures, Pictures]:
+    """Return the scenes and the textures that are cut up."""
+    scenes = [pair for size in SCENES for pair in load_scenes(*size, seed)]
+    return scenes, [pair for size in TEXTURES for pair in load_textures(*size, seed)]
 
 
 def stored(path: Path) -> EmbeddedLDFusion:

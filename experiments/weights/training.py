@@ -1,6 +1,9 @@
 """The training loop of the networks that the package trains for itself."""
 
+import io
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -8,7 +11,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
-__all__ = ["fit", "one_cycle", "seeded", "train_from_scratch"]
+from student.files import write_atomic
+
+__all__ = ["Checkpoint", "fit", "one_cycle", "seeded", "train_from_scratch"]
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -23,6 +28,44 @@ def seeded(build: Callable[[], N], seed: int) -> N:
 def one_cycle(optimiser: torch.optim.Optimizer, steps: int, warm_up: float) -> OneCycleLR:
     """Let the learning rate rise to the optimiser's own over a share `warm_up` of the steps, and fall to nothing."""
     return OneCycleLR(optimiser, optimiser.defaults["lr"], total_steps=steps, pct_start=warm_up)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training in a file, from which the same command goes on.
+
+    Attributes:
+        path: The file.
+        network: What is trained.
+        optimiser: Of its parameters.
+        schedule: Of its learning rate.
+        every: Steps between two writings.
+    """
+
+    path: Path
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: OneCycleLR
+    every: int
+
+    def resume(self) -> int:
+        """Take on the state in the file, if there is one; return how many steps it had done."""
+        if not self.path.exists():
+            return 0
+        state = torch.load(self.path, weights_only=True)
+        for name in ("network", "optimiser", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        return state["done"]
+
+    def keep(self, done: int) -> None:
+        """Write the state after so many steps, if it is time to."""
+        if done % self.every:
+            return
+        schedule = {name: value for name, value in self.schedule.state_dict().items() if not callable(value)}
+        state = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        buffer = io.BytesIO()
+        torch.save(state | {"schedule": schedule, "done": done}, buffer)
+        write_atomic(self.path, buffer.getvalue())
 
 
 def fit(

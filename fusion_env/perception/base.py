@@ -1,6 +1,5 @@
 """What all frozen networks share: no gradients to weights, evaluation mode, a fingerprint, weights of this package."""
 
-import importlib.resources
 import json
 import os
 from collections.abc import Mapping
@@ -8,8 +7,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from fusion_env.errors import MissingRequirementsError
 from fusion_env.fingerprint import fingerprint
+from fusion_env.packaged import packaged
 from student.weights import load_into, load_state
 
 __all__ = ["FrozenNetwork", "load_embedded"]
@@ -66,9 +65,6 @@ def load_embedded(network: N, asset: str, weights: str | os.PathLike[str] | None
     if weights is not None:
         load_into(network, load_state(weights), str(weights))
         return network.freeze()
-    own = importlib.resources.files("fusion_env") / "assets" / asset
-    if not own.is_file():
-        raise MissingRequirementsError(f"{own}, a part of this package, is missing; install the package again.")
-    with importlib.resources.as_file(own) as path:
+    with packaged(asset) as path:
         load_into(network, load_state(path), str(path))
     return network.freeze()

@@ -22,7 +22,7 @@ NO_WEIGHTS = LossWeights(np.nan, np.nan)
 
 
 class FusionDistillSurrogateEnv(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """Imitate `fusion_env/FusionDistillTiny-v0` with the embedded student and teacher, thousands of steps a second.
+    """Imitate `fusion_env/FusionDistillTiny-v0` with the embedded start and teacher, thousands of steps a second.
 
     ## Description
 

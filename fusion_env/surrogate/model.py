@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 
 from fusion_env.action import LOGITS
 from fusion_env.config import INDICATORS, DistillConfig
-from fusion_env.errors import ConfigError, MissingRequirementsError
+from fusion_env.errors import ConfigError
+from fusion_env.packaged import packaged
 from fusion_env.updates import Schedule
 from student.weights import WeightsError, load_metadata, load_state
 
@@ -146,10 +146,7 @@ def load_surrogate(path: str | os.PathLike[str] | None = None) -> Surrogate:
 
 @functools.cache
 def _embedded() -> Surrogate:
-    asset = resources.files("fusion_env") / "assets" / "surrogate.safetensors"
-    if not asset.is_file():
-        raise MissingRequirementsError(f"{asset}, a part of this package, is missing; install the package again.")
-    with resources.as_file(asset) as path:
+    with packaged("surrogate.safetensors") as path:
         return _read(path)
 
 

@@ -4,14 +4,14 @@ Layers and parameter names follow github.com/wyhlaowang/LDFusion, so that its of
 """
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fusion_env.errors import ConfigError, MissingRequirementsError
+from fusion_env.errors import ConfigError
+from fusion_env.packaged import packaged
 from fusion_env.teachers.base import Published, Teacher
 from fusion_env.teachers.published import OfficialFile, PublishedTeacher, load_part
 from fusion_env.teachers.registry import register
@@ -224,10 +224,7 @@ class EmbeddedLDFusion(LDFusionNetwork):
             raise ConfigError(
                 f'teacher "embedded" takes no weights. Got {str(weights)!r}; use teacher="ldfusion" to load a file.'
             )
-        asset = resources.files("fusion_env") / "assets" / "teacher.safetensors"
-        if not asset.is_file():
-            raise MissingRequirementsError(f"{asset}, a part of this package, is missing; install the package again.")
         teacher = cls()
-        with resources.as_file(asset) as path:
+        with packaged("teacher.safetensors") as path:
             load_into(teacher, load_state(path), str(path))
         return teacher

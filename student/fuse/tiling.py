@@ -60,7 +60,7 @@ def fuse_tiled(network: FusionStudent, *, ir: Tensor, vis: Tensor, tile: int) ->
     fused = torch.empty_like(ir)
     for part in _parts((ir.shape[2], ir.shape[3]), tile):
         _cut(fused, part).copy_(chain.result(part).sigmoid_())
-    return fused
+    return network.exposed(fused, ir=ir, vis=vis)
 
 
 def _encode(encoder: ContentEncoder, image: Tensor, tile: int) -> Tensor:

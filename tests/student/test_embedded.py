@@ -7,19 +7,21 @@ from pathlib import Path
 import pytest
 
 from student import embedded
-from student.weights import WeightsError, build_student
+from student.origin import open_student
+from student.weights import WeightsError
 
 CODE = """
 import sys
-import student.embedded
-student.embedded.load_embedded()
+from student.origin import open_student
+open_student(None)
 found = {"fusion_env", "gymnasium", "experiments", "agents", "av", "onnx", "huggingface_hub"} & set(sys.modules)
 assert not found, found
 """
 
 
 def test_it_has_the_published_size() -> None:
-    student = build_student(embedded.load_embedded(), embedded.EMBEDDED)
+    student, name = open_student(None)
+    assert name == embedded.EMBEDDED
     assert sum(parameter.numel() for parameter in student.parameters()) == 652_385
 
 
@@ -34,4 +36,4 @@ def test_nothing_but_the_student_is_imported() -> None:
 def test_missing_assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded.resources, "files", lambda package: tmp_path)
     with pytest.raises(WeightsError, match=r"student\.safetensors, a part of this package, is missing; install"):
-        embedded.load_embedded()
+        open_student(None)

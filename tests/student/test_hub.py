@@ -47,6 +47,13 @@ def test_there_and_back(student: FusionStudent, tmp_path: Path) -> None:
     assert name == str(tmp_path / "own")
 
 
+def test_where_its_exposure_is_from_is_kept(student: FusionStudent, tmp_path: Path) -> None:
+    student.exposure_of_sources = True
+    HubStudent.of(student).save_pretrained(tmp_path / "own")
+    assert HubStudent.from_pretrained(tmp_path / "own").exposure_of_sources
+    assert open_student(tmp_path / "own")[0].exposure_of_sources
+
+
 def test_card(student: FusionStudent, tmp_path: Path) -> None:
     card = {"repo": "me/mine", "metrics": {"vif": 0.61234}, "dataset": "RoadScene"}
     HubStudent.of(student).save_pretrained(tmp_path, model_card_kwargs=card)

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from student.embedded import EMBEDDED, load_embedded
 from student.network import FusionStudent
 from student.on_cpu import fuse_on_cpu, quickest
-from student.weights import build_student
+from student.origin import open_student
 
 SHAPES = [(2, 40, 56), (1, 16, 16), (3, 17, 45)]
 
@@ -50,7 +49,7 @@ def test_output_and_gradients_are_the_students(shape: tuple[int, int, int], layo
 @torch.inference_mode()
 @pytest.mark.parametrize("shape", [(1, 96, 128), (2, 43, 61), (1, 16, 16), (1, 17, 90)])
 def test_single_precision_and_no_gradients(shape: tuple[int, int, int]) -> None:
-    student = build_student(load_embedded(), EMBEDDED)
+    student = open_student(None)[0]
     ir, vis = pair(*shape)
     truth = copy.deepcopy(student).double()(ir=ir, vis=vis)
     for layout in (torch.contiguous_format, torch.channels_last):

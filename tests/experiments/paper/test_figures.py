@@ -17,7 +17,7 @@ from experiments.running.directory import RunDirectory
 from fusion_env.action import STRENGTHS
 from fusion_env.data import ProceduralScenes
 from fusion_env.errors import MissingRequirementsError
-from student.embedded import load_embedded
+from student.origin import open_student
 from student.weights import save_state
 
 
@@ -62,7 +62,7 @@ def test_figure_5_shows_the_first_finished_run_of_each_variant(tmp_path: Path) -
         run.config_file.write_text("{}")
         if name != "full/seed0":
             run.summary.write({})
-            save_state(load_embedded(), run.student)
+            save_state(open_student(None)[0].state_dict(), run.student)
     found = figure5.variants(tmp_path / "table4")
     assert list(found) == ["without-gap", "full"]  # as in the table
     assert {name: run.path.name for name, run in found.items()} == {"without-gap": "seed0", "full": "seed1"}

@@ -59,9 +59,9 @@ def test_training_objective_holds_the_published_metrics(
 
 
 def test_no_training_batch_is_larger_than_its_pictures() -> None:
-    settings = Settings(iterations=100)
-    shapes = [draw_shape(iteration, settings, np.random.default_rng(iteration)) for iteration in range(100)]
-    small, large = shapes[:75], shapes[75:]
+    small, large = (
+        [draw_shape(is_small, np.random.default_rng(seed)) for seed in range(50)] for is_small in (True, False)
+    )
     pixels = [batch * height * width for batch, (height, width) in small]
     assert min(pixels) > 0.95 * SMALL_PIXELS
     assert max(pixels) <= SMALL_PIXELS
@@ -87,10 +87,13 @@ def test_an_interrupted_training_continues_and_starts_from_given_weights(
     class Crash(Exception):
         pass
 
-    def crash(iteration: int, *_: object) -> tuple[int, tuple[int, int]]:
-        if iteration == 2:
+    drawn = []
+
+    def crash(*_: object) -> tuple[int, tuple[int, int]]:
+        drawn.append((1, (41, 48)))
+        if len(drawn) == 3:
             raise Crash
-        return 1, (41, 48)
+        return drawn[-1]
 
     monkeypatch.setattr(train_teacher, "draw_shape", crash)
     with pytest.raises(Crash):

@@ -8,16 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from student.embedded import EMBEDDED, load_embedded
 from student.fuse.moments import moments
 from student.fuse.tiling import fuse_tiled
 from student.network import FusionStudent, SampleLayerNorm
-from student.weights import build_student
+from student.origin import open_student
 
 
 @pytest.fixture(scope="module")
 def student() -> FusionStudent:
-    return build_student(load_embedded(), EMBEDDED)
+    return open_student(None)[0]
 
 
 def pair(batch: int, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,47 @@
+"""Training of the student for pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.weights import train_student
+from experiments.weights.beside_teacher import student_tables
+from student import FusionStudent
+from student.weights import save_state
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = [np.random.default_rng(0).integers(256, size=(2, 64, 64), dtype=np.uint8)]
+    monkeypatch.setattr(train_student, "pictures", lambda _: (kind, kind))
+    monkeypatch.setattr(train_student, "CHECKPOINT_EVERY", 4)
+    monkeypatch.setattr(train_student, "draw_shape", lambda *_: (1, (41, 48)))
+    settings, start = train_student.Settings(iterations=8, uses=2, window=2), tmp_path / "start.safetensors"
+    save_state(FusionStudent().state_dict(), start)
+    whole = train_student.train(settings, start, tmp_path / "whole.pt").state_dict()
+
+    drawn, objective = [], train_student.objective
+
+    def crash(fused: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        drawn.append(target)
+        if len(drawn) == 7:
+            raise KeyboardInterrupt
+        return objective(fused, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_student, "objective", crash)
+        with pytest.raises(KeyboardInterrupt):
+            train_student.train(settings, start, tmp_path / "cut.pt")
+    assert len({float(target.sum()) for target in drawn}) < len(drawn)  # one image of the teacher serves several steps
+    continued = train_student.train(settings, start, tmp_path / "cut.pt").state_dict()
+    assert all(torch.equal(whole[name], continued[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_tables_say_how_far_a_student_is_from_its_teacher(reference_dir: Path) -> None:
+    tables = student_tables(FusionStudent().eval(), [reference_dir / "data" / "mini"])
+    assert tables.count("E of the student is") == 2
+    assert tables.count("mean absolute difference") == 2
+    assert "| student |" in tables

@@ -1,0 +1,89 @@
+"""The student cannot know brightness and contrast of its inputs; what gives them back is the same on every path."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from student.export import export_program
+from student.exposure import with_exposure_of
+from student.fuse import Fuser
+from student.fuse.tiling import fuse_tiled
+from student.network import FusionStudent
+from student.on_cpu import fuse_on_cpu
+from student.weights import load_student, metadata_of, save_state
+
+
+def pair(seed: int = 0, height: int = 70, width: int = 83) -> tuple[Tensor, Tensor]:
+    ir, vis = torch.rand(2, 1, 1, height, width, generator=torch.Generator().manual_seed(seed))
+    return 0.2 + 0.3 * ir.square(), 0.5 + 0.4 * vis
+
+
+@pytest.fixture(scope="module")
+def student() -> FusionStudent:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return FusionStudent(2).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def exposing(student: FusionStudent) -> FusionStudent:
+    own = FusionStudent(2).eval().requires_grad_(False)
+    own.load_state_dict(student.state_dict())
+    own.exposure_of_sources = True
+    return own
+
+
+@given(gain=st.floats(0.5, 1.0), level=st.floats(0.0, 0.1), of_ir=st.booleans())
+def test_as_published_it_cannot_know_them(student: FusionStudent, gain: float, level: float, of_ir: bool) -> None:
+    ir, vis = pair()
+    expected = student(ir=ir, vis=vis)
+    ir, vis = (gain * ir + level, vis) if of_ir else (ir, gain * vis + level)
+    assert (student(ir=ir, vis=vis) - expected).abs().max() < 0.02  # what the epsilon of a normalisation leaves
+
+
+def test_they_are_those_of_the_sources() -> None:
+    ir, vis = (torch.cat(images) for images in zip(pair(0), pair(1), strict=True))
+    fused = torch.rand(ir.shape, generator=torch.Generator().manual_seed(5)) * 0.1 + 0.7
+    exposed = with_exposure_of(fused, ir=ir, vis=vis)
+    for one, of_ir, of_vis, before in zip(exposed, ir, vis, fused, strict=True):
+        assert one.mean() == pytest.approx(float((of_ir + of_vis).mean() / 2), abs=1e-6)
+        assert one.std() == pytest.approx(float(torch.maximum(of_ir, of_vis).std()), rel=1e-5)
+        assert torch.corrcoef(torch.stack([one.flatten(), before.flatten()]))[0, 1] == pytest.approx(1, abs=1e-5)
+    flat = with_exposure_of(torch.full_like(ir, 0.3), ir=ir, vis=vis)
+    assert flat.std(dim=(2, 3)).max() < 1e-5
+    assert with_exposure_of(fused.half(), ir=ir.half(), vis=vis.half()).dtype == torch.float16
+
+
+@torch.no_grad()
+def test_every_path_gives_the_same(student: FusionStudent, exposing: FusionStudent, tmp_path: Path) -> None:
+    ir, vis = pair()
+    expected = exposing(ir=ir, vis=vis)
+    assert expected.mean() == pytest.approx(float((ir + vis).mean() / 2), abs=0.02)
+    assert (expected - student(ir=ir, vis=vis)).abs().max() > 0.1
+    torch.testing.assert_close(fuse_on_cpu(exposing, ir=ir, vis=vis), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(fuse_tiled(exposing, ir=ir, vis=vis, tile=64), expected, rtol=0, atol=1e-4)
+    for tile in (None, 64):
+        fused = Fuser(exposing, device="cpu", tile=tile)(ir=ir, vis=vis)
+        torch.testing.assert_close(fused, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_exported_files_give_the_same(exposing: FusionStudent, tmp_path: Path) -> None:
+    export_program(exposing, tmp_path / "student.pt2")
+    ir, vis = pair()
+    fused = torch.export.load(tmp_path / "student.pt2").module()(ir, vis.expand(-1, 3, -1, -1))
+    torch.testing.assert_close(fused, exposing(ir=ir, vis=vis), rtol=0, atol=1e-4)
+
+
+def test_the_file_says_which_it_is(student: FusionStudent, exposing: FusionStudent, tmp_path: Path) -> None:
+    for one in (student, exposing):
+        path = tmp_path / "student.safetensors"
+        save_state(one.state_dict(), path, metadata=metadata_of(one))
+        assert load_student(path).exposure_of_sources == one.exposure_of_sources
+    torch.save(student.state_dict(), tmp_path / "final.pt")
+    assert not load_student(tmp_path / "final.pt").exposure_of_sources
