@@ -14,7 +14,7 @@ from student.console import accept_any_console, printable
 from student.export import FORMATS, OPSET
 from student.fuse import command as fuse_command
 from student.network import MIN_SIZE
-from student.origin import open_student, weights_file
+from student.origin import EXPOSURES, open_student, weights_file
 from student.weights import PRETRAINED, WeightsError, build_student, load_metadata, load_state
 
 __all__ = ["command", "main"]
@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     text = f"file that ends in {' or '.join(FORMATS)}, or a folder for the hub (weights, config, card)"
     export.add_argument("-o", "--out", type=Path, required=True, metavar="OUT", help=text)
     export.add_argument("--half", action="store_true", help="convolve in float16")
+    text = "brightness and contrast: those of the sources, or what the network makes (default: as the weights say)"
+    export.add_argument("--exposure", choices=EXPOSURES, help=text)
     card = export.add_argument_group("the hub's card")
     card.add_argument("--repo", metavar="OWNER/NAME", help="repository that the card's commands name")
     text = "summary.csv of fusion-env-evaluate, whose means the card shows"
@@ -121,7 +123,7 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    student, name = open_student(options.weights)
+    student, name = open_student(options.weights, options.exposure)
     write = FORMATS.get(options.out.suffix.lower())
     for_card = [f"--{name}" for name in ("repo", "metrics", "dataset") if getattr(options, name)]
     if write is not None and for_card:

@@ -9,7 +9,10 @@ from student.embedded import EMBEDDED, embedded_file
 from student.network import FusionStudent
 from student.weights import PRETRAINED, WeightsError, load_student
 
-__all__ = ["open_student", "weights_file"]
+__all__ = ["EXPOSURES", "open_student", "weights_file"]
+
+EXPOSURES = ("network", "sources")
+"""Where brightness and contrast of a fused image can be from."""
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FILES = (".safetensors", ".pt", ".pth", ".bin")
@@ -41,18 +44,26 @@ def weights_file(weights: str | Path | None) -> Iterator[tuple[Path, str]]:
     yield path, str(weights)
 
 
-def open_student(weights: str | Path | None) -> tuple[FusionStudent, str]:
+def open_student(weights: str | Path | None, exposure: str | None = None) -> tuple[FusionStudent, str]:
     """Load a student from where its weights are.
 
     Args:
         weights: A file, a folder that ``save_pretrained`` wrote, or ``OWNER/NAME`` on the hub, in this order; None for
             the embedded student. Nothing is fetched while there is a file or folder of that name.
+        exposure: ``"sources"`` gives fused images their sources' brightness and contrast, ``"network"`` shows what the
+            network makes; None for what the weights say, which is the latter but for the embedded student.
 
     Returns:
         The student on the CPU in evaluation mode, and what to call it.
 
     Raises:
         WeightsError: There is no such thing, or it cannot be used.
+        ValueError: There is no such exposure.
     """
+    if exposure not in (None, *EXPOSURES):
+        raise ValueError(f"exposure must be one of {', '.join(map(repr, EXPOSURES))}, or None. Got {exposure!r}.")
     with weights_file(weights) as (path, name):
-        return load_student(path, name), name
+        student = load_student(path, name)
+    if exposure is not None:
+        student.exposure_of_sources = exposure == "sources"
+    return student, name

@@ -19,6 +19,7 @@ from student.fuse.files import Aligner, Interrupted, Outcome, PairingError, fuse
 from student.fuse.fuser import Fuser, load
 from student.fuse.video import SIDES, VIDEOS, WRITTEN, fuse_video
 from student.fuse.writing import FORMATS, make_folder
+from student.origin import EXPOSURES
 from student.sixteen_bit import Scale, add_scale_options
 from student.weights import WeightsError
 
@@ -38,6 +39,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--side-by-side", choices=SIDES, help=text)
     text = "file, folder or OWNER/NAME on the Hugging Face hub (default: the embedded student)"
     parser.add_argument("--weights", metavar="WEIGHTS", help=text)
+    text = "brightness and contrast: those of the sources, or what the network makes (default: as the weights say)"
+    parser.add_argument("--exposure", choices=EXPOSURES, help=text)
     where = parser.add_argument_group("how to compute")
     text = "'cpu', 'cuda', 'cuda:N' or 'auto' (default: auto, CUDA if it is there)"
     where.add_argument("--device", default="auto", help=text)
@@ -60,7 +63,12 @@ def run(options: argparse.Namespace) -> int:
     try:
         kind = _kind(options)
         fuser = load(
-            options.weights, device=options.device, half=options.half, tile=options.tile, compiled=options.compile
+            options.weights,
+            device=options.device,
+            half=options.half,
+            tile=options.tile,
+            compiled=options.compile,
+            exposure=options.exposure,
         )
         _logger.info("%s", printable(fuser.describe()))
         start = time.perf_counter()
@@ -119,8 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_scale_options(parser)
     given = vars(parser.parse_args(arguments))
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
-    absent = {"side_by_side": None, "half": False, "compile": False, "tile": None, "align": False, "kind": "folder"}
-    return run(argparse.Namespace(**absent, vis=given.pop("vi"), **given))
+    absent = {"side_by_side": None, "half": False, "compile": False, "tile": None, "align": False, "exposure": None}
+    return run(argparse.Namespace(**absent, kind="folder", vis=given.pop("vi"), **given))
 
 
 def _kind(options: argparse.Namespace) -> str:

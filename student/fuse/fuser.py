@@ -42,6 +42,7 @@ def load(
     half: bool = False,
     tile: int | None = None,
     compiled: bool = False,
+    exposure: str | None = None,
 ) -> "Fuser":
     """Load a student, ready to fuse.
 
@@ -52,12 +53,14 @@ def load(
         half: Compute in float16.
         tile: Fuse in tiles of this side.
         compiled: Compile the network.
+        exposure: Brightness and contrast are those of the ``"sources"``, or what the ``"network"`` makes; None for what
+            the weights say. See `student.exposure`.
 
     Raises:
         WeightsError: The weights cannot be found, read or used.
-        ValueError: The device is not there, or cannot do what is asked.
+        ValueError: The device is not there, or cannot do what is asked; or there is no such exposure.
     """
-    network, name = open_student(weights)
+    network, name = open_student(weights, exposure)
     return Fuser(network, name=name, device=device, half=half, tile=tile, compiled=compiled)
 
 
@@ -142,7 +145,10 @@ class Fuser:
     def describe(self) -> str:
         """Say in one line what fuses, where and how."""
         tiles = "" if self.tile is None else f", in tiles of {self.tile} pixels"
-        return f"{self.name} on {self.device}, {str(self.dtype).removeprefix('torch.')}{tiles}"
+        exposed = (
+            ", brightness and contrast of the sources" if getattr(self.network, "exposure_of_sources", False) else ""
+        )
+        return f"{self.name} on {self.device}, {str(self.dtype).removeprefix('torch.')}{tiles}{exposed}"
 
     @own_numerics()
     def __call__(self, *, ir: AnyImage, vis: T) -> T:

@@ -2,18 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
+from student.command_line import main
 from student.export import export_program
 from student.exposure import with_exposure_of
-from student.fuse import Fuser
+from student.fuse import Fuser, load
 from student.fuse.tiling import fuse_tiled
 from student.network import FusionStudent
 from student.on_cpu import fuse_on_cpu
+from student.origin import open_student
 from student.weights import load_student, metadata_of, save_state
 
 
@@ -78,6 +82,34 @@ def test_exported_files_give_the_same(exposing: FusionStudent, tmp_path: Path) -
     ir, vis = pair()
     fused = torch.export.load(tmp_path / "student.pt2").module()(ir, vis.expand(-1, 3, -1, -1))
     torch.testing.assert_close(fused, exposing(ir=ir, vis=vis), rtol=0, atol=1e-4)
+
+
+def test_who_fuses_may_choose(student: FusionStudent, exposing: FusionStudent, tmp_path: Path) -> None:
+    path = tmp_path / "student.safetensors"
+    save_state(student.state_dict(), path)
+    ir, vis = (image[0, 0].numpy() for image in pair())
+    for exposure, of in ((None, student), ("network", student), ("sources", exposing)):
+        fuser = load(path, device="cpu", exposure=exposure)
+        assert ("brightness and contrast of the sources" in fuser.describe()) == (of is exposing)
+        assert (fuser(ir=ir, vis=vis) == Fuser(of, device="cpu")(ir=ir, vis=vis)).all()
+    with pytest.raises(ValueError, match="exposure must be one of 'network', 'sources', or None. Got 'mine'"):
+        load(path, exposure="mine")
+
+
+@pytest.mark.parametrize("exposure", ["network", "sources"])
+def test_commands_take_the_choice(student: FusionStudent, tmp_path: Path, exposure: str) -> None:
+    pytest.importorskip("huggingface_hub")
+    save_state(student.state_dict(), tmp_path / "own.safetensors")
+    command = ["export", str(tmp_path / "own.safetensors"), "-o", str(tmp_path / "hub"), "--exposure", exposure]
+    assert main(command) == 0
+    assert open_student(tmp_path / "hub")[0].exposure_of_sources == (exposure == "sources")
+    ir, vis = ((image[0, 0] * 255).round().to(torch.uint8).numpy() for image in pair())
+    for name, image in (("ir", ir), ("vis", vis)):
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    command = ["fuse", str(tmp_path / "ir.png"), str(tmp_path / "vis.png"), "-o", str(tmp_path / "fused.png")]
+    assert main([*command, "--weights", str(tmp_path / "own.safetensors"), "--exposure", exposure]) == 0
+    fused = np.asarray(Image.open(tmp_path / "fused.png"))
+    assert (abs(fused.mean() - (ir.mean() + vis.mean()) / 2) < 2) == (exposure == "sources")
 
 
 def test_the_file_says_which_it_is(student: FusionStudent, exposing: FusionStudent, tmp_path: Path) -> None:
