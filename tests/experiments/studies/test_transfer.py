@@ -1,0 +1,60 @@
+"""Policies of one benchmark on another task."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from experiments.benchmark import main as benchmark
+from experiments.studies.transfer import learnt_policies, main
+from fusion_env.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def learnt(cache: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("learnt")
+    arguments = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "3", "--batch-size", "1", "--score-crops", "1"]
+    arguments += ["--protocol", "across", "--runs", "2", "--eval-runs", "1", "--seeds", "0-1", "--data-seeds", "0", "1"]
+    arguments += ["--agents", "reinforce", "random-search", "constant", "guidance-only", "--out", str(out)]
+    assert benchmark(arguments) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_what_was_learnt_is_found(learnt: Path, tmp_path: Path) -> None:
+    found = learnt_policies(learnt)
+    assert [(one.policy, one.seed, one.data_seed) for one in found] == [
+        (policy, seed, seed) for policy in ("random-search", "reinforce") for seed in (0, 1)
+    ]
+    with (learnt / "raw.csv").open() as file:
+        gaps = {(row["policy"], row["seed"]): float(row["report_gap"]) for row in csv.DictReader(file)}
+    assert [one.gain for one in found] == pytest.approx(
+        [gaps[one.policy, str(one.seed)] - gaps["guidance-only", str(one.seed)] for one in found]
+    )
+    with pytest.raises(ConfigError, match=r"raw.csv cannot be read"):
+        learnt_policies(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command(learnt: Path, cache: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "out"
+    command = [str(learnt), "--preset", "tiny", "--cache-dir", cache, "--rounds", "4", "--batch-size", "1"]
+    command += ["--out", str(out), "--eval-runs", "1", "--policies", "reinforce"]
+    assert main(command) == 0
+    with (out / "transfer.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["policy"], row["seed"], row["data_seed"]) for row in rows] == [
+        ("reinforce", "0", "0"),
+        ("reinforce", "1", "1"),
+    ]
+    for row in rows:
+        assert float(row["gain"]) == pytest.approx(float(row["report_gap"]) - float(row["control_gap"]))
+    page = (out / "transfer.md").read_text()
+    assert "| reinforce | 2 | 2 |" in page
+    assert "there are only 2 draw(s)" in page
+    files = {path: path.stat().st_mtime_ns for path in out.glob("runs/**/student.safetensors")}
+    assert len(files) == 4
+    assert main(command) == 0
+    assert files == {path: path.stat().st_mtime_ns for path in files}
+    with pytest.raises(ConfigError, match="it has random-search, reinforce"):
+        main([*command[:-1], "sac"])
