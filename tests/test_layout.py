@@ -71,6 +71,7 @@ FLOORS = {
             "evaluate",
             "compare",
             "replay",
+            "transfer",
             "report",
             "export_minari",
         ),

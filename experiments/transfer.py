@@ -1,6 +1,6 @@
 """Judge policies that were learnt on one task on another task, as they are.
 
-python experiments/studies/transfer.py runs/camera-across --task sage --teacher-weights FILE --preset small --threads 1
+python experiments/transfer.py runs/camera-across --task sage --teacher-weights FILE --preset small --threads 1
 
 The first argument is the folder of a benchmark under the protocol across, its runs included. Every policy that
 learnt there acts, frozen, in new runs of the other task, with the seed and the draw of the data that it learnt with,
@@ -24,6 +24,7 @@ from experiments.benchmarking.uncertainty import FEWEST_UNITS, holm, make_strata
 from experiments.command_line import (
     add_preset,
     add_settings,
+    as_started,
     exit_on_error,
     given_settings,
     make_parser,
@@ -233,13 +234,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         workers=args.workers,
         show=True,
     )
-    command = f"python experiments/studies/transfer.py {shlex.join(arguments)}"
+    given = f"{as_started('python experiments/transfer.py')} {shlex.join(arguments)}"
     title = tasks.described(tasks.config(args.task, args.preset, **settings), args.task, args.preset)
-    page = _page(rows, title, command)
+    page = _page(rows, title, given)
     write_text(out / "transfer.md", page)
     print(f"{page}\nWritten to {out}")
     return 0
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command as a program."""
     exit_on_error(main)
+
+
+if __name__ == "__main__":
+    command()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmark import main as benchmark
-from experiments.studies.transfer import learnt_policies, main
+from experiments.transfer import learnt_policies, main
 from fusion_env.errors import ConfigError
 
 
