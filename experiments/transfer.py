@@ -1,10 +1,12 @@
 """Judge policies that were learnt on one task on another task, as they are.
 
-python experiments/transfer.py runs/camera-across --task sage --teacher-weights FILE --preset small --threads 1
+python experiments/transfer.py runs/NAME --preset small --task shift
 
-The first argument is the folder of a benchmark under the protocol across, its runs included. Every policy that
-learnt there acts, frozen, in new runs of the other task, with the seed and the draw of the data that it learnt with,
-beside guidance only. The same command goes on where it was stopped.
+The first argument is the folder of a benchmark under the protocol
+across, its runs included. Every policy that learnt there acts, frozen,
+in new runs of the other task, with the seed and the draw of the data
+that it learnt with, beside guidance only. The same command goes on
+where it was stopped.
 """
 
 import csv
@@ -37,7 +39,7 @@ from experiments.running.policies import run_config
 from fusion_env import tasks
 from fusion_env.errors import ConfigError
 
-__all__ = ["Learnt", "learnt_policies", "main", "transfer"]
+__all__ = ["Learnt", "command", "learnt_policies", "main", "transfer"]
 
 Row = dict[str, Any]
 

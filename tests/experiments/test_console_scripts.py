@@ -51,7 +51,7 @@ def shown(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def test_names() -> None:
     commands = ("run", "agent", "benchmark", "evaluate", "compare", "report")
-    commands += ("table1", "detection", "ablation", "reproduce", "replay", "leaderboard", "export-minari")
+    commands += ("table1", "detection", "ablation", "reproduce", "replay", "leaderboard", "transfer", "export-minari")
     assert list(SCRIPTS) == [*(f"fusion-env-{name}" for name in commands), "fusion-student"]
 
 
