@@ -1,33 +1,54 @@
 """Brightness and contrast of a fused image, which the student cannot know, taken from its sources."""
 
+import torch
 from torch import Tensor, maximum
 
 __all__ = ["with_exposure_of"]
 
-_SMALLEST_VARIANCE = 1e-6
+_DARKEST = 1e-4
+_SMALLEST = 1e-3
+_STEEPEST = 8.0
+_LARGEST_STEP = 1.0
+_STEPS = 4
+"""After which mean and deviation are met to a thousandth or so."""
 
 
 def with_exposure_of(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Give fused images the mean of their sources' average and the standard deviation of their maximum.
 
     The student's encoders normalise every feature map of either input first, so that its output is the same however
-    bright an input is and however strong its contrast. One linear map for each image gives back what is lost; of the
-    rules tried, this one comes nearest to the embedded teacher's images of real pairs (student/assets/student.md).
+    bright an input is and however strong its contrast. One affine map of the logits for each image gives back what is
+    lost, without clipping. Of the rules tried, this mean and deviation come nearest to the embedded teacher's images of
+    real pairs (student/assets/student.md). They are taken from every third row and
+    column, which no grid of the transposed convolutions (periods 2, 4 and 8) is in step with.
 
     Args:
-        fused: [B, 1, H, W], what the student made.
+        fused: [B, 1, H, W] in 0..1, what the student made.
         ir: Infrared, same shape, 0..1.
         vis: Visible luma, same shape, 0..1.
 
     Returns:
-        The same shape and dtype; may leave 0..1. A flat fused image stays flat.
+        The same shape and dtype, 0..1. A flat fused image stays flat.
     """
-    centred = fused.float()
-    centred = centred - _mean(centred)
-    brightest = maximum(ir, vis).float()
-    wanted = _mean((brightest - _mean(brightest)).square())
-    gain = (wanted / _mean(centred.square()).clamp_min(_SMALLEST_VARIANCE)).sqrt()
-    return (centred * gain + (_mean(ir.float()) + _mean(vis.float())) / 2).to(fused.dtype)
+    of_ir, of_vis = (image[..., ::3, ::3].float() for image in (ir, vis))
+    level = ((_mean(of_ir) + _mean(of_vis)) / 2).clamp(_SMALLEST, 1 - _SMALLEST)
+    wanted = _deviation(maximum(of_ir, of_vis))
+    logits = fused.float().clamp(_DARKEST, 1 - _DARKEST).logit()
+    sample = logits[..., ::3, ::3]
+    gain, offset = torch.ones_like(level), level.logit()
+    centre, spread = _mean(sample), _deviation(sample).clamp_min(_SMALLEST)
+    sample = (sample - centre) / spread
+    for _ in range(_STEPS):
+        gain = (gain * wanted / _deviation((sample * gain + offset).sigmoid()).clamp_min(_DARKEST)).clamp_max(_STEEPEST)
+        shown = (sample * gain + offset).sigmoid()
+        slope = _mean(shown * (1 - shown)).clamp_min(_DARKEST)
+        offset = offset + ((level - _mean(shown)) / slope).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+    gain = gain / spread
+    return torch.addcmul(offset - centre * gain, logits, gain).sigmoid().to(fused.dtype)
+
+
+def _deviation(x: Tensor) -> Tensor:
+    return _mean((x - _mean(x)).square()).sqrt()
 
 
 def _mean(x: Tensor) -> Tensor:

@@ -301,4 +301,4 @@ class FusionStudent(nn.Module):
 
     def exposed(self, fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Give a fused image [B, 1, H, W] its sources' brightness and contrast, if `exposure_of_sources`."""
-        return with_exposure_of(fused, ir=ir, vis=vis).clamp(0, 1) if self.exposure_of_sources else fused
+        return with_exposure_of(fused, ir=ir, vis=vis) if self.exposure_of_sources else fused

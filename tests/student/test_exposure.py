@@ -50,13 +50,14 @@ def test_as_published_it_cannot_know_them(student: FusionStudent, gain: float, l
 
 
 def test_they_are_those_of_the_sources() -> None:
-    ir, vis = (torch.cat(images) for images in zip(pair(0), pair(1), strict=True))
+    # Noise, of which a ninth is looked at.
+    ir, vis = (torch.cat(images) for images in zip(pair(0, 300, 400), pair(1, 300, 400), strict=True))
     fused = torch.rand(ir.shape, generator=torch.Generator().manual_seed(5)) * 0.1 + 0.7
     exposed = with_exposure_of(fused, ir=ir, vis=vis)
     for one, of_ir, of_vis, before in zip(exposed, ir, vis, fused, strict=True):
-        assert one.mean() == pytest.approx(float((of_ir + of_vis).mean() / 2), abs=1e-6)
-        assert one.std() == pytest.approx(float(torch.maximum(of_ir, of_vis).std()), rel=1e-5)
-        assert torch.corrcoef(torch.stack([one.flatten(), before.flatten()]))[0, 1] == pytest.approx(1, abs=1e-5)
+        assert one.mean() == pytest.approx(float((of_ir + of_vis).mean() / 2), abs=0.01)
+        assert one.std() == pytest.approx(float(torch.maximum(of_ir, of_vis).std()), rel=0.02)
+        assert (one.flatten()[before.flatten().argsort()].diff() > -1e-6).all()  # the order of greys stays
     flat = with_exposure_of(torch.full_like(ir, 0.3), ir=ir, vis=vis)
     assert flat.std(dim=(2, 3)).max() < 1e-5
     assert with_exposure_of(fused.half(), ir=ir.half(), vis=vis.half()).dtype == torch.float16
@@ -67,7 +68,7 @@ def test_every_path_gives_the_same(student: FusionStudent, exposing: FusionStude
     ir, vis = pair()
     expected = exposing(ir=ir, vis=vis)
     assert expected.mean() == pytest.approx(float((ir + vis).mean() / 2), abs=0.02)
-    assert (expected - student(ir=ir, vis=vis)).abs().max() > 0.1
+    assert (expected - student(ir=ir, vis=vis)).abs().max() > 0.03
     torch.testing.assert_close(fuse_on_cpu(exposing, ir=ir, vis=vis), expected, rtol=0, atol=1e-5)
     torch.testing.assert_close(fuse_tiled(exposing, ir=ir, vis=vis, tile=64), expected, rtol=0, atol=1e-4)
     for tile in (None, 64):
@@ -109,7 +110,7 @@ def test_commands_take_the_choice(student: FusionStudent, tmp_path: Path, exposu
     command = ["fuse", str(tmp_path / "ir.png"), str(tmp_path / "vis.png"), "-o", str(tmp_path / "fused.png")]
     assert main([*command, "--weights", str(tmp_path / "own.safetensors"), "--exposure", exposure]) == 0
     fused = np.asarray(Image.open(tmp_path / "fused.png"))
-    assert (abs(fused.mean() - (ir.mean() + vis.mean()) / 2) < 2) == (exposure == "sources")
+    assert (abs(fused.mean() - (ir.mean() + vis.mean()) / 2) < 4) == (exposure == "sources")
 
 
 def test_the_file_says_which_it_is(student: FusionStudent, exposing: FusionStudent, tmp_path: Path) -> None:
