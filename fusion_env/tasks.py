@@ -142,7 +142,7 @@ register(
     Task(
         "shift",
         "Train by day; reward and report are of scenes by night, in fog and in glare, seen through rough cameras.",
-        "Contrast and brightness of what is judged were never trained on, unless the curriculum brings them in.",
+        "Neither the weather nor the cameras of what is judged were ever trained on: a student that only imitates generalises least.",
         {
             "data": "procedural",
             "scenes": 90,
