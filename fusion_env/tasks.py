@@ -142,7 +142,7 @@ register(
     Task(
         "shift",
         "Train by day; reward and report are of scenes by night, in fog and in glare, seen through rough cameras.",
-        "Neither weather nor cameras of what is judged were trained on, and a student that only imitates generalises badly.",
+        "Neither weather nor cameras of what is judged were trained on; a student that only imitates is worst there.",
         {
             "data": "procedural",
             "scenes": 90,
