@@ -7,6 +7,7 @@ __all__ = ["with_exposure_of"]
 
 _DARKEST = 1e-4
 _SMALLEST = 1e-3
+_FLATTEST = 1e-12
 _STEEPEST = 8.0
 _LARGEST_STEP = 1.0
 _STEPS = 4
@@ -20,8 +21,8 @@ def with_exposure_of(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     bright an input is and however strong its contrast. One affine map of the logits for each image gives back what is
     lost, without clipping: the mean of both sources, and the standard deviation of their pixelwise maximum or minimum,
     whichever has more of it. Of the rules tried, this one comes nearest to the embedded teacher's images
-    (student/assets/student.md). All is taken from every third row and column, which no grid of the transposed
-    convolutions (periods 2, 4 and 8) is in step with.
+    (student/assets/student.md). Where one source is the other's negative neither has any: half of the sources' own is
+    the least.
 
     Args:
         fused: [B, 1, H, W] in 0..1, what the student made.
@@ -31,10 +32,12 @@ def with_exposure_of(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     Returns:
         The same shape and dtype, 0..1. A flat fused image stays flat.
     """
-    of_ir, of_vis = (image[..., ::3, ::3].float() for image in (ir, vis))
-    level = ((_mean(of_ir) + _mean(of_vis)) / 2).clamp(_SMALLEST, 1 - _SMALLEST)
-    wanted = maximum(_deviation(maximum(of_ir, of_vis)), _deviation(minimum(of_ir, of_vis)))
+    ir, vis = ir.float(), vis.float()
+    level = ((_mean(ir) + _mean(vis)) / 2).clamp(_SMALLEST, 1 - _SMALLEST)
+    least = maximum(_deviation(ir), _deviation(vis)) / 2
+    wanted = maximum(maximum(_deviation(maximum(ir, vis)), _deviation(minimum(ir, vis))), least)
     logits = fused.float().clamp(_DARKEST, 1 - _DARKEST).logit()
+    # The grids of transposed convolutions, of periods 2, 4 and 8, are not in step with this one.
     sample = logits[..., ::3, ::3]
     gain, offset = torch.ones_like(level), level.logit()
     centre, spread = _mean(sample), _deviation(sample).clamp_min(_SMALLEST)
@@ -49,7 +52,7 @@ def with_exposure_of(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
 
 
 def _deviation(x: Tensor) -> Tensor:
-    return _mean((x - _mean(x)).square()).sqrt()
+    return _mean((x - _mean(x)).square()).clamp_min(_FLATTEST).sqrt()
 
 
 def _mean(x: Tensor) -> Tensor:

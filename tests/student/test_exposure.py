@@ -64,6 +64,22 @@ def test_they_are_those_of_the_sources() -> None:
     assert with_exposure_of(fused.half(), ir=ir.half(), vis=vis.half()).dtype == torch.float16
 
 
+def test_what_is_small_or_opposite_is_not_lost() -> None:
+    dot = torch.zeros(1, 1, 150, 200)
+    dot[..., 70:72, 70:72] = 1
+    shown = with_exposure_of(0.2 + 0.6 * dot, ir=dot, vis=dot / 2)
+    assert shown[dot == 1].min() > shown[dot == 0].max() + 0.05
+    half = (torch.rand(1, 1, 150, 200, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    assert with_exposure_of(0.4 + 0.2 * half, ir=half, vis=1 - half).std() > 0.2
+
+
+def test_flat_images_have_gradients() -> None:
+    flat = torch.full((1, 1, 40, 40), 0.5, requires_grad=True)
+    ir, vis = pair(0, 40, 40)
+    with_exposure_of(flat, ir=ir, vis=vis).sum().backward()
+    assert flat.grad.isfinite().all()
+
+
 @torch.no_grad()
 def test_every_path_gives_the_same(student: FusionStudent, exposing: FusionStudent, tmp_path: Path) -> None:
     ir, vis = pair()
