@@ -35,9 +35,11 @@ from experiments.command_line import (
 )
 from experiments.output import markdown_table, write_csv, write_text
 from experiments.running.directory import RunDirectory
+from experiments.running.interruption import Interrupted, interrupt_at_once
 from experiments.running.policies import run_config
 from fusion_env import tasks
 from fusion_env.errors import ConfigError
+from student.console import printable
 
 __all__ = ["Learnt", "command", "learnt_policies", "main", "transfer"]
 
@@ -202,7 +204,11 @@ def _page(rows: Sequence[Row], title: str, command: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command."""
+    """Run the command.
+
+    Returns:
+        Exit status: 0 finished, 130 interrupted; the same command goes on.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = make_parser(__doc__)
     parser.add_argument("benchmark", type=Path, help="folder of a benchmark, its runs included")
@@ -226,17 +232,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         there = sorted({one.policy for one in learnt})
         raise ConfigError(f"{args.benchmark} has none of these policies with these seeds; it has {', '.join(there)}")
     settings = given_settings(args)
-    rows = transfer(
-        chosen,
-        args.task,
-        args.preset,
-        settings,
-        out,
-        eval_runs=args.eval_runs,
-        workers=args.workers,
-        show=True,
-    )
+    more = {"eval_runs": args.eval_runs, "workers": args.workers, "show": True}
     given = f"{as_started('python experiments/transfer.py')} {shlex.join(arguments)}"
+    try:
+        with interrupt_at_once():
+            rows = transfer(chosen, args.task, args.preset, settings, out, **more)
+    except Interrupted:
+        print(f"stopped; the same command goes on where it was: {printable(given)}")
+        return 130
     title = tasks.described(tasks.config(args.task, args.preset, **settings), args.task, args.preset)
     page = _page(rows, title, given)
     write_text(out / "transfer.md", page)

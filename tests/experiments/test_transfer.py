@@ -1,6 +1,8 @@
 """Policies of one benchmark on another task."""
 
 import csv
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from experiments.benchmark import main as benchmark
 from experiments.transfer import learnt_policies, main
 from fusion_env.errors import ConfigError
+from tests.experiments.processes import recorded, start, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +61,16 @@ def test_the_command(learnt: Path, cache: str, tmp_path: Path, capsys: pytest.Ca
     assert files == {path: path.stat().st_mtime_ns for path in files}
     with pytest.raises(ConfigError, match="it has random-search, reinforce"):
         main([*command[:-1], "sac"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the signals of POSIX")
+def test_ctrl_c_is_answered_in_words(learnt: Path, cache: str, tmp_path: Path) -> None:
+    command = [str(learnt), "--preset", "tiny", "--cache-dir", cache, "--rounds", "400", "--out", str(tmp_path / "out")]
+    process = start("transfer.py", command)
+    wait_until(lambda: recorded(tmp_path) >= 3, process)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; the same command goes on" in printed
+    assert "Traceback" not in printed
