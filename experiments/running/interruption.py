@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = ["Interrupted", "StopRequest", "interrupt_at_once", "stop_on_request"]
 
@@ -94,25 +95,55 @@ def _is_ending() -> bool:
 
 @contextmanager
 def _handled_by(handlers: Mapping[signal.Signals, Callable[[int, object], None]]) -> Iterator[None]:
-    over, late = False, []
+    """Let signals go to these handlers; one that comes while they are set or put back is dealt with right after."""
+    inside, late = False, []
 
-    def until_over(handler: Callable[[int, object], None]) -> Callable[[int, object], None]:
+    def while_inside(handler: Callable[[int, object], None]) -> Callable[[int, object], None]:
         def handle(number: int, frame: object) -> None:
-            if over:
-                late.append(number)
-            else:
+            if inside:
                 handler(number, frame)
+            else:
+                late.append(number)  # a handler that raised here would leave some of them in place
 
         return handle
 
-    before = {number: signal.signal(number, until_over(handler)) for number, handler in handlers.items()}
+    before = {number: signal.getsignal(number) for number in handlers}
+    alarm = 0
     try:
+        for number, handler in handlers.items():
+            signal.signal(number, while_inside(handler))
+        if hasattr(signal, "alarm"):
+            # A stop that was swallowed outside comes again in here, or afterwards.
+            alarm = signal.alarm(0)
+            signal.alarm(alarm)
+        inside = True
+        _raise_again(late)
         yield
     finally:
-        over = True  # a handler that raised from here on would leave some of them in place
+        inside = False
         if hasattr(signal, "alarm"):
             signal.alarm(0)  # one that comes after its handler is gone would end the process
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for came in set(late).intersection(_REQUESTS):
-            signal.raise_signal(came)
+        _put_back(before)
+        if alarm:
+            signal.alarm(1)
+        _raise_again(late)
+
+
+def _raise_again(late: list[int]) -> None:
+    came = set(late).intersection(_REQUESTS)
+    late.clear()
+    for number in came:
+        signal.raise_signal(number)
+
+
+def _put_back(before: dict[signal.Signals, Any]) -> None:
+    """Put handlers back: all of them, also where one that is back already raises for a signal that comes meanwhile."""
+    try:
+        while before:
+            number = next(iter(before))
+            # None is one that Python did not set and cannot set.
+            signal.signal(number, before[number] or signal.SIG_DFL)
+            del before[number]
+    finally:
+        if before:
+            _put_back(before)

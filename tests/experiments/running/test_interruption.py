@@ -97,3 +97,55 @@ def test_a_signal_while_handlers_are_put_back_goes_to_those(block: Callable, mon
         assert signal.alarm(0) == 0
     finally:
         set_handler(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("moment", ["start", "end"])
+@pytest.mark.parametrize("block", [interrupt_at_once, stop_on_request])
+def test_a_signal_between_two_handlers_leaves_none_of_ours(
+    block: Callable, moment: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_handler, calls = signal.signal, []
+
+    def set_then_signal(which: int, handler: Callable) -> Callable:
+        earlier = set_handler(which, handler)
+        calls.append(which)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGINT)
+        return earlier
+
+    def run() -> None:
+        with monkeypatch.context() as patch:
+            if moment == "start":
+                patch.setattr(signal, "signal", set_then_signal)
+            with block():
+                patch.setattr(signal, "signal", set_then_signal if moment == "end" else set_handler)
+
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGALRM
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        with pytest.raises((Interrupted, KeyboardInterrupt)):
+            run()
+        assert [signal.getsignal(number) for number in numbers] == before
+        assert signal.alarm(0) == 0
+    finally:
+        for which, handler in zip(numbers, before, strict=True):
+            set_handler(which, handler)
+
+
+@pytest.mark.slow
+def test_a_swallowed_stop_outlives_a_block_inside() -> None:
+    def block() -> None:
+        with interrupt_at_once():
+            with contextlib.suppress(Exception):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(10)
+            with stop_on_request():
+                pass
+            until = time.monotonic() + 10
+            while time.monotonic() < until:
+                time.sleep(0.01)
+
+    with pytest.raises(Interrupted):
+        block()
+    assert signal.alarm(0) == 0
