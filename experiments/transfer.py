@@ -20,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.benchmarking.executors import Job, Resources, map_runs
-from experiments.benchmarking.grid import CONTROL, parse_seeds
+from experiments.benchmarking.grid import CONTROL, file_name, parse_seeds
 from experiments.benchmarking.table import RAW_FILE, shown_probability
 from experiments.benchmarking.uncertainty import FEWEST_UNITS, holm, make_strata, paired_difference
 from experiments.command_line import (
@@ -72,18 +72,23 @@ def learnt_policies(benchmark: Path) -> list[Learnt]:
         benchmark: Its folder, with ``raw.csv`` and the runs.
 
     Raises:
-        ConfigError: It is not there, has no run of guidance only for one of the policies, or nothing was learnt in it.
+        ConfigError: It is not there, has several teachers or data sets, no run of guidance only for one of the
+            policies, or nothing was learnt in it.
     """
     raw = benchmark / RAW_FILE
     try:
         with raw.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         gaps = {(row["policy"], int(row["seed"]), int(row["data_seed"])): float(row["report_gap"]) for row in rows}
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, LookupError, TypeError, ValueError, csv.Error) as error:
+        reason = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f"{raw} cannot be read ({error!r}): name the folder of a benchmark on reporting seeds"
+            f"{raw} cannot be read ({reason}): name the folder of a benchmark on reporting seeds"
         ) from error
-    found = []
+    if len(gaps) < len(rows):
+        raise ConfigError(f"{raw} has runs of several teachers or data sets: name a benchmark of one of each")
+    found: list[Learnt] = []
+    earlier: dict[tuple[Any, ...], Path] = {}
     for path in sorted(benchmark.glob("runs/*/*/agent.zip")):
         config = RunDirectory(path.parent).read_config()
         seeds = config.seed, config.env.data_seed
@@ -92,6 +97,9 @@ def learnt_policies(benchmark: Path) -> list[Learnt]:
         missing = [name for name in (config.agent, CONTROL) if (name, *seeds) not in gaps]
         if missing:
             raise ConfigError(f"{raw} has no row of {missing[0]} with seed {seeds[0]} and data seed {seeds[1]}")
+        other = earlier.setdefault((config.agent, *seeds), path)
+        if other != path:
+            raise ConfigError(f"{path} and {other} are of the same policy and seeds: delete the run that is not meant")
         gain = gaps[(config.agent, *seeds)] - gaps[(CONTROL, *seeds)]
         found.append(Learnt(config.agent, *seeds, path, gain))
     if not found:
@@ -144,7 +152,7 @@ def transfer(
             details=False,
             **frozen,
         )
-        return Job(config, out / "runs" / policy / f"{one.seed}-{one.data_seed}")
+        return Job(config, out / "runs" / file_name(policy) / f"{one.seed}-{one.data_seed}")
 
     pairs = [(job(one.policy, one), job(CONTROL, one)) for one in learnt]
     jobs = {each.run_dir: each for pair in pairs for each in pair}
@@ -152,7 +160,7 @@ def transfer(
     executor = "pool" if workers > 1 else "inline"
     with tqdm(total=len(jobs), desc="runs", disable=not show) as bar:
         for done, summary in map_runs(list(jobs.values()), executor, Resources(workers)):
-            report = summary["report"]
+            report = summary["report"] | summary["ranked"]  # a run that failed counts as such, as where they learnt
             gaps[done.run_dir] = report["final"]["e"] - report["teacher"]["e"]
             bar.update()
     rows = [

@@ -22,6 +22,7 @@ __all__ = [
     "TUNING_SEEDS_FROM",
     "Cell",
     "Grid",
+    "file_name",
     "parse_seeds",
     "settings_by_policy",
 ]
@@ -201,7 +202,7 @@ class Grid:
         )
         teacher_label = _shortest(name, teacher, [other.partition("=")[0] for other in self.teachers])
         data_label = _shortest(Path(data).name, data, [Path(other).name for other in self.data])
-        folder = "-".join(_file_name(part) for part in (policy, teacher_label, data))
+        folder = "-".join(file_name(part) for part in (policy, teacher_label, data))
         job = Job(config, out / "runs" / folder / f"{seed}")
         return Cell(policy, teacher_label, data_label, seed, stage0_seed, job, data_seed)
 
@@ -224,7 +225,8 @@ def _label(teacher: str, weights: str | None) -> str:
     return teacher if weights is None else f"{teacher}={weights}"
 
 
-def _file_name(text: str) -> str:
+def file_name(text: str) -> str:
+    """Return a name for a file or folder from that of a policy, teacher or data set, which may be a path."""
     return re.sub(r"[^\w.+-]+", "_", text).strip("_.") or "x"
 
 

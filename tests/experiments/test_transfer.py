@@ -1,6 +1,8 @@
 """Policies of one benchmark on another task."""
 
 import csv
+import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmark import main as benchmark
-from experiments.transfer import learnt_policies, main
+from experiments.transfer import learnt_policies, main, transfer
 from fusion_env.errors import ConfigError
 from tests.experiments.processes import recorded, start, wait_until
 
@@ -61,6 +63,65 @@ def test_the_command(learnt: Path, cache: str, tmp_path: Path, capsys: pytest.Ca
     assert files == {path: path.stat().st_mtime_ns for path in files}
     with pytest.raises(ConfigError, match="it has random-search, reinforce"):
         main([*command[:-1], "sac"])
+
+
+@pytest.mark.slow
+def test_damaged_and_ambiguous_benchmarks_are_refused(learnt: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(learnt, copy)
+    raw, rows = copy / "raw.csv", (learnt / "raw.csv").read_text()
+    raw.write_text(f"{rows}across,,tiny,reinforce\n")  # cut off
+    with pytest.raises(ConfigError, match=r"raw.csv cannot be read"):
+        learnt_policies(copy)
+    raw.write_bytes(b"\xff" * 5000)
+    with pytest.raises(ConfigError, match=r"raw.csv cannot be read") as refused:
+        learnt_policies(copy)
+    assert len(str(refused.value)) < 500
+    raw.write_text(rows + rows.partition("\n")[2].replace(",laplacian,", ",average,"))
+    with pytest.raises(ConfigError, match="several teachers or data sets"):
+        learnt_policies(copy)
+    raw.write_text(rows)
+    shutil.copytree(copy / "runs" / "reinforce-laplacian-procedural", copy / "runs" / "reinforce-average-procedural")
+    with pytest.raises(ConfigError, match="are of the same policy and seeds"):
+        learnt_policies(copy)
+
+
+@pytest.mark.slow
+def test_failed_runs_count_as_where_they_learnt(learnt: Path, cache: str, tmp_path: Path) -> None:
+    one = next(one for one in learnt_policies(learnt) if one.policy == "reinforce")
+    settings = {"cache_dir": cache, "rounds": 3, "batch_size": 1, "threads": 1}
+    (before,) = transfer([one], None, "tiny", settings, tmp_path, eval_runs=1)
+    path = tmp_path / "runs" / "reinforce" / f"{one.seed}-{one.data_seed}" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["ranked"]["final"]["e"] = -1.0  # what `ranked_reports` makes of a run that failed
+    path.write_text(json.dumps(summary))
+    (row,) = transfer([one], None, "tiny", settings, tmp_path, eval_runs=1)
+    assert row["report_gap"] == pytest.approx(-1 - summary["report"]["teacher"]["e"])
+    assert row["control_gap"] == before["control_gap"]
+
+
+OWN = """
+from stable_baselines3 import PPO
+
+
+class Mine(PPO):
+    def __init__(self, policy="MlpPolicy", env=None, n_steps=2, batch_size=2, **others):
+        super().__init__(policy, env, n_steps=n_steps, batch_size=batch_size, **others)
+"""
+
+
+@pytest.mark.slow
+def test_runs_of_a_policy_from_a_file_lie_where_results_go(cache: str, tmp_path: Path) -> None:
+    own = tmp_path / "own" / "mine.py"
+    own.parent.mkdir()
+    own.write_text(OWN)
+    settings = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "4", "--batch-size", "1"]
+    arguments = ["--protocol", "across", "--runs", "1", "--eval-runs", "1", "--seeds", "0", "--score-crops", "1"]
+    arguments += ["--agents", f"{own}:Mine", "guidance-only", "--out", str(tmp_path / "learnt")]
+    assert benchmark([*settings, *arguments]) == 0
+    assert main([str(tmp_path / "learnt"), *settings, "--eval-runs", "1", "--out", str(tmp_path / "out")]) == 0
+    assert len(list((tmp_path / "out" / "runs").glob("*/0-0/summary.json"))) == 2
+    assert [path.name for path in own.parent.iterdir() if path.name != "__pycache__"] == ["mine.py"]
 
 
 @pytest.mark.slow
