@@ -235,7 +235,8 @@ class RunDirectory:
 
     def partial_files(self) -> list[Path]:
         """List what a process that was killed while it wrote left behind."""
-        return sorted(path for path in self.path.iterdir() if is_part(path))
+        folders = [folder for folder in (self.path, self.images) if folder.is_dir()]
+        return sorted(path for folder in folders for path in folder.iterdir() if is_part(path))
 
     def results(self) -> list[str]:
         """List the names of the files for people and programs."""

@@ -199,8 +199,8 @@ def test_a_saved_policy_takes_no_options_of_learning(across: RunDirectory, tmp_p
 @pytest.mark.slow
 def test_what_a_killed_process_was_writing_is_removed(crashed, tmp_path: Path) -> None:
     run = crashed(3, tmp_path / "run", "--rounds", "5")
-    with unfinished(run.checkpoint(10)):
-        assert run.partial_files()
+    with unfinished(run.checkpoint(10)), unfinished(run.images / "1-infrared.png"):
+        assert len(run.partial_files()) == 2
         assert main(["--resume", str(run.path)]) == 0
     assert not run.partial_files()
 
