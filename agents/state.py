@@ -72,7 +72,7 @@ def save_state(model: BaseAlgorithm, file: str | os.PathLike[str] | BinaryIO) ->
         return
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{uuid.uuid4().hex}.part")  # short: the name itself may be as long as can be
     try:
         torch.save(state, part)
         os.replace(part, path)

@@ -12,7 +12,7 @@ where it was stopped.
 import csv
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,21 +65,32 @@ class Learnt:
     gain: float
 
 
-def learnt_policies(benchmark: Path) -> list[Learnt]:
+def learnt_policies(benchmark: Path, policies: Collection[str] = (), seeds: Collection[int] = ()) -> list[Learnt]:
     """Find what was learnt in a benchmark.
 
     Args:
         benchmark: Its folder, with ``raw.csv`` and the runs.
+        policies: Only these; none for all.
+        seeds: Only these; none for all.
 
     Raises:
         ConfigError: It is not there, has several teachers or data sets, no run of guidance only for one of the
-            policies, or nothing was learnt in it.
+            policies, not the agents of all of them, or nothing of what is asked for was learnt in it.
     """
+
+    def is_wanted(policy: str, seed: int) -> bool:
+        return (not policies or policy in policies) and (not seeds or seed in seeds)
+
     raw = benchmark / RAW_FILE
     try:
         with raw.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        gaps = {(row["policy"], int(row["seed"]), int(row["data_seed"])): float(row["report_gap"]) for row in rows}
+        gaps, expected = {}, []
+        for row in rows:
+            key = row["policy"], int(row["seed"]), int(row["data_seed"])
+            gaps[key] = float(row["report_gap"])
+            if int(row["learning_rounds"]) and is_wanted(*key[:2]):
+                expected.append(key)
     except (OSError, LookupError, TypeError, ValueError, csv.Error) as error:
         reason = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"
         raise ConfigError(
@@ -87,24 +98,32 @@ def learnt_policies(benchmark: Path) -> list[Learnt]:
         ) from error
     if len(gaps) < len(rows):
         raise ConfigError(f"{raw} has runs of several teachers or data sets: name a benchmark of one of each")
-    found: list[Learnt] = []
-    earlier: dict[tuple[Any, ...], Path] = {}
+    found: dict[tuple[str, int, int], Learnt] = {}
     for path in sorted(benchmark.glob("runs/*/*/agent.zip")):
         config = RunDirectory(path.parent).read_config()
-        seeds = config.seed, config.env.data_seed
-        if config.protocol != "across" or not config.runs:
+        key = config.agent, config.seed, config.env.data_seed
+        if config.protocol != "across" or not config.runs or not is_wanted(*key[:2]):
             continue
-        missing = [name for name in (config.agent, CONTROL) if (name, *seeds) not in gaps]
-        if missing:
-            raise ConfigError(f"{raw} has no row of {missing[0]} with seed {seeds[0]} and data seed {seeds[1]}")
-        other = earlier.setdefault((config.agent, *seeds), path)
-        if other != path:
+        for each in (key, (CONTROL, *key[1:])):
+            if each not in gaps:
+                raise ConfigError(f"{raw} has no row of {each[0]} with seed {each[1]} and data seed {each[2]}")
+        if key in found:
+            other = found[key].file
             raise ConfigError(f"{path} and {other} are of the same policy and seeds: delete the run that is not meant")
-        gain = gaps[(config.agent, *seeds)] - gaps[(CONTROL, *seeds)]
-        found.append(Learnt(config.agent, *seeds, path, gain))
+        found[key] = Learnt(*key, path, gaps[key] - gaps[CONTROL, key[1], key[2]])
     if not found:
-        raise ConfigError(f"{benchmark} holds no policy that learnt under the protocol across")
-    return found
+        there = sorted({row["policy"] for row in rows if int(row["learning_rounds"])})
+        raise ConfigError(
+            f"{benchmark} holds no such policy with such a seed that learnt under the protocol across; it has "
+            f"{', '.join(there) or 'none at all'}"
+        )
+    missing = [f"{policy} with seed {seed}" for policy, seed, draw in expected if (policy, seed, draw) not in found]
+    if missing:
+        raise ConfigError(
+            f"{benchmark / 'runs'} has no agent.zip of {', '.join(missing)}, which {raw} says learnt: copy all "
+            "runs, or choose those that are there with --policies and --seeds"
+        )
+    return list(found.values())
 
 
 def transfer(
@@ -231,14 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     label = start_label(args.preset, args.task)
     out = args.out or Path("runs") / f"transfer-{label}"
-    learnt = learnt_policies(args.benchmark)
-    seeds = parse_seeds(args.seeds)
-    chosen = [
-        one for one in learnt if (not args.policies or one.policy in args.policies) and (not seeds or one.seed in seeds)
-    ]
-    if not chosen:
-        there = sorted({one.policy for one in learnt})
-        raise ConfigError(f"{args.benchmark} has none of these policies with these seeds; it has {', '.join(there)}")
+    chosen = learnt_policies(args.benchmark, args.policies, parse_seeds(args.seeds))
     settings = given_settings(args)
     more = {"eval_runs": args.eval_runs, "workers": args.workers, "show": True}
     given = f"{as_started('python experiments/transfer.py')} {shlex.join(arguments)}"

@@ -11,6 +11,8 @@ from pathlib import Path
 __all__ = ["is_part", "parts_of", "replaced", "write_atomic"]
 
 _PART = re.compile(r"\.[0-9a-f]{16}-[0-9a-f]{32}\.part")
+_LONGEST_ENDING = 64
+"""Bytes of an ending that says what a file is. Names have at most 255 on most file systems."""
 
 
 @contextmanager
@@ -24,7 +26,8 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{_mark(path)}-{uuid.uuid4().hex}.part{path.suffix}")
+    ending = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_ENDING else ""
+    part = path.with_name(f".{_mark(path)}-{uuid.uuid4().hex}.part{ending}")
     try:
         yield part
         with part.open("rb") as file:

@@ -3,6 +3,7 @@
 Usage: ``python experiments/studies/stage0_curves.py --out docs/results``
 """
 
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,14 +35,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", choices=PRESETS.names(), default="bench", help=text)
     args = parser.parse_args(arguments)
     parts = [_curves(args.rounds, args.seeds, args.out), _lengths(args.preset, args.seeds)]
-    page = "\n\n".join(["# Stage 0: which start, and how long", _command(args.preset), *parts]) + "\n"
+    page = "\n\n".join(["# Stage 0: which start, and how long", _command(args), *parts]) + "\n"
     write_text(args.out / "stage0-curves.md", page)
     print(page)
     return 0
 
 
-def _command(preset_name: str) -> str:
-    given = "" if preset_name == "bench" else f" --preset {preset_name}"
+def _command(args: Namespace) -> str:
+    given = f" --rounds {args.rounds} --seeds {' '.join(map(str, args.seeds))} --preset {args.preset}"
     return f"`python experiments/studies/stage0_curves.py --out docs/results{given}`, embedded teacher and features."
 
 
@@ -96,7 +97,7 @@ def _lengths(preset_name: str, seeds: Sequence[int]) -> str:
             f"## How long, in the preset `{preset_name}`",
             f"From {usual.student_init!r}, rounds of {iterations} mini-batches of {usual.batch_size} crops of "
             f"{usual.crop_size} pixels; each stage 0 is annealed to its own end. Report split, mean and range over "
-            f"{len(seeds)} seeds; the teacher's E is {task.report.teacher()['e']:.4f}.",
+            f"{len(seeds)} seeds (0 rounds: seed {seeds[0]}); the teacher's E is {task.report.teacher()['e']:.4f}.",
             markdown_table(["rounds", "E", "VIF", "MAE to the teacher"], rows),
         ]
     )

@@ -31,9 +31,10 @@ from experiments.weights.train_teacher import (
     pictures,
     visual_information,
 )
-from experiments.weights.training import Checkpoint, fit, one_cycle
+from experiments.weights.training import Checkpoint, as_options, fit, one_cycle
 from experiments.weights.training_pairs import draw_batch
 from fusion_env import teachers
+from fusion_env.fingerprint import fingerprint
 from fusion_env.stage0 import initial_student
 from student import FusionStudent
 from student.exposure import with_exposure_of
@@ -79,10 +80,11 @@ def train(settings: Settings, start: Path | None, checkpoint: Path) -> FusionStu
     cv2.setNumThreads(settings.threads)
     teacher = teachers.load("embedded")
     weights = initial_student("embedded", teacher, 0) if start is None else load_state(start)
-    student = build_student(weights, str(start)).to(memory_format=torch.channels_last)
+    student = build_student(weights, "the start" if start is None else str(start)).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(student.parameters(), lr=settings.learning_rate)
     schedule = one_cycle(optimiser, settings.iterations, warm_up=0.05)
-    kept = Checkpoint(checkpoint, student, optimiser, schedule, CHECKPOINT_EVERY)
+    made_with = asdict(settings) | {"teacher": teacher.fingerprint(), "start": fingerprint("student", weights)}
+    kept = Checkpoint(checkpoint, made_with, student, optimiser, schedule, CHECKPOINT_EVERY)
     done = kept.resume()
     scenes, textures = pictures(settings.seed)
     small_until = settings.small_until * settings.iterations / settings.uses
@@ -146,6 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
 def card(start: Path | None, settings: Settings, table: str) -> str:
     """Write the card that lies beside the weights."""
     beginning = "the student that runs start from (`start.safetensors`)" if start is None else f"`{start.name}`"
+    given = f" --start {start.name}" if start else ""
     sizes = [", ".join(f"{count} of {height}x{width}" for count, height, width in kind) for kind in (SCENES, TEXTURES)]
     return f"""# student.safetensors
 
@@ -154,7 +157,7 @@ of the embedded teacher `{teachers.load("embedded").fingerprint()}`, on this pro
 ({sizes[0]}) and texture pairs ({sizes[1]}), seen by random cameras;
 no published weights and no real images are in it. Licence: Apache-2.0.
 
-Command: `python experiments/weights/train_student.py --out student/assets`
+Command: `python experiments/weights/train_student.py --out student/assets{as_options(settings)}{given}`
 (torch {torch.__version__}), from {beginning}.
 
 {markdown_table(["setting", "value"], asdict(settings).items())}

@@ -21,7 +21,7 @@ from torch import Tensor
 from experiments.command_line import exit_on_error, make_parser
 from experiments.output import markdown_table, write_text
 from experiments.weights.against_averaging import check_sources, compare_with_averaging, comparison_table
-from experiments.weights.training import Checkpoint, fit, one_cycle, seeded
+from experiments.weights.training import Checkpoint, as_options, fit, one_cycle, seeded
 from experiments.weights.training_pairs import Pictures, draw_batch, load_scenes, load_textures
 from fusion_env import teachers
 from fusion_env.filters import gaussian_window, halve, local_moments, stack_rows_first
@@ -175,7 +175,8 @@ def train(settings: Settings, start: Path | None, checkpoint: Path) -> EmbeddedL
     network = network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     schedule = one_cycle(optimizer, settings.iterations, warm_up=0.05)
-    kept = Checkpoint(checkpoint, network, optimizer, schedule, CHECKPOINT_EVERY)
+    made_with = asdict(settings) | {"start": network.fingerprint()}
+    kept = Checkpoint(checkpoint, made_with, network, optimizer, schedule, CHECKPOINT_EVERY)
     done = kept.resume()
     scenes, textures = pictures(settings.seed)
     dtype = getattr(torch, settings.dtype)
@@ -255,6 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def card(path: Path, start: Path | None, settings: Settings, table: str) -> str:
     """Write the card that lies beside the weights."""
     beginning = f"`{start.name}`, fingerprint `{stored(start).fingerprint()}`" if start else "random weights"
+    given = f" --start {start.name}" if start else ""
     sizes = [", ".join(f"{count} of {height}x{width}" for count, height, width in kind) for kind in (SCENES, TEXTURES)]
     return f"""# teacher.safetensors
 
@@ -263,7 +265,7 @@ LDFusion architecture (5.776977 M parameters), stored as float16, loaded as floa
 ({sizes[0]}) and texture pairs ({sizes[1]}), seen by random cameras;
 no published weights and no real images are in it. Licence: Apache-2.0.
 
-Command: `python experiments/weights/train_teacher.py --out fusion_env/assets{" --start FILE" if start else ""}`,
+Command: `python experiments/weights/train_teacher.py --out fusion_env/assets{as_options(settings)}{given}`,
 from {beginning}.
 
 {markdown_table(["setting", "value"], asdict(settings).items())}

@@ -1,19 +1,20 @@
 """The training loop of the networks that the package trains for itself."""
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
+from fusion_env.errors import ConfigError
 from student.files import write_atomic
 
-__all__ = ["Checkpoint", "fit", "one_cycle", "seeded", "train_from_scratch"]
+__all__ = ["Checkpoint", "as_options", "fit", "one_cycle", "seeded", "train_from_scratch"]
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -30,12 +31,19 @@ def one_cycle(optimiser: torch.optim.Optimizer, steps: int, warm_up: float) -> O
     return OneCycleLR(optimiser, optimiser.defaults["lr"], total_steps=steps, pct_start=warm_up)
 
 
+def as_options(settings: Any) -> str:
+    """Write those settings of a dataclass that are not the default as options of a command, each after a space."""
+    changed = [item.name for item in fields(settings) if getattr(settings, item.name) != item.default]
+    return "".join(f" --{name.replace('_', '-')} {getattr(settings, name)}" for name in changed)
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A training in a file, from which the same command goes on.
 
     Attributes:
         path: The file.
+        made_with: Settings, fingerprints and the like that the training depends on, by name.
         network: What is trained.
         optimiser: Of its parameters.
         schedule: Of its learning rate.
@@ -43,16 +51,28 @@ class Checkpoint:
     """
 
     path: Path
+    made_with: Mapping[str, str | float]
     network: nn.Module
     optimiser: torch.optim.Optimizer
     schedule: OneCycleLR
     every: int
 
     def resume(self) -> int:
-        """Take on the state in the file, if there is one; return how many steps it had done."""
+        """Take on the state in the file, if there is one; return how many steps it had done.
+
+        Raises:
+            ConfigError: It is of a training with other settings.
+        """
         if not self.path.exists():
             return 0
         state = torch.load(self.path, weights_only=True)
+        of_file = state["made_with"]
+        for name, value in self.made_with.items():
+            if of_file.get(name) != value:
+                raise ConfigError(
+                    f"{self.path} is of an unfinished training with {name} {of_file.get(name)} in place of {value}: "
+                    "give it the same again, choose another --out, or delete the file"
+                )
         for name in ("network", "optimiser", "schedule"):
             getattr(self, name).load_state_dict(state[name])
         return state["done"]
@@ -64,7 +84,7 @@ class Checkpoint:
         schedule = {name: value for name, value in self.schedule.state_dict().items() if not callable(value)}
         state = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         buffer = io.BytesIO()
-        torch.save(state | {"schedule": schedule, "done": done}, buffer)
+        torch.save(state | {"schedule": schedule, "done": done, "made_with": dict(self.made_with)}, buffer)
         write_atomic(self.path, buffer.getvalue())
 
 

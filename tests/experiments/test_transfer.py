@@ -87,6 +87,17 @@ def test_damaged_and_ambiguous_benchmarks_are_refused(learnt: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_missing_agent_is_named_unless_others_are_chosen(learnt: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(learnt, copy)
+    (copy / "runs" / "reinforce-laplacian-procedural" / "1" / "agent.zip").unlink()
+    with pytest.raises(ConfigError, match=r"has no agent.zip of reinforce with seed 1, .* --policies and --seeds"):
+        learnt_policies(copy)
+    assert [one.seed for one in learnt_policies(copy, ["reinforce"], [0])] == [0]
+    assert {one.policy for one in learnt_policies(copy, ["random-search"])} == {"random-search"}
+
+
+@pytest.mark.slow
 def test_failed_runs_count_as_where_they_learnt(learnt: Path, cache: str, tmp_path: Path) -> None:
     one = next(one for one in learnt_policies(learnt) if one.policy == "reinforce")
     settings = {"cache_dir": cache, "rounds": 3, "batch_size": 1, "threads": 1}

@@ -33,14 +33,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["w.png", "[a] *.png", "no ending", "ä" * 120 + ".png", ".hidden"])
+@pytest.mark.parametrize("name", ["w.png", "[a] *.png", "no ending", "ä" * 120 + ".png", ".hidden", "v1." + "x" * 250])
 def test_what_a_killed_writer_left_is_found(tmp_path: Path, name: str) -> None:
     path, other = tmp_path / name, tmp_path / "other.png"
     write_atomic(path, b"old")
     with unfinished(path) as left, unfinished(other):
         assert parts_of(path) == [left]
         assert is_part(left)
-        assert left.name.endswith(path.suffix)  # encoders choose by it
+        assert left.name.endswith(path.suffix) or len(path.suffix) > 64  # encoders choose by it
         assert path.read_bytes() == b"old"
     assert not is_part(path)
     assert not parts_of(path)

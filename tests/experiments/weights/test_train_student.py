@@ -1,5 +1,6 @@
 """Training of the student for pictures."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from experiments.weights import train_student
 from experiments.weights.beside_teacher import student_tables
+from fusion_env.errors import ConfigError
 from student import FusionStudent
 from student.weights import save_state
 
@@ -35,8 +37,21 @@ def test_an_interrupted_training_continues(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(KeyboardInterrupt):
             train_student.train(settings, start, tmp_path / "cut.pt")
     assert len({float(target.sum()) for target in drawn}) < len(drawn)  # one image of the teacher serves several steps
+    for changed, given, named in (
+        (replace(settings, uses=4), start, "uses 2 in place of 4"),
+        (settings, None, "start [0-9a-f]+ in place of"),
+    ):
+        with pytest.raises(ConfigError, match=f"cut.pt is of an unfinished training with {named}.*delete the file"):
+            train_student.train(changed, given, tmp_path / "cut.pt")
     continued = train_student.train(settings, start, tmp_path / "cut.pt").state_dict()
     assert all(torch.equal(whole[name], continued[name]) for name in whole)
+
+
+def test_the_card_has_the_whole_command() -> None:
+    settings = train_student.Settings(seed=12, small_until=0.5)
+    written = train_student.card(Path("folder/first.safetensors"), settings, "table")
+    assert "student/assets --small-until 0.5 --seed 12 --start first.safetensors`" in written
+    assert "train_student.py --out student/assets`" in train_student.card(None, train_student.Settings(), "table")
 
 
 @pytest.mark.slow
