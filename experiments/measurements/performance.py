@@ -5,13 +5,13 @@
 
 `plain` is a round as repositories of this field write it, see `plain_pipeline`; that it has the same loss and the same
 scores is checked first. Rounds of both alternate; medians count. The floor has two parts: the time that all
-multiplications of the student and the feature network take at the rate of a large matrix product (TF32 on CUDA), and
-the time that their operands and results take at the rate of a copy, each read or written once. The share of the floor
-is the larger of the two over the time of a round. Scoring is timed apart, and an iteration is its share of the rest.
-Parts of a round are measured apart from it; where rounds are captured as CUDA graphs, there are no others to be told
-apart, but the kernels are listed. With one thread on a CPU, its own seconds are counted, which other programs do not
-lengthen. `paper` has stand-ins for what must be fetched, see `round_speed`, and 8 iterations; `paper, whole round` is
-one with all 123.
+multiplications of the student and the feature network take at the rate of a large matrix product (TF32 on CUDA) or
+convolution, and the time that their operands and results take at the rate of a copy, each read or written once. The
+share of the floor is the larger of the two over the time of a round. Scoring is timed apart, and an iteration is its
+share of the rest. Parts of a round are measured apart from it; where rounds are captured as CUDA graphs, there are no
+others to be told apart, but the kernels are listed. With one thread on a CPU, its own seconds are counted, which other
+programs do not lengthen. `paper` has stand-ins for what must be fetched, see `round_speed`, and 8 iterations; `paper,
+whole round` is one with all 123.
 
 On CUDA the last table has everything that one GPU should reach, and what was measured. What has not begun after
 ``--minutes`` is left out and named. The command has not been run on a GPU.
@@ -30,7 +30,7 @@ import torch
 from experiments.command_line import exit_on_error, make_parser
 from experiments.measurements import growth, inference_speed, rounds, vector_speed
 from experiments.measurements.kernels import kernel_table, kernels
-from experiments.measurements.round_speed import matrix_rate
+from experiments.measurements.round_speed import multiplication_rate
 from experiments.measurements.targets import targets_table
 from experiments.measurements.timing import Clock
 from experiments.output import markdown_table
@@ -192,9 +192,9 @@ def _table(lines: list[list[object]]) -> str:
 
 def _print_machine(device: torch.device, args: argparse.Namespace, clock: Clock, alone: bool) -> None:
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {args.threads} thread(s)"
-    rate, copied = matrix_rate(device, clock=clock) / 1e9, rounds.copy_rate(device, clock) / 1e9
+    rate, copied = multiplication_rate(device, clock=clock) / 1e9, rounds.copy_rate(device, clock) / 1e9
     print(
-        f"torch {torch.__version__}, {machine}, matrix product {rate:.0f} GFLOP/s, copy {copied:.0f} GB/s, load "
+        f"torch {torch.__version__}, {machine}, multiplications {rate:.0f} GFLOP/s, copy {copied:.0f} GB/s, load "
         f"{os.getloadavg()[0]:.1f}; medians of {args.rounds} rounds, in ms{' of the CPU' if alone else ''}\n",
         flush=True,
     )

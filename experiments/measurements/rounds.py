@@ -17,7 +17,7 @@ from experiments.measurements.round_speed import (
     ACTION,
     PRESETS,
     iteration_flops,
-    matrix_rate,
+    multiplication_rate,
     round_flops,
     run_networks,
 )
@@ -260,7 +260,7 @@ def measure(
 def _floor(env: FusionDistillEnv, config: DistillConfig, device: torch.device, clock: Clock) -> dict[str, float]:
     kind = torch.bfloat16 if config.autocast else torch.float32
     return {
-        "multiplications": round_flops(env) / matrix_rate(device, kind, clock=clock),
+        "multiplications": round_flops(env) / multiplication_rate(device, kind, clock=clock),
         "bytes": operand_bytes(env) / copy_rate(device, clock),
     }
 
