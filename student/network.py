@@ -20,6 +20,7 @@ __all__ = [
     "SampleLayerNorm",
     "UpsamplingDecoder",
     "check_pair",
+    "sigmoid",
 ]
 
 MIN_SIZE = 16
@@ -250,6 +251,11 @@ class UpsamplingDecoder(nn.Module):
         return run(self.model_up, content)
 
 
+def sigmoid(logits: Tensor) -> Tensor:
+    """Return the sigmoid, of 16 bits in float32: float16 has no levels between 0.9995 and 1, bfloat16 from 0.996 on."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
+
+
 class FusionStudent(nn.Module):
     """Fuse infrared and visible luma with a small network: the student of AgentFuse (arXiv 2509.02424).
 
@@ -295,9 +301,13 @@ class FusionStudent(nn.Module):
         return self.exposed(self.forward_raw(ir=ir, vis=vis)[..., :height, :width], ir=ir, vis=vis)
 
     def forward_raw(self, *, ir: Tensor, vis: Tensor) -> Tensor:
-        """Fuse like `forward`, without the crop and `exposed`: [B, 1, 8 (H // 8) + 21, 8 (W // 8) + 21]."""
+        """Fuse like `forward`, without the crop and `exposed`.
+
+        Returns:
+            [B, 1, 8 (H // 8) + 21, 8 (W // 8) + 21]; in float32 where the network computes in 16 bits.
+        """
         check_pair(ir=ir, vis=vis)
-        return torch.sigmoid(self.decoder(self.encoder(ir=ir, vis=vis)))
+        return sigmoid(self.decoder(self.encoder(ir=ir, vis=vis)))
 
     def exposed(self, fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
         """Give a fused image [B, 1, H, W] its sources' brightness and contrast, if `exposure_of_sources`."""

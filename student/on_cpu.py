@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from student.network import FusionStudent, PairEncoder, UpsamplingDecoder, _ResidualBlock, check_pair
+from student.network import FusionStudent, PairEncoder, UpsamplingDecoder, _ResidualBlock, check_pair, sigmoid
 
 __all__ = ["decode_on_cpu", "encode_on_cpu", "fuse_on_cpu", "quickest"]
 
@@ -45,7 +45,7 @@ def fuse_on_cpu(student: FusionStudent, *, ir: Tensor, vis: Tensor) -> Tensor:
     """
     check_pair(ir=ir, vis=vis)
     content = encode_on_cpu(student.encoder, ir=ir, vis=vis)
-    fused = torch.sigmoid(decode_on_cpu(student.decoder, content, ir.shape[-2:]))
+    fused = sigmoid(decode_on_cpu(student.decoder, content, ir.shape[-2:]))
     return student.exposed(fused, ir=ir, vis=vis)
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from student.fuse.moments import Affine, Moments, moments
-from student.network import ContentEncoder, FusionStudent, SampleLayerNorm, check_pair
+from student.network import ContentEncoder, FusionStudent, SampleLayerNorm, check_pair, sigmoid
 
 __all__ = ["MIN_TILE", "fuse_tiled"]
 
@@ -57,9 +57,9 @@ def fuse_tiled(network: FusionStudent, *, ir: Tensor, vis: Tensor, tile: int) ->
     chain = _Chain(torch.cat(codes, dim=1), network.decoder.model_up, ir.shape[2], tile)
     del codes
     chain.settle()
-    fused = torch.empty_like(ir)
+    fused = torch.empty_like(ir, dtype=torch.promote_types(ir.dtype, torch.float32))
     for part in _parts((ir.shape[2], ir.shape[3]), tile):
-        _cut(fused, part).copy_(chain.result(part).sigmoid_())
+        _cut(fused, part).copy_(sigmoid(chain.result(part)))
     return network.exposed(fused, ir=ir, vis=vis)
 
 

@@ -54,6 +54,17 @@ class TestOnnx:
         expected = student(ir=ir, vis=luma_of(vis))
         torch.testing.assert_close(torch.from_numpy(fused), expected, rtol=0, atol=atol)
 
+    @torch.inference_mode()
+    def test_half_of_a_dark_picture_with_a_lamp(self, student: FusionStudent, onnx_files: Path) -> None:
+        import onnxruntime
+
+        ir, vis = (0.05 + 0.02 * image for image in images(1, 64, 80))
+        vis[..., 20:23, 30:33] = 0.9
+        session = onnxruntime.InferenceSession(onnx_files / "half.onnx", providers=["CPUExecutionProvider"])
+        (fused,) = session.run(["fused"], {"ir": ir.numpy(), "vis": vis.numpy()})
+        expected = student(ir=ir, vis=luma_of(vis))
+        torch.testing.assert_close(torch.from_numpy(fused), expected, rtol=0, atol=1 / 255)
+
     def test_quiet(self, student: FusionStudent, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("INFO")
         export_onnx(student, tmp_path / "quiet.onnx")
