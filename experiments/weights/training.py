@@ -66,7 +66,7 @@ class Checkpoint:
         if not self.path.exists():
             return 0
         state = torch.load(self.path, weights_only=True)
-        of_file = state["made_with"]
+        of_file = state.get("made_with", {})
         for name, value in self.made_with.items():
             if of_file.get(name) != value:
                 raise ConfigError(
