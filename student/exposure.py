@@ -11,9 +11,11 @@ _FLATTEST = 1e-12
 _FLATTEST_SLOPE = 1e-4
 _STEEPEST = 8.0
 _LARGEST_STEP = 1.0
+_SMALLEST_FACTOR, _LARGEST_FACTOR = 0.5, 1.5
+"""Of the gain in one step. Where few pixels hold nearly all contrast, larger ones go round in a circle."""
 _STEPS = 6
-"""After which mean and deviation are met to a thousandth or so. All pixels count: with every third one, an image moved
-by a pixel looked different where little of it is bright."""
+"""After which mean and deviation of 20 real pairs were met to 0.001 and 0.5 %. All pixels count: with every third one,
+an image moved by a pixel looked different where little of it is bright."""
 
 
 def with_exposure_of(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
@@ -21,10 +23,13 @@ def with_exposure_of(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
 
     The student's encoders normalise every feature map of either input first, so that its output is the same however
     bright an input is and however strong its contrast. One affine map of the logits for each image gives back what is
-    lost, without clipping: the mean of both sources, and the standard deviation of their pixelwise maximum or minimum,
-    whichever has more of it. Of the rules tried, this one comes nearest to the embedded teacher's images
+    lost, without clipping: the mean of both sources, and the standard deviation of their pixelwise maximum or
+    minimum, whichever has more of it. Of the rules tried, this one comes nearest to the embedded teacher's images
     (student/assets/student.md). Where one source is the other's negative neither has any: half of the sources' own is
     the least.
+
+    Few fused images can have the deviation of black sources with large white parts; then the mean is missed as well,
+    by 0.03 where a twelfth of the pixels is white, 0.07 where a fifth is.
 
     Args:
         fused: [B, 1, H, W] in 0..1, what the student made.
@@ -40,12 +45,13 @@ def with_exposure_of(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
     wanted = maximum(maximum(_deviation(maximum(ir, vis)), _deviation(minimum(ir, vis))), least)
     logits = fused.float().clamp(_DARKEST, 1 - _DARKEST).logit()
     logits = (logits - _mean(logits)) / _deviation(logits).clamp_min(_SMALLEST)
-    gain, offset = torch.ones_like(level), level.logit()
+    gain, offset = (wanted / (level - level.square())).clamp_max(1), level.logit()  # right where contrast is faint
     for _ in range(_STEPS):
         shown = torch.addcmul(offset, logits, gain).sigmoid()
         mean, deviation = _mean(shown), _deviation(shown)
         slope = (mean - mean.square() - deviation.square()).clamp_min(_FLATTEST_SLOPE)  # the mean of shown (1 - shown)
-        gain = (gain * wanted / deviation).clamp_max(_STEEPEST)
+        factor = (wanted / deviation).clamp(_SMALLEST_FACTOR, _LARGEST_FACTOR)
+        gain = (gain * factor).clamp_max(_STEEPEST)
         offset = offset + ((level - mean) / slope).clamp(-_LARGEST_STEP, _LARGEST_STEP)
     return torch.addcmul(offset, logits, gain).sigmoid().to(fused.dtype)
 

@@ -99,6 +99,20 @@ def test_faint_contrast_of_sixteen_bits_is_not_lost(deviation: float) -> None:
     assert shown.std() == pytest.approx(float(torch.maximum(ir, vis).std()), rel=0.02)
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 20])
+@pytest.mark.parametrize("of_both", [True, False])
+def test_a_white_spot_on_black_stays_one(side: int, of_both: bool) -> None:
+    black = torch.zeros(1, 1, 256, 256)
+    spot = black.clone()
+    spot[..., 50 : 50 + side, 60 : 60 + side] = 1
+    vis = spot if of_both else black
+    with torch.no_grad():
+        shown = open_student(None)[0](ir=spot, vis=vis)
+    assert shown.mean() == pytest.approx(float((spot + vis).mean() / 2), abs=0.004)
+    # So few pixels are not met exactly in a few steps, but a step too long would make it twenty times as much.
+    assert 0.15 < float(shown.std() / spot.std()) < 3
+
+
 def test_flat_images_have_gradients() -> None:
     flat = torch.full((1, 1, 40, 40), 0.5, requires_grad=True)
     ir, vis = pair(0, 40, 40)
