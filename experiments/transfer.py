@@ -10,6 +10,7 @@ where it was stopped.
 """
 
 import csv
+import math
 import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -20,8 +21,8 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.benchmarking.executors import Job, Resources, map_runs
-from experiments.benchmarking.grid import CONTROL, file_name, parse_seeds
-from experiments.benchmarking.table import RAW_FILE, shown_probability
+from experiments.benchmarking.grid import CONTROL, parse_seeds
+from experiments.benchmarking.table import RAW_FILE, judged_report, shown_probability
 from experiments.benchmarking.uncertainty import FEWEST_UNITS, holm, make_strata, paired_difference
 from experiments.command_line import (
     add_preset,
@@ -44,6 +45,8 @@ from student.console import printable
 __all__ = ["Learnt", "command", "learnt_policies", "main", "transfer"]
 
 Row = dict[str, Any]
+_Key = tuple[str, int, int]
+"""Policy, seed and draw of the data."""
 
 
 @dataclass(frozen=True)
@@ -74,56 +77,73 @@ def learnt_policies(benchmark: Path, policies: Collection[str] = (), seeds: Coll
         seeds: Only these; none for all.
 
     Raises:
-        ConfigError: It is not there, has several teachers or data sets, no run of guidance only for one of the
-            policies, not the agents of all of them, or nothing of what is asked for was learnt in it.
+        ConfigError: It is not there or damaged, has another protocol than ``"across"`` or several teachers or data
+            sets; a policy or a seed that is asked for did not learn in it; an agent or the row of a run is missing.
     """
-
-    def is_wanted(policy: str, seed: int) -> bool:
-        return (not policies or policy in policies) and (not seeds or seed in seeds)
-
     raw = benchmark / RAW_FILE
-    try:
-        with raw.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        gaps, expected = {}, []
-        for row in rows:
-            key = row["policy"], int(row["seed"]), int(row["data_seed"])
-            gaps[key] = float(row["report_gap"])
-            if int(row["learning_rounds"]) and is_wanted(*key[:2]):
-                expected.append(key)
-    except (OSError, LookupError, TypeError, ValueError, csv.Error) as error:
-        reason = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"
-        raise ConfigError(
-            f"{raw} cannot be read ({reason}): name the folder of a benchmark on reporting seeds"
-        ) from error
-    if len(gaps) < len(rows):
-        raise ConfigError(f"{raw} has runs of several teachers or data sets: name a benchmark of one of each")
-    found: dict[tuple[str, int, int], Learnt] = {}
+    gaps, learnt = _read_gaps(raw)
+    for title, asked, there in (
+        ("policy", policies, sorted({key[0] for key in learnt})),
+        ("seed", seeds, sorted({key[1] for key in learnt})),
+    ):
+        unknown = [str(one) for one in asked if one not in there]
+        if unknown or not there:
+            raise ConfigError(
+                f"{raw} has no {title} {', '.join(unknown) or 'at all'} that learnt; it has "
+                f"{', '.join(map(str, there)) or 'none'}"
+            )
+    wanted = [key for key in learnt if (not policies or key[0] in policies) and (not seeds or key[1] in seeds)]
+    agents: dict[_Key, Path] = {}
     for path in sorted(benchmark.glob("runs/*/*/agent.zip")):
         config = RunDirectory(path.parent).read_config()
         key = config.agent, config.seed, config.env.data_seed
-        if config.protocol != "across" or not config.runs or not is_wanted(*key[:2]):
+        if not config.runs:
             continue
-        for each in (key, (CONTROL, *key[1:])):
-            if each not in gaps:
-                raise ConfigError(f"{raw} has no row of {each[0]} with seed {each[1]} and data seed {each[2]}")
-        if key in found:
-            other = found[key].file
+        if key not in gaps:
+            raise ConfigError(f"{raw} has no row of {path}")
+        other = agents.setdefault(key, path)
+        if other != path:
             raise ConfigError(f"{path} and {other} are of the same policy and seeds: delete the run that is not meant")
-        found[key] = Learnt(*key, path, gaps[key] - gaps[CONTROL, key[1], key[2]])
-    if not found:
-        there = sorted({row["policy"] for row in rows if int(row["learning_rounds"])})
-        raise ConfigError(
-            f"{benchmark} holds no such policy with such a seed that learnt under the protocol across; it has "
-            f"{', '.join(there) or 'none at all'}"
-        )
-    missing = [f"{policy} with seed {seed}" for policy, seed, draw in expected if (policy, seed, draw) not in found]
+    missing = [f"{policy} with seed {seed}" for policy, seed, draw in wanted if (policy, seed, draw) not in agents]
     if missing:
         raise ConfigError(
             f"{benchmark / 'runs'} has no agent.zip of {', '.join(missing)}, which {raw} says learnt: copy all "
             "runs, or choose those that are there with --policies and --seeds"
         )
-    return list(found.values())
+    controls = {key: (CONTROL, *key[1:]) for key in wanted}
+    for control in controls.values():
+        if control not in gaps:
+            raise ConfigError(f"{raw} has no row of {CONTROL} with seed {control[1]} and data seed {control[2]}")
+    return [Learnt(*key, agents[key], gaps[key] - gaps[control]) for key, control in controls.items()]
+
+
+def _read_gaps(raw: Path) -> tuple[dict[_Key, float], list[_Key]]:
+    """Read E of the students less the teacher's from the rows of a benchmark, and which of the policies learnt."""
+    try:
+        with raw.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        protocols = {row["protocol"] for row in rows}
+        tasks_of_rows = {(row["teacher"], row["data"]) for row in rows}
+        keys = [(row["policy"], int(row["seed"]), int(row["data_seed"])) for row in rows]
+        gaps = dict(zip(keys, (float(row["report_gap"]) for row in rows), strict=True))
+        learnt = [key for key, row in zip(keys, rows, strict=True) if int(row["learning_rounds"])]
+        for key, gap in gaps.items():
+            if not math.isfinite(gap):
+                raise ValueError(f"report_gap {gap} of {key[0]} with seed {key[1]}")
+    except (OSError, LookupError, TypeError, ValueError, csv.Error) as error:
+        reason = getattr(error, "reason", None) or f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"{raw} cannot be read ({reason}): name the folder of a benchmark on reporting seeds"
+        ) from error
+    if not rows:
+        raise ConfigError(f"{raw} has no rows: name the folder of a benchmark that has ended")
+    if protocols != {"across"}:
+        raise ConfigError(f"{raw} is not of the protocol across ({', '.join(sorted(protocols))}): only there is learnt")
+    if len(tasks_of_rows) > 1:
+        raise ConfigError(f"{raw} has runs of several teachers or data sets: name a benchmark of one of each")
+    if len(gaps) < len(rows):
+        raise ConfigError(f"{raw} has two rows of the same policy and seeds: take one out")
+    return gaps, learnt
 
 
 def transfer(
@@ -171,7 +191,9 @@ def transfer(
             details=False,
             **frozen,
         )
-        return Job(config, out / "runs" / file_name(policy) / f"{one.seed}-{one.data_seed}")
+        # As in the benchmark, whose folders differ where policies do; a policy's own name may be a path.
+        folder = CONTROL if policy == CONTROL else one.file.parent.parent.name
+        return Job(config, out / "runs" / folder / f"{one.seed}-{one.data_seed}")
 
     pairs = [(job(one.policy, one), job(CONTROL, one)) for one in learnt]
     jobs = {each.run_dir: each for pair in pairs for each in pair}
@@ -179,7 +201,7 @@ def transfer(
     executor = "pool" if workers > 1 else "inline"
     with tqdm(total=len(jobs), desc="runs", disable=not show) as bar:
         for done, summary in map_runs(list(jobs.values()), executor, Resources(workers)):
-            report = summary["report"] | summary["ranked"]  # a run that failed counts as such, as where they learnt
+            report = judged_report(summary)  # a run that failed counts as such, as where they learnt
             gaps[done.run_dir] = report["final"]["e"] - report["teacher"]["e"]
             bar.update()
     rows = [

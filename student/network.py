@@ -292,7 +292,7 @@ class FusionStudent(nn.Module):
             vis: Visible luma, same shape and range.
 
         Returns:
-            Fused luma, [B, 1, H, W] in 0..1.
+            Fused luma, [B, 1, H, W] in 0..1; in float32 where the network computes in 16 bits.
 
         Raises:
             ValueError: If the shapes are wrong; see `check_pair`.

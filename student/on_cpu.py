@@ -33,7 +33,7 @@ def fuse_on_cpu(student: FusionStudent, *, ir: Tensor, vis: Tensor) -> Tensor:
     """Fuse like ``student(ir=ir, vis=vis)`` but for rounding, with gradients for its parameters.
 
     Args:
-        student: On the CPU, in channels-last memory order; in any other it is slower, not wrong.
+        student: Of 32 or 64 bits, on the CPU, in channels-last memory order; in any other it is slower, not wrong.
         ir: Infrared, [B, 1, H, W] in 0..1.
         vis: Visible luma, same shape.
 
@@ -75,10 +75,12 @@ def decode_on_cpu(decoder: UpsamplingDecoder, content: Tensor, size: Sequence[in
 def quickest(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return the quickest way to call ``network(ir=ir, vis=vis)``, with gradients and outside autocast.
 
-    That is `fuse_on_cpu` for a student on a CPU, and the network itself for anything else.
+    That is `fuse_on_cpu` for a student of 32 or 64 bits on a CPU, and the network itself for anything else.
     """
-    if isinstance(network, FusionStudent) and next(network.parameters()).is_cpu:
-        return partial(fuse_on_cpu, network)
+    if isinstance(network, FusionStudent):
+        parameter = next(network.parameters())
+        if parameter.is_cpu and parameter.dtype in (torch.float32, torch.float64):
+            return partial(fuse_on_cpu, network)
     return network
 
 

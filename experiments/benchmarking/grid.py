@@ -22,7 +22,6 @@ __all__ = [
     "TUNING_SEEDS_FROM",
     "Cell",
     "Grid",
-    "file_name",
     "parse_seeds",
     "settings_by_policy",
 ]
@@ -153,7 +152,8 @@ class Grid:
         """Return all runs in a fixed order, each with its directory under `out`.
 
         Raises:
-            FusionEnvError: A setting is out of range, or there is no such policy, teacher or setting of an agent.
+            FusionEnvError: A setting is out of range, there is no such policy, teacher or setting of an agent, or two
+                of them have names that make the same name of a folder.
         """
         base = self.base
         for policy, settings in self.agent_settings.items():
@@ -165,6 +165,12 @@ class Grid:
                 for policy in self.policies:
                     for seed, (stage0_seed, data_seed) in zip(self.seeds, self._starts(base), strict=True):
                         cells.append(self._cell(out, policy, teacher, data, seed, stage0_seed, data_seed))
+        folders: dict[Path, Cell] = {}
+        for cell in cells:
+            other = folders.setdefault(cell.job.run_dir, cell)
+            if other is not cell:
+                both = (f"{one.policy} ({one.teacher}, {one.data})" for one in (other, cell))
+                raise ConfigError(f"{' and '.join(both)} would share {cell.job.run_dir}: give a file another name")
         return cells
 
     def _starts(self, base: DistillConfig) -> list[tuple[int, int]]:
@@ -202,7 +208,7 @@ class Grid:
         )
         teacher_label = _shortest(name, teacher, [other.partition("=")[0] for other in self.teachers])
         data_label = _shortest(Path(data).name, data, [Path(other).name for other in self.data])
-        folder = "-".join(file_name(part) for part in (policy, teacher_label, data))
+        folder = "-".join(_file_name(part) for part in (policy, teacher_label, data))
         job = Job(config, out / "runs" / folder / f"{seed}")
         return Cell(policy, teacher_label, data_label, seed, stage0_seed, job, data_seed)
 
@@ -225,7 +231,7 @@ def _label(teacher: str, weights: str | None) -> str:
     return teacher if weights is None else f"{teacher}={weights}"
 
 
-def file_name(text: str) -> str:
+def _file_name(text: str) -> str:
     """Return a name for a file or folder from that of a policy, teacher or data set, which may be a path."""
     return re.sub(r"[^\w.+-]+", "_", text).strip("_.") or "x"
 

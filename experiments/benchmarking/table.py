@@ -20,7 +20,17 @@ from experiments.benchmarking.uncertainty import (
 from experiments.evaluation.baselines import CONTRAST
 from experiments.output import markdown_table
 
-__all__ = ["RAW_FILE", "TASK", "UNIT", "Row", "raw_row", "results_table", "shown_probability", "unit_means"]
+__all__ = [
+    "RAW_FILE",
+    "TASK",
+    "UNIT",
+    "Row",
+    "judged_report",
+    "raw_row",
+    "results_table",
+    "shown_probability",
+    "unit_means",
+]
 
 RAW_FILE = "raw.csv"
 TASK = ("task", "teacher", "data")
@@ -78,8 +88,13 @@ def raw_row(cell: Cell, summary: Mapping[str, Any]) -> Row:
     }
 
 
+def judged_report(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the report of a run by which it is ranked: where it failed, with the worst scores there are."""
+    return summary["report"] | summary.get("ranked", {})  # older versions did not tell failed runs
+
+
 def _report_columns(summary: Mapping[str, Any]) -> Row:
-    report = summary["report"] | summary.get("ranked", {})  # older versions did not tell failed runs
+    report = judged_report(summary)
     return {
         "report_gap": _gap(report, "final"),
         **{f"{name}_gap": _gap(report, name) for name in (*_VARIANTS, *_FLOORS)},

@@ -2,15 +2,20 @@
 
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Interrupted", "StopRequest", "interrupt_at_once", "stop_on_request"]
 
 # Seconds until a run that reaches no good moment is cut off all the same; its last checkpoint counts then.
 _PATIENCE_S = 2
+_AT_ONCE_S = 0.001
 _REQUESTS = (signal.SIGINT, signal.SIGTERM)
+_HAS_ALARMS = hasattr(signal, "setitimer")
 
 
 class Interrupted(Exception):
@@ -43,11 +48,10 @@ def stop_on_request() -> Iterator[StopRequest]:
         if request.received and number == signal.SIGINT:
             _cut_off(number, frame)
         request.received = True
-        if hasattr(signal, "alarm"):
-            signal.alarm(_PATIENCE_S)
+        _set_alarm(_PATIENCE_S)
 
     handlers = dict.fromkeys(_REQUESTS, handle)
-    if hasattr(signal, "SIGALRM"):
+    if _HAS_ALARMS:
         handlers[signal.SIGALRM] = _cut_off
     with _handled_by(handlers):
         yield request
@@ -68,18 +72,17 @@ def interrupt_at_once() -> Iterator[None]:
     """
 
     def cut_off(number: int, frame: object) -> None:
-        if hasattr(signal, "alarm"):
-            signal.alarm(_PATIENCE_S)
+        _set_alarm(_PATIENCE_S)
         raise Interrupted("stopped")
 
     def cut_off_again(number: int, frame: object) -> None:
         if _is_ending():
-            signal.alarm(_PATIENCE_S)
+            _set_alarm(_PATIENCE_S)
         else:
             cut_off(number, frame)
 
     handlers = dict.fromkeys(_REQUESTS, cut_off)
-    if hasattr(signal, "SIGALRM"):
+    if _HAS_ALARMS:
         handlers[signal.SIGALRM] = cut_off_again
     with _handled_by(handlers):
         yield
@@ -93,45 +96,73 @@ def _is_ending() -> bool:
     return error is not None
 
 
+@dataclass
+class _Gate:
+    """Whether handlers of a block act; signals that come before or after, as handlers are changed, are kept.
+
+    A handler that raised there would leave some of them in place.
+    """
+
+    is_open: bool = False
+    late: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """A handler of a block."""
+
+    handler: Callable[[int, object], None]
+    gate: _Gate
+
+    def __call__(self, number: int, frame: object) -> None:
+        if self.gate.is_open:
+            self.handler(number, frame)
+        else:
+            self.gate.late.append(number)
+
+
 @contextmanager
 def _handled_by(handlers: Mapping[signal.Signals, Callable[[int, object], None]]) -> Iterator[None]:
-    """Let signals go to these handlers; one that comes while they are set or put back is dealt with right after."""
-    inside, late = False, []
+    """Let signals go to these handlers; one that comes while they are set or put back is dealt with right after.
 
-    def while_inside(handler: Callable[[int, object], None]) -> Callable[[int, object], None]:
-        def handle(number: int, frame: object) -> None:
-            if inside:
-                handler(number, frame)
-            else:
-                late.append(number)  # a handler that raised here would leave some of them in place
+    An alarm that is pending belongs to what is around the block. One of an outer block, which raises a swallowed stop
+    again, may come inside; anybody else's waits. Either has its time left afterwards.
 
-        return handle
-
+    Raises:
+        ValueError: This is not the main thread, the only one that gets signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        raise ValueError("signals are handled in the main thread only: start the run there")
+    gate = _Gate()
     before = {number: signal.getsignal(number) for number in handlers}
-    alarm = 0
+    left, interval, started = 0.0, 0.0, time.monotonic()
     try:
+        if _HAS_ALARMS:
+            left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in handlers.items():
-            signal.signal(number, while_inside(handler))
-        if hasattr(signal, "alarm"):
-            # A stop that was swallowed outside comes again in here, or afterwards.
-            alarm = signal.alarm(0)
-            signal.alarm(alarm)
-        inside = True
-        _raise_again(late)
+            signal.signal(number, _Guarded(handler, gate))
+        gate.is_open = True
+        if left and isinstance(before.get(signal.SIGALRM), _Guarded):
+            _set_alarm(left)
+        _raise_again(gate)
         yield
     finally:
-        inside = False
-        if hasattr(signal, "alarm"):
-            signal.alarm(0)  # one that comes after its handler is gone would end the process
+        gate.is_open = False
+        _set_alarm(0)  # one that comes after its handler is gone would end the process
         _put_back(before)
-        if alarm:
-            signal.alarm(1)
-        _raise_again(late)
+        if left:
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - started), _AT_ONCE_S), interval)
+        _raise_again(gate)
 
 
-def _raise_again(late: list[int]) -> None:
-    came = set(late).intersection(_REQUESTS)
-    late.clear()
+def _set_alarm(seconds: float) -> None:
+    if _HAS_ALARMS:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _raise_again(gate: _Gate) -> None:
+    came = set(gate.late).intersection(_REQUESTS)
+    gate.late.clear()
     for number in came:
         signal.raise_signal(number)
 

@@ -61,12 +61,15 @@ class Checkpoint:
         """Take on the state in the file, if there is one; return how many steps it had done.
 
         Raises:
-            ConfigError: It is of a training with other settings.
+            ConfigError: It is damaged, of an earlier version, or of a training with other settings.
         """
         if not self.path.exists():
             return 0
-        state = torch.load(self.path, weights_only=True)
-        of_file = state.get("made_with", {})
+        try:
+            state = torch.load(self.path, weights_only=True)
+            of_file = state["made_with"]
+        except Exception as error:  # torch.load raises many types for a damaged file
+            raise ConfigError(f"{self.path} is damaged, or of an earlier version: delete it to begin anew") from error
         for name, value in self.made_with.items():
             if of_file.get(name) != value:
                 raise ConfigError(

@@ -35,10 +35,12 @@ Part = tuple[Span, Span]
 
 @torch.inference_mode()
 def fuse_tiled(network: FusionStudent, *, ir: Tensor, vis: Tensor, tile: int) -> Tensor:
-    """Fuse a batch of registered pairs tile by tile; the result is within 1e-4 of ``network(ir=ir, vis=vis)``.
+    """Fuse a batch of registered pairs tile by tile; in float32 within 1e-4 of ``network(ir=ir, vis=vis)``.
+
+    On a CPU within 2e-3 of it in float16, and 0.02 in bfloat16.
 
     Args:
-        network: The student.
+        network: The student, with at most 32 bits.
         ir: Infrared, [B, 1, H, W] in 0..1, on the network's device, in its precision.
         vis: Visible luma, same shape and range.
         tile: Height and width of a tile in pixels.

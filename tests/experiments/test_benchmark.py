@@ -234,6 +234,18 @@ def test_grids_that_are_refused(changes: dict, message: str) -> None:
         Grid(**{"protocol": "online", "policies": ("constant",), **changes})
 
 
+def test_policies_that_would_share_a_folder_are_refused(tmp_path: Path) -> None:
+    files = [tmp_path / "a" / "own.py", tmp_path / "a_own.py"]
+    files[0].parent.mkdir()
+    for path in files:
+        path.write_text(POLICY)
+    grid = Grid("online", tuple(f"{path}:Alternating" for path in files), seeds=(0, 1), preset="tiny")
+    with pytest.raises(
+        ConfigError, match=r"a/own.py:Alternating .* and .*a_own.py:Alternating .* would share .*give a file another"
+    ):
+        grid.cells(tmp_path / "out")
+
+
 def test_tuning_has_other_scenes_and_starts_and_sees_no_report(cache: str, tmp_path: Path) -> None:
     common = ["--preset", "tiny", "--cache-dir", cache, "--rounds", "1", "--batch-size", "1", "--score-crops", "1"]
     main([*common, "--stage0-rounds", "0", "--seeds", "1000", "--agents", "guidance-only", "--out", str(tmp_path)])

@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def learnt(cache: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_what_was_learnt_is_found(learnt: Path, tmp_path: Path) -> None:
     found = learnt_policies(learnt)
-    assert [(one.policy, one.seed, one.data_seed) for one in found] == [
+    assert sorted((one.policy, one.seed, one.data_seed) for one in found) == [
         (policy, seed, seed) for policy in ("random-search", "reinforce") for seed in (0, 1)
     ]
     with (learnt / "raw.csv").open() as file:
@@ -80,6 +81,19 @@ def test_damaged_and_ambiguous_benchmarks_are_refused(learnt: Path, tmp_path: Pa
     raw.write_text(rows + rows.partition("\n")[2].replace(",laplacian,", ",average,"))
     with pytest.raises(ConfigError, match="several teachers or data sets"):
         learnt_policies(copy)
+    raw.write_text(rows + rows.partition("\n")[2])
+    with pytest.raises(ConfigError, match="two rows of the same policy and seeds"):
+        learnt_policies(copy)
+    raw.write_text(rows.partition("\n")[0])
+    with pytest.raises(ConfigError, match="has no rows"):
+        learnt_policies(copy)
+    raw.write_text(rows.replace("across,", "online,"))
+    with pytest.raises(ConfigError, match="not of the protocol across"):
+        learnt_policies(copy)
+    gap = next(csv.DictReader(rows.splitlines()))["report_gap"]
+    raw.write_text(rows.replace(gap, "nan"))
+    with pytest.raises(ConfigError, match="cannot be read .*report_gap nan"):
+        learnt_policies(copy)
     raw.write_text(rows)
     shutil.copytree(copy / "runs" / "reinforce-laplacian-procedural", copy / "runs" / "reinforce-average-procedural")
     with pytest.raises(ConfigError, match="are of the same policy and seeds"):
@@ -95,6 +109,24 @@ def test_a_missing_agent_is_named_unless_others_are_chosen(learnt: Path, tmp_pat
         learnt_policies(copy)
     assert [one.seed for one in learnt_policies(copy, ["reinforce"], [0])] == [0]
     assert {one.policy for one in learnt_policies(copy, ["random-search"])} == {"random-search"}
+    for asked, seeds, named in ((["reinforce", "sac"], [], "policy sac"), ([], [0, 7], "seed 7")):
+        with pytest.raises(ConfigError, match=f"has no {named} that learnt"):
+            learnt_policies(copy, asked, seeds)
+    shutil.rmtree(copy / "runs")
+    with pytest.raises(ConfigError, match="has no agent.zip of .*copy all runs"):
+        learnt_policies(copy)
+
+
+@pytest.mark.slow
+def test_runs_are_told_apart_by_their_folders(learnt: Path, cache: str, tmp_path: Path) -> None:
+    one = next(one for one in learnt_policies(learnt) if one.policy == "reinforce")
+    other = tmp_path / "runs" / "other" / "0" / "agent.zip"
+    other.parent.mkdir(parents=True)
+    shutil.copy(one.file, other)
+    pair = [one, replace(one, file=other)]
+    settings = {"cache_dir": cache, "rounds": 3, "batch_size": 1, "threads": 1}
+    transfer(pair, None, "tiny", settings, tmp_path / "out", eval_runs=1)
+    assert len(list((tmp_path / "out" / "runs").glob("*/*/summary.json"))) == 3  # the control is one run
 
 
 @pytest.mark.slow
@@ -102,7 +134,7 @@ def test_failed_runs_count_as_where_they_learnt(learnt: Path, cache: str, tmp_pa
     one = next(one for one in learnt_policies(learnt) if one.policy == "reinforce")
     settings = {"cache_dir": cache, "rounds": 3, "batch_size": 1, "threads": 1}
     (before,) = transfer([one], None, "tiny", settings, tmp_path, eval_runs=1)
-    path = tmp_path / "runs" / "reinforce" / f"{one.seed}-{one.data_seed}" / "summary.json"
+    path = tmp_path / "runs" / one.file.parent.parent.name / f"{one.seed}-{one.data_seed}" / "summary.json"
     summary = json.loads(path.read_text())
     summary["ranked"]["final"]["e"] = -1.0  # what `ranked_reports` makes of a run that failed
     path.write_text(json.dumps(summary))

@@ -108,5 +108,7 @@ def test_only_a_student_on_a_cpu_is_called_otherwise() -> None:
     assert quickest(other) is other
     assert quickest(elsewhere) is elsewhere
     student = drawn_student()
+    half = copy.deepcopy(student).half()
+    assert quickest(half) is half
     ir, vis = pair(1, 16, 16)
     assert torch.equal(quickest(student)(ir=ir, vis=vis), fuse_on_cpu(student, ir=ir, vis=vis))

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -59,10 +60,10 @@ def test_cleaning_up_is_not_cut_off() -> None:
 @pytest.mark.parametrize("block", [interrupt_at_once, stop_on_request])
 def test_a_signal_at_the_very_end_leaves_no_alarm(block: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     # What is left would end the process two seconds later, when the handler of alarms is the system's again.
-    alarm, mine = signal.alarm, []
+    set_timer, mine = signal.setitimer, []
 
-    def alarm_then_signal(seconds: int) -> int:
-        left = alarm(seconds)
+    def set_then_signal(which: int, seconds: float) -> tuple[float, float]:
+        left = set_timer(which, seconds)
         if seconds == 0 and not mine:
             signal.raise_signal(signal.SIGTERM)
         return left
@@ -70,9 +71,9 @@ def test_a_signal_at_the_very_end_leaves_no_alarm(block: Callable, monkeypatch: 
     before = signal.signal(signal.SIGTERM, lambda number, frame: mine.append(number))
     try:
         with block():
-            monkeypatch.setattr(signal, "alarm", alarm_then_signal)
+            monkeypatch.setattr(signal, "setitimer", set_then_signal)
     finally:
-        left = alarm(0)
+        left = signal.alarm(0)
         signal.signal(signal.SIGTERM, before)
     assert (mine, left) == ([signal.SIGTERM], 0)
 
@@ -131,6 +132,68 @@ def test_a_signal_between_two_handlers_leaves_none_of_ours(
     finally:
         for which, handler in zip(numbers, before, strict=True):
             set_handler(which, handler)
+
+
+@pytest.mark.parametrize("block", [interrupt_at_once, stop_on_request])
+def test_somebody_elses_alarm_waits_and_keeps_its_time(block: Callable) -> None:
+    came: list[int] = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: came.append(number))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 60, 30)
+        with block():
+            pass
+        left, interval = signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert (59 < left <= 60, interval) == (True, 30)
+        with block():
+            time.sleep(0.2)
+            assert not came
+        time.sleep(0.1)
+        assert came
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("block", [interrupt_at_once, stop_on_request])
+def test_other_threads_are_refused_and_touch_nothing(block: Callable) -> None:
+    refused: list[str] = []
+
+    def run() -> None:
+        try:
+            with block():
+                pass
+        except ValueError as error:
+            refused.append(str(error))
+
+    signal.alarm(60)
+    try:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    finally:
+        left = signal.alarm(0)
+    assert "main thread" in refused[0]
+    assert left > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("inside", "outside"), [(0.3, 0.3), (0.9, 0.0), (0.0, 0.1)])
+def test_a_swallowed_stop_outlives_many_short_blocks_inside(inside: float, outside: float) -> None:
+    def block() -> None:
+        with interrupt_at_once():
+            with contextlib.suppress(Exception):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(10)
+            while time.monotonic() - start < 10:
+                with stop_on_request():
+                    time.sleep(inside)
+                time.sleep(outside)
+
+    start = time.monotonic()
+    with pytest.raises(Interrupted):
+        block()
+    assert time.monotonic() - start < 5
+    assert signal.alarm(0) == 0
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import torch
 
 from experiments.weights import train_student
 from experiments.weights.beside_teacher import student_tables
+from experiments.weights.training import Checkpoint, one_cycle
 from fusion_env.errors import ConfigError
 from student import FusionStudent
 from student.weights import save_state
@@ -45,6 +46,20 @@ def test_an_interrupted_training_continues(tmp_path: Path, monkeypatch: pytest.M
             train_student.train(changed, given, tmp_path / "cut.pt")
     continued = train_student.train(settings, start, tmp_path / "cut.pt").state_dict()
     assert all(torch.equal(whole[name], continued[name]) for name in whole)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04"])
+def test_a_damaged_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "cut.pt"
+    path.write_bytes(content)
+    network = torch.nn.Linear(1, 1)
+    optimiser = torch.optim.Adam(network.parameters())
+    kept = Checkpoint(path, {}, network, optimiser, one_cycle(optimiser, 20, warm_up=0.2), 1)
+    with pytest.raises(ConfigError, match="cut.pt is damaged, or of an earlier version: delete it"):
+        kept.resume()
+    torch.save({"done": 3}, path)
+    with pytest.raises(ConfigError, match="of an earlier version"):
+        kept.resume()
 
 
 def test_the_card_has_the_whole_command() -> None:
