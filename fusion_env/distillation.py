@@ -128,7 +128,7 @@ class Distillation:
     """Trains one student on a bank of crops, round by round.
 
     Attributes:
-        student: The student, in evaluation mode between rounds.
+        student: The student, in evaluation mode.
         optimizer: Its optimiser.
         learning_rate: Step size at the top of the schedule.
         new_graph: Makes graphs of work that takes turns with its iterations; None where nothing is captured.
@@ -180,6 +180,7 @@ class Distillation:
         if settings.channels_last:
             self.student.to(memory_format=torch.channels_last)
         self.student.eval()
+        self._parameters: list[Tensor] = list(self.student.parameters())  # kept: to go through the modules takes long
         self._compiled: _Networks | None = None
         if settings.compiled:
             self._compiled = _Networks(compiled(self.student), compiled(features))
@@ -210,10 +211,11 @@ class Distillation:
         Returns:
             Mean losses and whether training diverged.
         """
-        self.student.train().requires_grad_(True)  # a caller may have frozen it to look at it
+        for parameter in self._parameters:
+            parameter.requires_grad_(True)  # a caller may have frozen it to look at it
         order = self._prepare(weights, degradation)
         guidance, self_learning = weights.guidance > 0, self._has_pair(weights, degradation)
-        places = tuple(parameter.data_ptr() for parameter in self._parameters())
+        places = tuple(parameter.data_ptr() for parameter in self._parameters)
         for iteration, numbers in enumerate(order):
             with self.timed("data"):
                 self._feed.bring(numbers)
@@ -223,7 +225,6 @@ class Distillation:
             else:
                 with self.timed("graphs"):
                     self._replayed(self._iterate, kind, places)
-        self.student.eval()
         self._rounds += 1
         *losses, first, second, update_norm, finite = self._outcome()
         diverged = not (np.isfinite(losses[2]) and finite)
@@ -242,7 +243,7 @@ class Distillation:
     def _prepare(self, weights: LossWeights, degradation: Degradation) -> NDArray[np.int64]:
         """Hand a round to its iterations; return the crops of each mini-batch."""
         tensors, count = self._round, self._iterations
-        torch._foreach_copy_(tensors.weights, self._parameters())
+        torch._foreach_copy_(tensors.weights, self._parameters)
         with self.timed("data"):
             order = self._order.take(tensors.index.numel()).reshape(tensors.index.shape)
             tensors.index.copy_(torch.from_numpy(order))
@@ -264,7 +265,7 @@ class Distillation:
     @torch.no_grad()
     def _outcome(self) -> list[float]:
         """Read what a round came to, all at once: mean losses, both gradients' norms, the update's norm, finite."""
-        parameters, tensors = self._parameters(), self._round
+        parameters, tensors = self._parameters, self._round
         update_norm = norm_of(torch._foreach_sub(parameters, tensors.weights))
         finite = norm_of(torch._foreach_mul(parameters, 0.0)) == 0  # 0 times what is not finite is NaN
         numbers = torch.stack([update_norm, finite.to(update_norm.dtype)])
@@ -293,7 +294,7 @@ class Distillation:
     def roll_back(self) -> None:
         """Give the student the weights from before the last round; the optimiser stays as the round left it."""
         with torch.no_grad():
-            torch._foreach_copy_(self._parameters(), self._round.weights)
+            torch._foreach_copy_(self._parameters, self._round.weights)
 
     @own_numerics()
     def loss_values(self, degradation: Degradation, batches: int) -> tuple[float, float]:
@@ -403,21 +404,18 @@ class Distillation:
             self._round.norms.copy_(torch.stack([norm_of(first), norm_of(second)]))
             return torch._foreach_add(first, second)
         total = weighted[0] + weighted[1]
-        return torch.autograd.grad(total, self._parameters()) if total.requires_grad else None
+        return torch.autograd.grad(total, self._parameters) if total.requires_grad else None
 
     def _parts(self, losses: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """Return each loss's gradient."""
         together = not self._settings.detach_original  # both go back through the student's output for clean input
-        return [torch.autograd.grad(loss, self._parameters(), retain_graph=together) for loss in losses]
-
-    def _parameters(self) -> list[Tensor]:
-        return list(self.student.parameters())
+        return [torch.autograd.grad(loss, self._parameters, retain_graph=together) for loss in losses]
 
     def _update(self, gradients: Sequence[Tensor]) -> None:
         """Take a step along the gradient."""
-        give_gradients(self.student, gradients)
+        give_gradients(self._parameters, gradients)
         if self._settings.update == "direction":
-            to_unit_norm([parameter.grad for parameter in self.student.parameters() if parameter.grad is not None])
+            to_unit_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
         group = self.optimizer.param_groups[0]
         group["lr"].copy_(self._round.now(self._round.rates))
         # Adam asks for it in a capture, and warns of it elsewhere.

@@ -106,9 +106,9 @@ def restore(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
             tensor.copy_(before[name]) if name in before else tensor.zero_()
 
 
-def give_gradients(network: nn.Module, gradients: Sequence[Tensor]) -> None:
-    """Give the parameters of a network their gradients, in their memory formats, as Adam's one kernel needs them."""
-    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+def give_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Give parameters their gradients, in their memory formats, as Adam's one kernel needs them."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
         same = gradient.stride() == parameter.stride()
         parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
 

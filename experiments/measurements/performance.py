@@ -28,7 +28,7 @@ from functools import partial
 import torch
 
 from experiments.command_line import exit_on_error, make_parser
-from experiments.measurements import growth, inference_speed, rounds, vector_speed
+from experiments.measurements import batched_students, growth, inference_speed, rounds, vector_speed
 from experiments.measurements.kernels import kernel_table, kernels
 from experiments.measurements.round_speed import multiplication_rate
 from experiments.measurements.targets import targets_table
@@ -100,6 +100,18 @@ def measure_students(config: DistillConfig, count: int, cores: int) -> dict[str,
         "students: rounds/s : SubprocVecEnv": ours / by_way["SubprocVecEnv"]["rounds/s"],
         "students: MB : SubprocVecEnv": memory["at a time"] / memory["SubprocVecEnv"],
     }
+
+
+def measure_batched(config: DistillConfig, count: int, device: torch.device, clock: Clock) -> dict[str, float]:
+    """Time iterations of students in turn, at a time and in batched kernels, and print it; there are no targets."""
+    taken = batched_students.measure(config, count, device, repeats=5, clock=clock)
+    rows = [[way, 1e3 * spent, taken["in turn"] / spent] for way, spent in taken.items()]
+    print(
+        f"an iteration of {count} students\n\n"
+        f"{markdown_table(['way', 'ms', 'times as fast as in turn'], rows, decimals=2)}\n",
+        flush=True,
+    )
+    return {}
 
 
 def measure_growth(axis: str, device: torch.device, *, quick: bool) -> dict[str, float]:
@@ -180,6 +192,7 @@ def _parts_of_the_run(
     if "students" in sections:
         config = rounds.ROWS[args.students_row].config(device=str(device), cache_dir=cache)
         yield "students", partial(measure_students, config, args.students, args.threads)
+        yield "students in batched kernels", partial(measure_batched, config, args.students, device, clock)
     yield from parts(rows[rounds.MAIN_ROWS :])
     if "growth" in sections:
         for axis in args.axes:
