@@ -26,6 +26,7 @@ from fusion_env.config import (
 from fusion_env.errors import ConfigError, FusionEnvError
 from fusion_env.settings import range_of, type_name
 from student.console import accept_any_console, printable
+from student.large_pages import ask_for_large_pages
 from student.weights import WeightsError
 
 __all__ = [
@@ -276,6 +277,7 @@ def progress_bar(items: Iterable, title: str) -> Iterable:
 def exit_on_error(main: Callable[[], int]) -> None:
     """Run a command; an error that the user can mend becomes text on stderr, line by line, and exit status 2."""
     accept_any_console()
+    ask_for_large_pages()
     keep_progress_bars_apart()
     try:
         status = main()

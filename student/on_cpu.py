@@ -19,7 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from student.network import FusionStudent, PairEncoder, UpsamplingDecoder, _ResidualBlock, check_pair, sigmoid
+from student.network import (
+    FusionStudent,
+    PairEncoder,
+    SampleLayerNorm,
+    UpsamplingDecoder,
+    _ResidualBlock,
+    check_pair,
+    sigmoid,
+)
 
 __all__ = ["decode_on_cpu", "encode_on_cpu", "fuse_on_cpu", "quickest"]
 
@@ -27,6 +35,10 @@ _LAST = torch.channels_last
 _MARGIN = 3
 """Half the kernel of the last convolution."""
 _SQUARE = 4
+_STRIP_ROWS = 32
+"""Of the last map, at least, that are normalised and read at once; with so many a strip has what its border repeats."""
+_STRIP_NUMBERS = 2**18
+"""Of other maps, that are squared at once: they stay in the processor's cache."""
 
 
 def fuse_on_cpu(student: FusionStudent, *, ir: Tensor, vis: Tensor) -> Tensor:
@@ -57,19 +69,26 @@ def encode_on_cpu(encoder: PairEncoder, *, ir: Tensor, vis: Tensor) -> Tensor:
 
 def decode_on_cpu(decoder: UpsamplingDecoder, content: Tensor, size: Sequence[int] | None = None) -> Tensor:
     """Decode like ``decoder(content)``; with a height and a width only the top left of it."""
-    *stages, _, last = decoder.model_up
+    *stages, up, norm, _, _, last = decoder.model_up
+    assert isinstance(up, nn.ConvTranspose2d)
+    assert up.bias is not None
+    assert isinstance(norm, SampleLayerNorm)
     assert isinstance(last, nn.Conv2d)
-    assert last.bias is not None
-    ups, norms = stages[::3], stages[1::3]
     x = content
-    for up, norm in zip(ups, norms, strict=True):
-        x = _Transposed.apply(x, up.weight)
-        margin, end = 0, x.shape[-2:]
-        if up is ups[-1]:
-            height, width = size or end
-            margin, end = _MARGIN, [-(-side // _SQUARE) * _SQUARE + _MARGIN for side in (height, width)]
-        x = _SampleNorm.apply(x, up.bias, norm.gamma, norm.beta, norm.eps, end, margin)
-    return _convolve_to_one(x, last.weight, last.bias)[..., :height, :width]
+    for earlier, its_norm in zip(stages[::3], stages[1::3], strict=True):
+        assert isinstance(earlier.bias, Tensor)
+        assert isinstance(its_norm, SampleLayerNorm)
+        x = _normalised(_Transposed.apply(x, earlier.weight), earlier.bias, its_norm)
+    x = _Transposed.apply(x, up.weight)
+    height, width = size or x.shape[-2:]
+    rows, columns = (-(-side // _SQUARE) * _SQUARE for side in (height, width))
+    if torch.is_grad_enabled():
+        end = (rows + _MARGIN, columns + _MARGIN)
+        x = _SampleNorm.apply(x, up.bias, norm.gamma, norm.beta, norm.eps, end, _MARGIN)
+        x = _convolve_to_one(x, _kernels(last.weight), last.bias)
+    else:
+        x = _in_strips(x, up.bias, norm, last, rows, columns)
+    return x[..., :height, :width]
 
 
 def quickest(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -87,7 +106,7 @@ def quickest(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     for layer in layers:
         if isinstance(layer, nn.InstanceNorm2d):
-            x = _InstanceNorm.apply(x, layer.eps)
+            x = _InstanceNorm.apply(x, layer.eps) if torch.is_grad_enabled() else _instance_norm_(x, layer.eps)
         elif isinstance(layer, _ResidualBlock):
             x = x + _run(layer.block, x)
         else:
@@ -143,6 +162,14 @@ class _InstanceNorm(torch.autograd.Function):
         return torch.addcmul(_mean(gradient) * -scale, centred, of_centred).addcmul_(gradient, scale), None
 
 
+def _instance_norm_(x: Tensor, eps: float) -> Tensor:
+    """Do what `_InstanceNorm` does where no gradient is wanted: in place, without a second map of the size."""
+    x.sub_(_mean(x))
+    strips = x.split(max(1, _STRIP_NUMBERS // x[:, :, 0].numel()), dim=2)
+    squares = torch.stack([strip.square().sum((2, 3), keepdim=True) for strip in strips]).sum(0)
+    return x.mul_((squares / (x.shape[2] * x.shape[3]) + eps).rsqrt())
+
+
 class _SampleNorm(torch.autograd.Function):
     """The top left of relu(`SampleLayerNorm`(x + bias)), with a border by reflection; ``x`` is overwritten.
 
@@ -155,16 +182,13 @@ class _SampleNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, eps: float, end: Sequence[int], margin: int
     ) -> Tensor:
         """Normalise ``x``, from ``margin`` pixels before the top left one to ``end``, counted from that."""
-        centred = x.sub_(x.mean((1, 2, 3), keepdim=True) + (bias.mean() - bias).view(1, -1, 1, 1))
-        # Row by row: a plain sum over a megapixel has lost four digits by its end.
-        rows = torch.linalg.vector_norm(centred, dim=(1, 3), keepdim=True)
-        std = (rows.square().sum(2, keepdim=True) / (x[0].numel() - 1)).sqrt()
+        centred, std = _centre_(x, bias)
         out = torch.empty((*x.shape[:2], end[0] + margin, end[1] + margin), dtype=x.dtype, memory_format=_LAST)
         ctx.ends = [min(side, stop) for side, stop in zip(x.shape[2:], end, strict=True)]
         scale = gamma.view(1, -1, 1, 1) / (std + eps)
         inside = _inside(out, margin, ctx.ends)
         torch.addcmul(beta.view(1, -1, 1, 1), _inside(centred, 0, ctx.ends), scale, out=inside).relu_()
-        for lines, line, source in _reflections(out, margin, ctx.ends):
+        for lines, line, source in _reflections(out, (margin, margin), ctx.ends):
             lines[line] = lines[source]
         ctx.save_for_backward(centred, out, gamma, std)
         ctx.eps, ctx.margin = eps, margin
@@ -177,7 +201,7 @@ class _SampleNorm(torch.autograd.Function):
         centred, out, gamma, std = ctx.saved_tensors
         count, gamma = centred[0].numel(), gamma.view(1, -1, 1, 1)
         gradient = torch.ops.aten.threshold_backward(gradient, out, 0)
-        for lines, line, source in reversed([*_reflections(gradient, ctx.margin, ctx.ends)]):
+        for lines, line, source in reversed([*_reflections(gradient, (ctx.margin, ctx.margin), ctx.ends)]):
             lines[source] += lines[line]
         gradient = _inside(gradient, ctx.margin, ctx.ends)
         divisor = std + ctx.eps
@@ -190,13 +214,60 @@ class _SampleNorm(torch.autograd.Function):
         return of_x, of_x.sum((0, 2, 3)), products.sum((0, 2, 3)), sums.sum((0, 2, 3)), None, None, None
 
 
+def _centre_(x: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring each sample of x + bias to the mean 0, in place, and return it with its deviation."""
+    x.sub_(x.mean((1, 2, 3), keepdim=True) + (bias.mean() - bias).view(1, -1, 1, 1))
+    # Row by row: a plain sum over a megapixel has lost four digits by its end.
+    rows = torch.linalg.vector_norm(x, dim=(1, 3), keepdim=True)
+    return x, (rows.square().sum(2, keepdim=True) / (x[0].numel() - 1)).sqrt()
+
+
+def _scale_and_shift(norm: SampleLayerNorm, std: Tensor) -> tuple[Tensor, Tensor]:
+    return norm.gamma.view(1, -1, 1, 1) / (std + norm.eps), norm.beta.view(1, -1, 1, 1)
+
+
+def _normalised(x: Tensor, bias: Tensor, norm: SampleLayerNorm) -> Tensor:
+    """Return relu(norm(x + bias)); ``x`` is overwritten."""
+    if torch.is_grad_enabled():
+        return _SampleNorm.apply(x, bias, norm.gamma, norm.beta, norm.eps, x.shape[-2:], 0)
+    x, std = _centre_(x, bias)
+    scale, shift = _scale_and_shift(norm, std)
+    return torch.addcmul(shift, x, scale, out=x).relu_()
+
+
+def _in_strips(x: Tensor, bias: Tensor, norm: SampleLayerNorm, last: nn.Conv2d, rows: int, columns: int) -> Tensor:
+    """Return the top left of what the last convolution makes of relu(norm(x + bias)); ``x`` is overwritten.
+
+    Strip by strip, where no gradient is wanted: the largest map of all is written once, and normalised and read in the
+    processor's cache.
+    """
+    x, std = _centre_(x, bias)
+    scale, shift = _scale_and_shift(norm, std)
+    kernels, (batch, channels, height, width) = _kernels(last.weight), x.shape
+    fused = torch.empty((batch, 1, rows, columns), dtype=x.dtype)
+    count = max(1, rows // _STRIP_ROWS)
+    starts = [rows // _SQUARE * strip // count * _SQUARE for strip in range(count)]
+    for start, stop in zip(starts, [*starts[1:], rows], strict=True):
+        room = torch.empty(
+            (batch, channels, stop - start + 2 * _MARGIN, columns + 2 * _MARGIN), dtype=x.dtype, memory_format=_LAST
+        )
+        first, end = max(0, start - _MARGIN), min(height, stop + _MARGIN)
+        above, right = _MARGIN - start + first, min(width, columns + _MARGIN)
+        inside = room[:, :, above : above + end - first, _MARGIN : _MARGIN + right]
+        torch.addcmul(shift, x[:, :, first:end, :right], scale, out=inside).relu_()
+        for lines, line, source in _reflections(room, (above, _MARGIN), (end - first, right)):
+            lines[line] = lines[source]
+        fused[:, :, start:stop] = _convolve_to_one(room, kernels, last.bias)
+    return fused
+
+
 def _inside(x: Tensor, margin: int, ends: Sequence[int]) -> Tensor:
     return x[:, :, margin : margin + ends[0], margin : margin + ends[1]]
 
 
-def _reflections(x: Tensor, margin: int, ends: Sequence[int]) -> Iterator[tuple[Tensor, int, int]]:
+def _reflections(x: Tensor, margins: Sequence[int], ends: Sequence[int]) -> Iterator[tuple[Tensor, int, int]]:
     """Yield all rows, then all columns, with the number of each in the border and of the one that it repeats."""
-    for dim, end in zip((2, 3), ends, strict=True):
+    for dim, margin, end in zip((2, 3), margins, ends, strict=True):
         lines = x.movedim(dim, 0)
         for line in range(margin):
             yield lines, line, 2 * margin - line
@@ -208,11 +279,16 @@ def _mean(x: Tensor) -> Tensor:
     return x.mean((2, 3), keepdim=True)
 
 
-def _convolve_to_one(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve to one channel; height and width of the result must be multiples of `_SQUARE`."""
+def _kernels(weight: Tensor) -> Tensor:
+    """Return the kernel of each pixel of a square: that of one pixel, at its place among zeros."""
     rest = _SQUARE - 1
     side = weight.shape[-1] + rest
-    # Each pixel of a square has the same kernel, at its place among zeros: [rows, columns, C, side, side].
+    # [rows, columns, C, side, side]
     places = F.pad(weight[0], (rest,) * 4).unfold(1, side, 1).unfold(2, side, 1).flip(1, 2).permute(1, 2, 0, 3, 4)
-    places = places.flatten(0, 1).contiguous(memory_format=_LAST)
-    return F.pixel_shuffle(F.conv2d(x, places, bias.expand(len(places)), stride=_SQUARE), _SQUARE)
+    return places.flatten(0, 1).contiguous(memory_format=_LAST)
+
+
+def _convolve_to_one(x: Tensor, kernels: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve to one channel; height and width of the result must be multiples of `_SQUARE`."""
+    assert bias is not None
+    return F.pixel_shuffle(F.conv2d(x, kernels, bias.expand(len(kernels)), stride=_SQUARE), _SQUARE)

@@ -21,6 +21,7 @@ FLOORS = {
     "student": (
         "console",
         "errors",
+        "large_pages",
         "numerics",
         "files",
         "sixteen_bit",

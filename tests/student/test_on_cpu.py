@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from student.network import FusionStudent
-from student.on_cpu import fuse_on_cpu, quickest
+from student.on_cpu import decode_on_cpu, fuse_on_cpu, quickest
 from student.origin import open_student
 
 SHAPES = [(2, 40, 56), (1, 16, 16), (3, 17, 45)]
@@ -44,6 +44,19 @@ def test_output_and_gradients_are_the_students(shape: tuple[int, int, int], layo
     gradients = torch.autograd.grad((fused * weight).sum(), [*ours.parameters()])
     for (name, _), mine, theirs in zip(student.named_parameters(), gradients, wanted, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("height", [16, 31, 32, 33, 63, 64, 67, 100, 131])
+def test_strips_of_any_height_are_the_whole(batch: int, height: int) -> None:
+    """Where no gradient is wanted, the last map is normalised and read strip by strip."""
+    student = drawn_student()
+    ir, vis = pair(batch, height, 42)
+    fused = fuse_on_cpu(student, ir=ir, vis=vis)
+    torch.testing.assert_close(fused, student(ir=ir, vis=vis), rtol=0, atol=1e-11)
+    content = student.encoder(ir=ir, vis=vis)
+    torch.testing.assert_close(decode_on_cpu(student.decoder, content), student.decoder(content), rtol=0, atol=1e-9)
 
 
 @torch.inference_mode()
