@@ -1,7 +1,7 @@
 """Brightness and contrast of a fused image, which the student cannot know, taken from its sources."""
 
 import torch
-from torch import Tensor, maximum, minimum
+from torch import Tensor, maximum
 
 __all__ = ["with_exposure_of"]
 
@@ -40,24 +40,37 @@ def with_exposure_of(fused: Tensor, *, ir: Tensor, vis: Tensor) -> Tensor:
         The same shape and dtype, 0..1. A flat fused image stays flat.
     """
     ir, vis = ir.float(), vis.float()
+    room = _room(fused)
     level = ((_mean(ir) + _mean(vis)) / 2).clamp(_SMALLEST, 1 - _SMALLEST)
-    least = maximum(_deviation(ir), _deviation(vis)) / 2
-    wanted = maximum(maximum(_deviation(maximum(ir, vis)), _deviation(minimum(ir, vis))), least)
+    least = maximum(_deviation(ir, room), _deviation(vis, room)) / 2
+    brighter = _deviation(torch.maximum(ir, vis, out=room), room)
+    wanted = maximum(maximum(brighter, _deviation(torch.minimum(ir, vis, out=room), room)), least)
     logits = fused.float().clamp(_DARKEST, 1 - _DARKEST).logit()
-    logits = (logits - _mean(logits)) / _deviation(logits).clamp_min(_SMALLEST)
+    logits = (logits - _mean(logits)) / _deviation(logits, room).clamp_min(_SMALLEST)
     gain, offset = (wanted / (level - level.square())).clamp_max(1), level.logit()  # right where contrast is faint
     for _ in range(_STEPS):
-        shown = torch.addcmul(offset, logits, gain).sigmoid()
-        mean, deviation = _mean(shown), _deviation(shown)
+        shown = torch.addcmul(offset, logits, gain, out=room).sigmoid_()
+        mean, deviation = _mean(shown), _deviation(shown, room)
         slope = (mean - mean.square() - deviation.square()).clamp_min(_FLATTEST_SLOPE)  # the mean of shown (1 - shown)
         factor = (wanted / deviation).clamp(_SMALLEST_FACTOR, _LARGEST_FACTOR)
         gain = (gain * factor).clamp_max(_STEEPEST)
         offset = offset + ((level - mean) / slope).clamp(-_LARGEST_STEP, _LARGEST_STEP)
-    return torch.addcmul(offset, logits, gain).sigmoid().to(fused.dtype)
+    return torch.addcmul(offset, logits, gain, out=room).sigmoid_().to(fused.dtype)
 
 
-def _deviation(x: Tensor) -> Tensor:
-    return _mean((x - _mean(x)).square()).clamp_min(_FLATTEST).sqrt()
+def _room(fused: Tensor) -> Tensor | None:
+    """Return memory for one image after the other: fresh memory for each would take several times as long as the rest.
+
+    There is none where an image is kept for its gradient, or where a compiler arranges memory itself.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None
+    return torch.empty_like(fused, dtype=torch.float32)
+
+
+def _deviation(x: Tensor, room: Tensor | None) -> Tensor:
+    centred = torch.sub(x, _mean(x), out=room)
+    return _mean(torch.mul(centred, centred, out=room)).clamp_min(_FLATTEST).sqrt()
 
 
 def _mean(x: Tensor) -> Tensor:
