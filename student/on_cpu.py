@@ -166,6 +166,8 @@ def _instance_norm_(x: Tensor, eps: float) -> Tensor:
     """Do what `_InstanceNorm` does where no gradient is wanted: in place, without a second map of the size."""
     x.sub_(_mean(x))
     strips = x.split(max(1, _STRIP_NUMBERS // x[:, :, 0].numel()), dim=2)
+    if len(strips) == 1:
+        return x.mul_((_mean(x.square()) + eps).rsqrt())
     squares = torch.stack([strip.square().sum((2, 3), keepdim=True) for strip in strips]).sum(0)
     return x.mul_((squares / (x.shape[2] * x.shape[3]) + eps).rsqrt())
 
