@@ -24,7 +24,16 @@ from fusion_env.round_tensors import RoundTensors
 from fusion_env.snapshot import SNAPSHOT_VERSION, check_version, read_generator, to_cpu, write_generator
 from fusion_env.stored_images import Batch, Feed
 from fusion_env.target_features import TargetFeatures
-from fusion_env.updates import Moments, Schedule, give_gradients, new_optimizer, norm_of, restore, to_unit_norm
+from fusion_env.updates import (
+    Moments,
+    Schedule,
+    give_gradients,
+    new_optimizer,
+    norm_of,
+    restore,
+    take_step,
+    to_unit_norm,
+)
 from student import FusionStudent
 from student.numerics import own_numerics
 from student.on_cpu import quickest
@@ -416,11 +425,8 @@ class Distillation:
         give_gradients(self._parameters, gradients)
         if self._settings.update == "direction":
             to_unit_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
-        group = self.optimizer.param_groups[0]
-        group["lr"].copy_(self._round.now(self._round.rates))
-        # Adam asks for it in a capture, and warns of it elsewhere.
-        group["capturable"] = self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-        self.optimizer.step()
+        self.optimizer.param_groups[0]["lr"].copy_(self._round.now(self._round.rates))
+        take_step(self.optimizer, self._device)
 
     def _autocast(self) -> torch.autocast:
         # No cache of converted weights: inside a caller's autocast it would outlive the update that changes them.

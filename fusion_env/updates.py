@@ -8,7 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SCHEDULES", "Moments", "Schedule", "give_gradients", "new_optimizer", "norm_of", "restore", "to_unit_norm"]
+__all__ = [
+    "SCHEDULES",
+    "Moments",
+    "Schedule",
+    "give_gradients",
+    "new_optimizer",
+    "norm_of",
+    "restore",
+    "take_step",
+    "to_unit_norm",
+]
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda used: 1.0,
@@ -111,6 +121,13 @@ def give_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) ->
     for parameter, gradient in zip(parameters, gradients, strict=True):
         same = gradient.stride() == parameter.stride()
         parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+
+
+def take_step(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Let `new_optimizer`'s Adam take a step on a device, in a capture or outside."""
+    # It asks for this in a capture, and warns of it elsewhere.
+    optimizer.param_groups[0]["capturable"] = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    optimizer.step()
 
 
 def norm_of(tensors: Sequence[Tensor]) -> Tensor:

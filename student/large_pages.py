@@ -5,7 +5,10 @@ import os
 __all__ = ["VARIABLE", "ask_for_large_pages"]
 
 VARIABLE = "THP_MEM_ALLOC_ENABLE"
-"""PyTorch's own switch. It is read when the first tensor is made, and does something on Linux only."""
+"""PyTorch's own switch, which does something on Linux only.
+
+It is read when the first tensor is made, so that no import may make one.
+"""
 
 
 def ask_for_large_pages() -> None:

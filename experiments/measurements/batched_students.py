@@ -16,7 +16,8 @@ import os
 import statistics
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ from fusion_env.errors import FusionEnvError
 from fusion_env.losses import guidance_loss
 from fusion_env.perception.embedded_features import load_embedded_features
 from fusion_env.task import resolve_device
-from fusion_env.updates import give_gradients, new_optimizer
+from fusion_env.updates import give_gradients, new_optimizer, take_step
 from student import FusionStudent
 from student.layout import arranged
 from student.on_cpu import quickest
@@ -47,6 +48,16 @@ TOLERANCE = 0.02
 class Students:
     """K students with a mini-batch each, and an iteration of all of them in either way.
 
+    Attributes:
+        device: Where they are.
+        students: The students.
+        optimizers: One for each.
+        stacked: The weights of all, [K, ...] each, with ``/`` for ``.`` in their names.
+        optimizer: That of the stacked weights.
+        features: Feature network of Eq. 1.
+        ir: Infrared, [K, B, 1, H, W].
+        vis: Visible luma, same shape.
+
     Args:
         config: Batch and crop.
         count: Number of students K.
@@ -55,6 +66,7 @@ class Students:
 
     def __init__(self, config: DistillConfig, count: int, device: torch.device) -> None:
         torch.manual_seed(0)
+        self.device = device
         self.students = [arranged(FusionStudent(), device) for _ in range(count)]
         if config.channels_last:
             for student in self.students:
@@ -63,20 +75,20 @@ class Students:
         # An `OrderedDict`, because the names of a plain one would be sorted.
         self.stacked = nn.ParameterDict(OrderedDict((name.replace(".", "/"), one) for name, one in stacked.items()))
         self._one = FusionStudent().to("meta")
-        self._features = arranged(load_embedded_features(), device)
+        self.features = arranged(load_embedded_features(), device)
         shape = (count, config.batch_size, 1, config.crop_size, config.crop_size)
         self.ir, self.vis, target = (torch.rand(shape, device=device) for _ in range(3))
         with torch.no_grad():
-            self._wanted = [self._features(one) for one in target]
+            self._wanted = [self.features(one) for one in target]
         self._all_wanted = [torch.cat(taps) for taps in zip(*self._wanted, strict=True)]
-        self._optimizers = [new_optimizer(student, config.learning_rate) for student in self.students]
-        self._optimizer = new_optimizer(self.stacked, config.learning_rate)
+        self.optimizers = [new_optimizer(student, config.learning_rate) for student in self.students]
+        self.optimizer = new_optimizer(self.stacked, config.learning_rate)
 
     def gradients_of(self, number: int) -> Sequence[Tensor]:
         """Return the gradient of one student's loss."""
         student = self.students[number]
         fused = quickest(student)(ir=self.ir[number], vis=self.vis[number])
-        loss = guidance_loss(self._features(fused), self._wanted[number])
+        loss = guidance_loss(self.features(fused), self._wanted[number])
         return torch.autograd.grad(loss, list(student.parameters()))
 
     def gradients(self) -> Sequence[Tensor]:
@@ -85,7 +97,7 @@ class Students:
             {name.replace("/", "."): tensor for name, tensor in self.stacked.items()}, self.ir, self.vis
         )
         # A mean over all students is that of each, divided by their number.
-        loss = guidance_loss(self._features(fused.flatten(0, 1)), self._all_wanted) * len(self.students)
+        loss = guidance_loss(self.features(fused.flatten(0, 1)), self._all_wanted) * len(self.students)
         return torch.autograd.grad(loss, list(self.stacked.values()))
 
     def _fuse(self, weights: dict[str, Tensor], ir: Tensor, vis: Tensor) -> Tensor:
@@ -94,7 +106,7 @@ class Students:
     def train_one(self, number: int) -> None:
         """Train one student on its mini-batch."""
         give_gradients(list(self.students[number].parameters()), self.gradients_of(number))
-        self._optimizers[number].step()
+        take_step(self.optimizers[number], self.device)
 
     def train_in_turn(self) -> None:
         """Train one student after the other."""
@@ -104,21 +116,34 @@ class Students:
     def train_batched(self) -> None:
         """Train all students with each call."""
         give_gradients(list(self.stacked.values()), self.gradients())
-        self._optimizer.step()
+        take_step(self.optimizer, self.device)
 
     def check(self) -> None:
-        """Check that both ways have the same gradients.
+        """Check that both ways have the same gradients, but for rounding to single precision.
 
         Raises:
             FusionEnvError: They have not, so that a comparison would mean nothing.
         """
-        together = self.gradients()
-        for number in range(len(self.students)):
-            alone = torch.cat([part.flatten() for part in self.gradients_of(number)])
+        with _no_tf32():
+            together = self.gradients()
+            apart = [self.gradients_of(number) for number in range(len(self.students))]
+        for number, parts in enumerate(apart):
+            alone = torch.cat([part.flatten() for part in parts])
             batched = torch.cat([part[number].flatten() for part in together])
             error = float((alone - batched).norm() / alone.norm())
             if not error <= TOLERANCE:
                 raise FusionEnvError(f"the gradient of student {number} of {len(self.students)} is off by {error:.2g}")
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    """Convolve with all digits on CUDA: in TF32 a gradient is off by several hundredths, more than a slip may be."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _captured(work: Callable[[], None], device: torch.device) -> Callable[[], None]:

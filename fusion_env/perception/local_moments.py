@@ -1,14 +1,14 @@
 """Mean and variance around each pixel, from which both embedded networks start."""
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from fusion_env.filters import filter_reflected, gaussian_window
 
 __all__ = ["local_moments"]
 
-# In single precision, as the embedded networks were trained.
-_WINDOW = tuple(torch.tensor(gaussian_window(7, 7 / 6), dtype=torch.float32).tolist())
+# In single precision, as the embedded networks were trained. No tensor: see `student.large_pages`.
+_WINDOW = tuple(np.array(gaussian_window(7, 7 / 6), np.float32).tolist())
 
 
 def local_moments(luma: Tensor) -> tuple[Tensor, Tensor]:

@@ -39,7 +39,9 @@ def test_an_import_sets_nothing() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PyTorch asks for large pages on Linux only")
-def test_large_tensors_lie_in_them() -> None:
+@pytest.mark.parametrize("imported", ["student.command_line", "experiments.measurements.performance"])
+def test_large_tensors_lie_in_them(imported: str) -> None:
+    """Nothing that a command imports may make a tensor: at the first one, PyTorch reads the variable."""
     try:
         with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
             offered = "[never]" not in file.read()
@@ -47,7 +49,8 @@ def test_large_tensors_lie_in_them() -> None:
         offered = False
     if not offered:
         pytest.skip("the system offers no large pages")
-    code = "import torch; import student.large_pages as pages; pages.ask_for_large_pages(); kept = torch.ones(2**24); "
+    code = f"import {imported}, torch; import student.large_pages as pages; pages.ask_for_large_pages(); "
+    code += "kept = torch.ones(2**24); "
     code += "print([line for line in open('/proc/self/smaps_rollup') if 'AnonHuge' in line][0])"
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
