@@ -160,6 +160,7 @@ def test_all_that_a_gpu_is_measured_for(capsys: pytest.CaptureFixture, monkeypat
     told = capsys.readouterr().out
     for heading in ("tiny: kernels of a round", "64x64", "the student's kernels", "2 students", "Growth: mini-batch"):
         assert heading in told
+    assert "an iteration of 2 students" in told
     targets = dict(re.findall(r"^\| ([^|]*) \| at \w+ \S+ \| (\S+) ", told, re.M))
     assert float(targets["students: rounds/s : SubprocVecEnv"]) > 0
     assert 0 < float(targets["student: longest kernel, share"]) < 1
