@@ -13,7 +13,6 @@ from pathlib import Path
 from student.console import accept_any_console, printable
 from student.export import FORMATS, OPSET
 from student.fuse import command as fuse_command
-from student.large_pages import ask_for_large_pages
 from student.network import MIN_SIZE
 from student.origin import EXPOSURES, open_student, weights_file
 from student.weights import PRETRAINED, WeightsError, build_student, load_metadata, load_state
@@ -59,7 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command() -> None:
     """Run the command as a program."""
     accept_any_console()
-    ask_for_large_pages()
     for other in entry_points(group=_OTHERS, name=sys.argv[1] if len(sys.argv) > 1 else ""):
         sys.argv[:2] = [f"{sys.argv[0]} {other.name}"]
         other.load()()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from experiments.processes import keep_progress_bars_apart
+from student.large_pages import VARIABLE
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _STDERR = pytest.StashKey[int]()
@@ -58,6 +59,11 @@ def _module_is_seeded() -> None:
 @pytest.fixture(autouse=True)
 def _test_is_seeded(_module_is_seeded: None) -> None:
     _seed()
+
+
+@pytest.fixture(autouse=True)
+def _no_command_decides_for_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "0")  # what is set stays
 
 
 @pytest.fixture(scope="session")

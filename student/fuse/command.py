@@ -19,6 +19,7 @@ from student.fuse.files import Aligner, Interrupted, Outcome, PairingError, fuse
 from student.fuse.fuser import Fuser, load
 from student.fuse.video import SIDES, VIDEOS, WRITTEN, fuse_video
 from student.fuse.writing import FORMATS, make_folder
+from student.large_pages import ask_for_large_pages
 from student.origin import EXPOSURES
 from student.sixteen_bit import Scale, add_scale_options
 from student.weights import WeightsError
@@ -60,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
     Returns:
         0 if everything was fused, 1 if some of it failed (each is named), 2 if nothing could be done.
     """
+    if options.tile is None:  # who asks for tiles wants little memory, and large pages take a third more
+        ask_for_large_pages()
     try:
         kind = _kind(options)
         fuser = load(

@@ -3,35 +3,57 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+import student
 from student.large_pages import VARIABLE
 
 SEEN = f"import os, sys; print(os.environ.get({VARIABLE!r}), file=sys.stderr)"
+EXPERIMENT = "from experiments.command_line import exit_on_error; exit_on_error(lambda: 0)"
+FUSE = "import sys; from student.command_line import command; sys.argv = ['fusion-student', *{arguments}]; command()"
+OLD_DOOR = "import runpy, sys; sys.argv = ['', *{arguments}]; runpy.run_module('student.fuse', run_name='__main__')"
 
 
 def seen_after(code: str, **chosen: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != VARIABLE} | chosen
-    script = f"import atexit, sys; atexit.register(lambda: exec({SEEN!r})); sys.argv = ['fusion-student', '-h']; {code}"
+    script = f"import atexit; atexit.register(lambda: exec({SEEN!r})); {code}"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     return done.stderr.splitlines()[-1]
 
 
-COMMANDS = [
-    "from student.command_line import command; command()",
-    "import runpy; runpy.run_module('student.fuse', run_name='__main__')",
-    "from experiments.command_line import exit_on_error; exit_on_error(lambda: 0)",
-]
+@pytest.fixture
+def pair(tmp_path: Path) -> list[str]:
+    """Two folders with an image each."""
+    for name in ("ir", "vis"):
+        (tmp_path / name).mkdir()
+        assert cv2.imwrite(str(tmp_path / name / "a.png"), np.full((16, 16), 100, np.uint8))
+    return [str(tmp_path / "ir"), str(tmp_path / "vis")]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_ask_for_them(command: str) -> None:
-    assert seen_after(command) == "1"
+@pytest.mark.parametrize(("more", "expected"), [([], "1"), (["--tile", "512"], "None")])
+def test_images_are_fused_in_them_but_for_tiles(
+    pair: list[str], tmp_path: Path, more: list[str], expected: str
+) -> None:
+    arguments = [*pair, "-o", str(tmp_path / "fused"), *more]
+    assert seen_after(FUSE.format(arguments=["fuse", *arguments])) == expected
+
+
+def test_the_old_door_asks_for_them(pair: list[str], tmp_path: Path) -> None:
+    weights = str(Path(student.__file__).with_name("assets") / "student.safetensors")
+    arguments = ["--weights", weights, "--ir", pair[0], "--vi", pair[1], "--out", str(tmp_path / "fused")]
+    assert seen_after(OLD_DOOR.format(arguments=arguments)) == "1"
+
+
+def test_experiments_ask_for_them() -> None:
+    assert seen_after(EXPERIMENT) == "1"
 
 
 def test_what_is_set_stays() -> None:
-    assert seen_after(COMMANDS[0], **{VARIABLE: "0"}) == "0"
+    assert seen_after(EXPERIMENT, **{VARIABLE: "0"}) == "0"
 
 
 def test_an_import_sets_nothing() -> None:
