@@ -14,7 +14,7 @@ It is read when the first tensor is made, so that no import may make one.
 def ask_for_large_pages() -> None:
     """Let PyTorch ask the system for pages of 2 MiB, for tensors of at least that, unless the variable says otherwise.
 
-    It holds for the whole process, so that a program asks for it at its start, and a library never does. It costs memory:
-    a third more for a large image in tiles.
+    It holds for the whole process, so that a program asks for it at its start, and a library never does. It costs
+    memory: a third more for a large image in tiles.
     """
     os.environ.setdefault(VARIABLE, "1")
