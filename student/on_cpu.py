@@ -8,8 +8,8 @@ A profile of the plain layers on a CPU shows three that take several times as lo
   4x4 become 16 channels, at twice the multiplications; what the final crop drops is not computed.
 - Normalisations copy channels-last maps to and fro. Here they centre a map where it lies, then scale it.
 
-Fresh memory, which the system hands out page by page, took a quarter of the time of a megapixel image. Where no gradient
-is wanted, maps are therefore normalised in place, and the last one, the largest, is read strip by strip.
+Fresh memory, which the system hands out page by page, took a quarter of the time of a megapixel image. Where no
+gradient is wanted, maps are therefore normalised in place, and the last one, the largest, is read strip by strip.
 
 It cannot be differentiated twice, nor mapped over by ``torch.func``; the student itself can.
 """
